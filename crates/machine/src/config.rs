@@ -1,0 +1,75 @@
+//! What a machine is made of: the part of its initial state that a person chooses.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// Most harts a machine may have.
+pub const HARTS_MAX: u32 = 8;
+/// Number of virtio-mmio slots on the board.
+pub const SLOTS: usize = 8;
+
+/// A machine's build sheet. Two machines with equal configurations and equal boot images are equal at reset.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Config {
+    /// RAM in bytes; a multiple of 2 MiB, at least 4 MiB.
+    pub ram_bytes: u64,
+    /// Harts, 1 to [`HARTS_MAX`].
+    pub harts: u32,
+    /// Devices by virtio-mmio slot, at most [`SLOTS`]; slot N is at `0x1000_1000 + N * 0x1000`, PLIC source N+1.
+    pub devices: Vec<DeviceConfig>,
+    /// Wall-clock time at reset for the RTC, in nanoseconds since 1970.
+    pub rtc_base_ns: u64,
+}
+
+/// What sits in a virtio-mmio slot.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum DeviceConfig {
+    /// Nothing (device id 0).
+    Empty,
+    /// A disk.
+    Block {
+        /// Size in bytes, a multiple of 512.
+        bytes: u64,
+        /// Refuse writes.
+        read_only: bool,
+        /// Serial, at most 20 bytes of ASCII (VIRTIO_BLK_T_GET_ID).
+        serial: String,
+    },
+    /// A network card.
+    Net {
+        /// Its address.
+        mac: [u8; 6],
+    },
+    /// A console.
+    Console,
+    /// A source of entropy.
+    Rng,
+}
+
+/// What runs at reset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Boot<'a> {
+    /// A Linux `Image` (or a bare S-mode ELF) entered in S-mode under the machine's own SBI, as the RISC-V
+    /// Linux boot protocol says: a0 = hart id, a1 = device tree.
+    Kernel {
+        /// The kernel file's bytes.
+        image: &'a [u8],
+        /// The initial RAM disk's bytes.
+        initrd: Option<&'a [u8]>,
+        /// The command line.
+        command_line: &'a str,
+    },
+    /// An ELF or flat image entered in M-mode at the start of RAM (or its ELF entry), as `-bios` does in QEMU;
+    /// `kernel`, when given, is loaded where OpenSBI's fw_dynamic and fw_jump expect the next stage.
+    Firmware {
+        /// The firmware file's bytes.
+        image: &'a [u8],
+        /// The next stage's bytes.
+        kernel: Option<&'a [u8]>,
+        /// The initial RAM disk's bytes.
+        initrd: Option<&'a [u8]>,
+        /// The command line.
+        command_line: &'a str,
+    },
+}
