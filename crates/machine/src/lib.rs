@@ -3,13 +3,25 @@
 //! `no_std` and without `unsafe`: a clock, a thread, a file or a randomly seeded map cannot be named here, so
 //! the compiler is the proof that the machine is deterministic.
 //!
-//! Map: [`machine`](crate::machine) is the trait that replication drives; `Computer` the RV64 implementation.
+//! Map: [`machine`] is the trait that replication drives; [`computer`] the RV64 implementation, made of
+//! [`hart`]s (registers, traps, execution), the `mmu` (translation), [`ram`] (memory and its page flags) and a
+//! [`board`] (devices). [`sbi`] stands in for firmware; `snapshot` and `digest` turn the state into bytes.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
+pub mod board;
 pub mod config;
+pub mod device;
+pub mod hart;
 pub mod machine;
+mod mmu;
+pub mod ram;
+pub mod sbi;
+pub mod virtio;
 
 pub use config::{Boot, Config, DeviceConfig};
 pub use machine::{Machine, Stop};
+pub use ram::{BadAddress, RAM_BASE, Ram};

@@ -1,0 +1,2 @@
+//! One hardware thread: its state, and how it executes.
+pub mod fp;
