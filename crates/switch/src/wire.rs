@@ -1,0 +1,155 @@
+//! The port protocol: how Ethernet frames travel between a VM's process and the switch.
+//!
+//! Over a stream (Unix or TCP): each side sends an 8-byte hello, then frames, each a little-endian `u32`
+//! length and that many bytes (destination address first, no FCS). Nothing else; either side may close.
+//!
+//! Invariant: a reader never holds more than one frame of an unfinished length, and a length out of range
+//! ends the connection, because after it the stream has no meaning.
+//!
+//! Not here: sockets (`stream`), who gets which frame (`fabric`).
+
+/// The longest Ethernet frame a port carries, in bytes: a 64 KiB segment (TSO) with its headers.
+pub const FRAME_BYTES_MAX: usize = 65_550;
+/// The shortest, in bytes: an Ethernet header. (No padding to 60: there is no wire to collide on.)
+pub(crate) const FRAME_BYTES_MIN: usize = 14;
+/// Bytes of the length that precedes each frame.
+pub(crate) const PREFIX_BYTES: usize = 4;
+/// What both sides send first: magic, version (u16 LE), two reserved zero bytes.
+pub(crate) const HELLO: [u8; 8] = *b"PLXP\x01\x00\x00\x00";
+
+/// Why a peer's bytes are not the port protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum WireError {
+    /// not a Pollux port: the hello starts with {0:02x?}, expected "PLXP"
+    #[error("not a Pollux port: the hello starts with {0:02x?}, expected \"PLXP\"")]
+    Magic([u8; 4]),
+    /// port protocol version {0} is not spoken here
+    #[error(
+        "port protocol version {0} is not spoken here, only version 1: run the same release on both ends"
+    )]
+    Version(u16),
+    /// frame of {0} bytes announced
+    #[error("a frame of {0} bytes was announced; the limits are {FRAME_BYTES_MIN} and {FRAME_BYTES_MAX}")]
+    Length(u32),
+}
+
+/// Whether `hello` is one that we understand. Reserved bytes are ignored: a later minor use may fill them.
+pub(crate) fn check_hello(hello: [u8; 8]) -> Result<(), WireError> {
+    let [m0, m1, m2, m3, v0, v1, _, _] = hello;
+    if [m0, m1, m2, m3] != HELLO[..4] {
+        return Err(WireError::Magic([m0, m1, m2, m3]));
+    }
+    match u16::from_le_bytes([v0, v1]) {
+        1 => Ok(()),
+        other => Err(WireError::Version(other)),
+    }
+}
+
+/// Appends `frame` with its length to `out`. The caller has checked the frame's length.
+pub(crate) fn push_frame(out: &mut Vec<u8>, frame: &[u8]) {
+    out.extend_from_slice(&(frame.len() as u32).to_le_bytes());
+    out.extend_from_slice(frame);
+}
+
+/// Bytes as they came from a stream, cut into frames.
+#[derive(Debug)]
+pub(crate) struct FrameBuffer {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl FrameBuffer {
+    /// A buffer that takes up to `capacity` bytes per read; at least one longest frame fits.
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { bytes: vec![0; capacity.max(FRAME_BYTES_MAX + PREFIX_BYTES)], start: 0, end: 0 }
+    }
+
+    /// The free space to read into. Never empty: [`FrameBuffer::next_frame`] has been run dry before.
+    pub(crate) fn space(&mut self) -> &mut [u8] {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        } else if self.bytes.len() - self.end < FRAME_BYTES_MAX + PREFIX_BYTES {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        &mut self.bytes[self.end..]
+    }
+
+    /// Notes that `n` bytes were read into [`FrameBuffer::space`].
+    pub(crate) fn filled(&mut self, n: usize) {
+        self.end = (self.end + n).min(self.bytes.len());
+    }
+
+    /// Takes `N` raw bytes off the front (the hello), if they are there.
+    pub(crate) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let taken: [u8; N] = self.bytes[self.start..self.end].get(..N)?.try_into().ok()?;
+        self.start += N;
+        Some(taken)
+    }
+
+    /// The next whole frame, if there is one.
+    pub(crate) fn next_frame(&mut self) -> Result<Option<&[u8]>, WireError> {
+        let held = &self.bytes[self.start..self.end];
+        let Some(prefix) = held.first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
+        let length = u32::from_le_bytes(*prefix);
+        if !(FRAME_BYTES_MIN..=FRAME_BYTES_MAX).contains(&(length as usize)) {
+            return Err(WireError::Length(length));
+        }
+        let whole = PREFIX_BYTES + length as usize;
+        if held.len() < whole {
+            return Ok(None);
+        }
+        let at = self.start + PREFIX_BYTES;
+        self.start += whole;
+        Ok(Some(&self.bytes[at..at + length as usize]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_come_out_whole_however_the_stream_was_cut() {
+        let frames: Vec<Vec<u8>> = (0..40usize).map(|i| vec![i as u8; 14 + i * 977 % 65_000]).collect();
+        let mut stream = Vec::new();
+        for frame in &frames {
+            push_frame(&mut stream, frame);
+        }
+        for chunk in [1usize, 3, 1500, 70_000] {
+            let mut buffer = FrameBuffer::new(0);
+            let mut got = Vec::new();
+            let mut rest = &stream[..];
+            while !rest.is_empty() {
+                let space = buffer.space();
+                let n = chunk.min(space.len()).min(rest.len());
+                assert!(n > 0);
+                space[..n].copy_from_slice(&rest[..n]);
+                buffer.filled(n);
+                rest = &rest[n..];
+                while let Some(frame) = buffer.next_frame().unwrap() {
+                    got.push(frame.to_vec());
+                }
+            }
+            assert_eq!(got, frames, "chunk {chunk}");
+        }
+    }
+
+    #[test]
+    fn a_length_out_of_range_is_refused_before_its_bytes_arrive() {
+        for length in [0u32, 13, FRAME_BYTES_MAX as u32 + 1, u32::MAX] {
+            let mut buffer = FrameBuffer::new(0);
+            buffer.space()[..4].copy_from_slice(&length.to_le_bytes());
+            buffer.filled(4);
+            assert_eq!(buffer.next_frame(), Err(WireError::Length(length)));
+        }
+    }
+
+    #[test]
+    fn only_our_own_magic_and_version_are_let_in() {
+        assert_eq!(check_hello(HELLO), Ok(()));
+        assert_eq!(check_hello(*b"GET / HT"), Err(WireError::Magic(*b"GET ")));
+        assert_eq!(check_hello(*b"PLXP\x02\x00\x00\x00"), Err(WireError::Version(2)));
+    }
+}
