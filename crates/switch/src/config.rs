@@ -10,6 +10,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+/// The most TCP connections that [`Config::tcp_flows_max`] may allow: fewer than the gateway has ports.
+const TCP_FLOWS_MAX: usize = 32_768;
+
 /// An Ethernet address.
 pub type MacAddr = [u8; 6];
 
@@ -110,6 +113,9 @@ impl Config {
                 }
                 Some(_) => {}
             }
+        }
+        if self.tcp_flows_max > TCP_FLOWS_MAX {
+            return Err(format!("at most {TCP_FLOWS_MAX} TCP connections are possible"));
         }
         if !(4096..=1 << 20).contains(&self.tcp_buffer_bytes) {
             return Err("the TCP buffer must have 4096 to 1048576 bytes".to_owned());

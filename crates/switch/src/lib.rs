@@ -27,6 +27,10 @@
 
 mod client;
 mod config;
+mod fabric;
+mod gateway;
+mod poller;
+mod port;
 mod stats;
 mod stream;
 mod switch;

@@ -39,13 +39,6 @@ impl Stream {
         }
     }
 
-    pub(crate) fn try_clone(&self) -> io::Result<Self> {
-        Ok(match self {
-            Self::Unix(stream) => Self::Unix(stream.try_clone()?),
-            Self::Tcp(stream) => Self::Tcp(stream.try_clone()?),
-        })
-    }
-
     pub(crate) fn set_nonblocking(&self, on: bool) -> io::Result<()> {
         match self {
             Self::Unix(stream) => stream.set_nonblocking(on),

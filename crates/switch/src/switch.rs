@@ -1,13 +1,31 @@
 //! The switch itself: binds everything, then one loop that sleeps in `epoll` and moves what is ready.
+//!
+//! Each turn: take what the kernel has (frames from ports, bytes from host sockets), let the gateway work,
+//! hand out the frames that came of it, write every port once. A request that crosses the switch is handled
+//! whole within one turn, with one write at its end.
+//!
+//! Invariant: no call in the loop blocks but the poller's; every list is worked off within a bounded turn.
 
-use crate::config::{Config, SwitchAddr};
+use crate::config::{Config, Proto, SwitchAddr};
+use crate::fabric::{Fabric, Learned, PortId, Verdict, addresses};
+use crate::gateway::{self, Gateway};
+use crate::poller::{Event, Poller, Token, Watch};
+use crate::port::Port;
 use crate::stats::Stats;
 use crate::stream::Listener;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, eventfd};
+use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tracing::{info, warn};
+
+/// How long nobody is accepted after the system had no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections accepted from a listener before others get their turn.
+const ACCEPTS_PER_TURN: usize = 64;
 
 /// Why a switch could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -65,19 +83,90 @@ pub struct Bound {
 /// A switch that has bound its addresses; [`Switch::run`] makes it work.
 #[derive(Debug)]
 pub struct Switch {
-    listener: Listener,
     bound: Bound,
     stats: Stats,
+    poller: Poller,
+    listener: Listener,
+    forwards: Vec<TcpForward>,
+    fabric: Fabric,
+    gateway: Gateway,
+    ports: BTreeMap<u64, Port>,
+    next_port: u64,
+    ports_max: usize,
+    port_queue_bytes: usize,
+    /// Set while nobody is accepted, for want of descriptors.
+    accept_again: Option<Instant>,
+    /// Frames read from the port at hand, before they are switched; kept for its room.
+    arrived: Arrived,
+}
+
+#[derive(Debug)]
+struct TcpForward {
+    index: usize,
+    listener: TcpListener,
+    guest: SocketAddrV4,
+}
+
+/// Frames end to end in one buffer.
+#[derive(Debug, Default)]
+struct Arrived {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
 }
 
 impl Switch {
     /// Checks `config` and binds all its addresses. Ports can connect from then on.
     pub fn bind(config: Config) -> Result<Self, SwitchError> {
         config.check().map_err(SwitchError::Config)?;
+        let now = Instant::now();
+        let stats = Stats::default();
+        let poller = Poller::new()?;
         let listener = Listener::bind(&config.listen)
             .map_err(|source| SwitchError::Bind { addr: config.listen.to_string(), source })?;
-        let bound = Bound { listen: listener.bound()?, forwards: Vec::new() };
-        Ok(Self { listener, bound, stats: Stats::default() })
+        poller.add(&listener, Token::Listener, Watch::Input)?;
+        let mut gateway = Gateway::new(config.clone(), stats.clone(), now);
+        let mut bound = Bound { listen: listener.bound()?, forwards: Vec::new() };
+        let mut forwards = Vec::new();
+        for (index, forward) in config.forwards.iter().enumerate() {
+            let address = forward.guest.or(config.default_guest()).unwrap_or(Ipv4Addr::UNSPECIFIED);
+            let guest = SocketAddrV4::new(address, forward.guest_port);
+            let failed = |source| SwitchError::Bind { addr: forward.to_string(), source };
+            let host = match forward.proto {
+                Proto::Tcp => {
+                    let listener = TcpListener::bind(forward.host).map_err(failed)?;
+                    listener.set_nonblocking(true)?;
+                    poller.add(&listener, Token::TcpForward(index), Watch::Input)?;
+                    let host = listener.local_addr()?;
+                    forwards.push(TcpForward { index, listener, guest });
+                    host
+                }
+                Proto::Udp => {
+                    let socket = UdpSocket::bind(forward.host).map_err(failed)?;
+                    socket.set_nonblocking(true)?;
+                    let host = socket.local_addr()?;
+                    gateway.add_udp_forward(&poller, index, socket, guest)?;
+                    host
+                }
+            };
+            info!(%host, %guest, "forwarding");
+            bound.forwards.push(host);
+        }
+        info!(listen = %bound.listen, gateway = %config.gateway, "the switch is ready");
+        Ok(Self {
+            bound,
+            stats,
+            poller,
+            listener,
+            forwards,
+            fabric: Fabric::new(gateway::mac_of(config.gateway)),
+            gateway,
+            ports: BTreeMap::new(),
+            next_port: PortId::GATEWAY.0 + 1,
+            ports_max: config.ports_max,
+            port_queue_bytes: config.port_queue_bytes,
+            accept_again: None,
+            arrived: Arrived::default(),
+        })
     }
 
     /// What was bound.
@@ -93,15 +182,207 @@ impl Switch {
     }
 
     /// Works until `stopper` is used.
-    pub fn run(self, stopper: &Stopper) -> Result<(), SwitchError> {
+    pub fn run(mut self, stopper: &Stopper) -> Result<(), SwitchError> {
+        self.poller.add(&*stopper.event, Token::Stop, Watch::Input)?;
+        let mut events = Vec::new();
         loop {
-            let mut wanted = [PollFd::new(&*stopper.event, PollFlags::IN)];
-            poll(&mut wanted, None)?;
-            if !wanted[0].revents().is_empty() {
-                drop(self.listener);
-                return Ok(());
+            let timeout = self.idle_for(Instant::now());
+            self.poller.wait(timeout, &mut events)?;
+            let now = Instant::now();
+            for &event in &events {
+                if event.token == Token::Stop {
+                    info!("the switch stops");
+                    return Ok(());
+                }
+                self.handle_event(event, now);
+            }
+            self.keep_deadlines(now);
+            self.gateway.work(now);
+            self.hand_out(now);
+            self.flush_ports();
+        }
+    }
+
+    /// How long nothing will be due.
+    fn idle_for(&mut self, now: Instant) -> Option<Duration> {
+        let hello = self.ports.values().filter(|port| !port.greeted()).map(|port| port.hello_due).min();
+        let due = [hello, self.accept_again].into_iter().flatten().min();
+        let due = due.map(|due| due.saturating_duration_since(now));
+        [due, self.gateway.idle_for(now)].into_iter().flatten().min()
+    }
+
+    fn handle_event(&mut self, event: Event, now: Instant) {
+        match event.token {
+            Token::Stop => {}
+            Token::Listener => self.accept_ports(now),
+            Token::Port(id) => self.port_event(id, event, now),
+            Token::TcpForward(index) => self.accept_clients(index, now),
+            Token::UdpForward(index) => self.gateway.handle_udp_forward_event(index, now),
+            Token::TcpFlow(id) => self.gateway.handle_tcp_event(id, event, now),
+            Token::UdpFlow(id) => self.gateway.handle_udp_event(id, now),
+        }
+    }
+
+    fn accept_ports(&mut self, now: Instant) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let (stream, peer) = match self.listener.accept() {
+                Ok(accepted) => accepted,
+                Err(error) => return self.accept_failed(error, now),
+            };
+            if self.ports.len() >= self.ports_max {
+                warn!(%peer, ports_max = self.ports_max, "a port is turned away: there are too many");
+                continue;
+            }
+            let id = self.next_port;
+            self.next_port += 1;
+            let counters = self.stats.add_port(id, peer);
+            let port = Port::new(stream, Token::Port(id), counters, self.port_queue_bytes, now);
+            let watched = port.watch(&self.poller);
+            self.ports.insert(id, port);
+            if let Err(error) = watched {
+                self.close_port(id, &error);
             }
         }
+    }
+
+    fn accept_clients(&mut self, index: usize, now: Instant) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(forward) = self.forwards.iter().find(|forward| forward.index == index) else { return };
+            match forward.listener.accept() {
+                Ok((client, _)) => self.gateway.accepted(&self.poller, client, forward.guest, now),
+                Err(error) => return self.accept_failed(error, now),
+            }
+        }
+    }
+
+    /// Out of descriptors (or memory) a listener would report again at once, for ever: it gets a rest.
+    fn accept_failed(&mut self, error: io::Error, now: Instant) {
+        use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
+        if matches!(error.kind(), WouldBlock | Interrupted | ConnectionAborted | ConnectionReset) {
+            return;
+        }
+        warn!(%error, "nobody is accepted for {} ms", ACCEPT_PAUSE.as_millis());
+        self.accept_again = Some(now + ACCEPT_PAUSE);
+        self.watch_listeners(Watch::Nothing);
+    }
+
+    fn watch_listeners(&self, watch: Watch) {
+        let mut results = vec![self.poller.change(&self.listener, Token::Listener, watch)];
+        for TcpForward { index, listener, .. } in &self.forwards {
+            results.push(self.poller.change(listener, Token::TcpForward(*index), watch));
+        }
+        if let Some(error) = results.into_iter().find_map(Result::err) {
+            warn!(%error, "a listener cannot be watched as it should");
+        }
+    }
+
+    /// Reads a port and switches its frames.
+    fn port_event(&mut self, id: u64, event: Event, now: Instant) {
+        let Some(port) = self.ports.get_mut(&id) else { return };
+        if event.writable {
+            port.unblock(&self.poller);
+        }
+        if !event.readable {
+            return;
+        }
+        let was_greeted = port.greeted();
+        let mut arrived = std::mem::take(&mut self.arrived);
+        let read = port.read(|frame| arrived.push(frame));
+        if !was_greeted && port.greeted() {
+            info!(port = id, peer = port.peer(), "a port connected");
+        }
+        let mut start = 0;
+        for &end in &arrived.ends {
+            self.switch_frame(PortId(id), &arrived.bytes[start..end], now);
+            start = end;
+        }
+        arrived.clear();
+        self.arrived = arrived;
+        if let Err(reason) = read {
+            self.close_port(id, &reason);
+        }
+    }
+
+    fn switch_frame(&mut self, from: PortId, frame: &[u8], now: Instant) {
+        let (verdict, learned) = self.fabric.switch(from, frame, now);
+        if learned == Learned::Moved
+            && let Some((_, source)) = addresses(frame)
+        {
+            self.gateway.guest_moved(source, now);
+        }
+        match verdict {
+            Verdict::To(PortId::GATEWAY) => self.gateway.handle_frame(&self.poller, frame, now),
+            Verdict::To(PortId(to)) => {
+                if let Some(port) = self.ports.get_mut(&to) {
+                    port.queue(frame);
+                }
+            }
+            Verdict::Flood { gateway } => {
+                if gateway {
+                    self.gateway.handle_frame(&self.poller, frame, now);
+                }
+                let others = self.ports.iter_mut().filter(|(id, port)| **id != from.0 && port.greeted());
+                others.for_each(|(_, port)| port.queue(frame));
+            }
+            Verdict::Drop => {}
+        }
+    }
+
+    fn keep_deadlines(&mut self, now: Instant) {
+        if self.accept_again.is_some_and(|at| now >= at) {
+            self.accept_again = None;
+            self.watch_listeners(Watch::Input);
+        }
+        let silent = |port: &Port| !port.greeted() && now >= port.hello_due;
+        let silent: Vec<u64> =
+            self.ports.iter().filter(|(_, port)| silent(port)).map(|(&id, _)| id).collect();
+        for id in silent {
+            self.close_port(id, &"it never said hello");
+        }
+    }
+
+    /// Switches the frames that the gateway has made.
+    fn hand_out(&mut self, now: Instant) {
+        while let Some(frame) = self.gateway.next_frame() {
+            self.switch_frame(PortId::GATEWAY, &frame, now);
+            self.gateway.recycle(frame);
+        }
+    }
+
+    fn flush_ports(&mut self) {
+        let mut broken = Vec::new();
+        for (&id, port) in &mut self.ports {
+            if let Err(reason) = port.flush(&self.poller) {
+                broken.push((id, reason));
+            }
+        }
+        for (id, reason) in broken {
+            self.close_port(id, &reason);
+        }
+    }
+
+    fn close_port(&mut self, id: u64, reason: &dyn std::fmt::Display) {
+        if let Some(port) = self.ports.remove(&id) {
+            self.fabric.port_gone(PortId(id));
+            self.stats.remove_port(id);
+            if port.greeted() {
+                info!(port = id, peer = port.peer(), %reason, "a port is gone");
+            } else {
+                warn!(peer = port.peer(), %reason, "a connection to the switch was no port");
+            }
+        }
+    }
+}
+
+impl Arrived {
+    fn push(&mut self, frame: &[u8]) {
+        self.bytes.extend_from_slice(frame);
+        self.ends.push(self.bytes.len());
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
     }
 }
 

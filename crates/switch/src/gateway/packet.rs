@@ -1,0 +1,175 @@
+//! Packets taken apart and put together, by smoltcp's wire module: what the gateway does without its stack.
+//!
+//! Invariant: everything here takes untrusted bytes and answers `None` to what is malformed.
+
+use crate::config::MacAddr;
+use crate::gateway::stack::{FRAME_BYTES, Queues};
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{
+    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr,
+    IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr, TcpPacket, UdpPacket, UdpRepr,
+};
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+/// Bytes before a UDP datagram's payload: Ethernet, IPv4 and UDP headers.
+const UDP_HEADERS: usize = 14 + 20 + 8;
+/// The longest UDP payload that fits a guest's frame. Longer ones would have to be fragmented.
+pub(crate) const UDP_PAYLOAD_MAX: usize = FRAME_BYTES - UDP_HEADERS;
+/// EtherType of reverse ARP, with which hypervisors announce a MAC (RFC 903; QEMU sends the same).
+const ETHERTYPE_RARP: u16 = 0x8035;
+/// Hop limit of what the gateway sends.
+const HOP_LIMIT: u8 = 64;
+
+/// An ARP packet, as far as the gateway cares.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Arp {
+    pub(crate) request: bool,
+    pub(crate) sender_mac: MacAddr,
+    pub(crate) sender: Ipv4Addr,
+    pub(crate) target: Ipv4Addr,
+}
+
+/// An IPv4 packet that is whole, not a fragment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Packet<'a> {
+    pub(crate) source: Ipv4Addr,
+    pub(crate) destination: Ipv4Addr,
+    pub(crate) protocol: IpProtocol,
+    pub(crate) payload: &'a [u8],
+}
+
+/// What kind of frame came to the gateway.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind<'a> {
+    Arp(Arp),
+    Ipv4(Packet<'a>),
+    /// Somebody says where a MAC is, and no more.
+    Rarp,
+    Other,
+}
+
+/// Classifies a frame; `None` if what it claims to be is malformed.
+pub(crate) fn parse(frame: &[u8]) -> Option<Kind<'_>> {
+    let frame = EthernetFrame::new_checked(frame).ok()?;
+    match frame.ethertype() {
+        EthernetProtocol::Arp => {
+            let packet = ArpPacket::new_checked(frame.payload()).ok()?;
+            let ArpRepr::EthernetIpv4 {
+                operation,
+                source_hardware_addr,
+                source_protocol_addr,
+                target_protocol_addr,
+                ..
+            } = ArpRepr::parse(&packet).ok()?
+            else {
+                return None;
+            };
+            Some(Kind::Arp(Arp {
+                request: operation == ArpOperation::Request,
+                sender_mac: source_hardware_addr.0,
+                sender: source_protocol_addr,
+                target: target_protocol_addr,
+            }))
+        }
+        EthernetProtocol::Ipv4 => {
+            let packet = Ipv4Packet::new_checked(frame.payload()).ok()?;
+            let repr = Ipv4Repr::parse(&packet, &ChecksumCapabilities::default()).ok()?;
+            if packet.more_frags() || packet.frag_offset() != 0 {
+                return None;
+            }
+            Some(Kind::Ipv4(Packet {
+                source: repr.src_addr,
+                destination: repr.dst_addr,
+                protocol: repr.next_header,
+                payload: packet.payload(),
+            }))
+        }
+        EthernetProtocol::Unknown(ETHERTYPE_RARP) => Some(Kind::Rarp),
+        _ => Some(Kind::Other),
+    }
+}
+
+/// The ports and the payload of a UDP datagram whose checksum is right.
+pub(crate) fn parse_udp<'a>(packet: &Packet<'a>) -> Option<(u16, u16, &'a [u8])> {
+    let datagram = UdpPacket::new_checked(packet.payload).ok()?;
+    let (source, destination) = (IpAddress::Ipv4(packet.source), IpAddress::Ipv4(packet.destination));
+    let repr = UdpRepr::parse(&datagram, &source, &destination, &ChecksumCapabilities::default()).ok()?;
+    Some((repr.src_port, repr.dst_port, datagram.payload()))
+}
+
+/// The ports of a TCP segment that opens a connection (SYN and nothing else that matters); the checksum is
+/// smoltcp's business, which sees the segment later.
+pub(crate) fn parse_syn(packet: &Packet<'_>) -> Option<(u16, u16)> {
+    let segment = TcpPacket::new_checked(packet.payload).ok()?;
+    let opens = segment.syn() && !segment.ack() && !segment.rst() && !segment.fin();
+    (opens && segment.src_port() != 0 && segment.dst_port() != 0)
+        .then(|| (segment.src_port(), segment.dst_port()))
+}
+
+/// Queues a UDP datagram; the caller has checked that the payload fits.
+pub(crate) fn emit_udp(
+    queues: &mut Queues,
+    macs: (MacAddr, MacAddr),
+    from: SocketAddrV4,
+    to: SocketAddrV4,
+    payload: &[u8],
+) {
+    let checksums = ChecksumCapabilities::default();
+    let udp = UdpRepr { src_port: from.port(), dst_port: to.port() };
+    let ip = Ipv4Repr {
+        src_addr: *from.ip(),
+        dst_addr: *to.ip(),
+        next_header: IpProtocol::Udp,
+        payload_len: udp.header_len() + payload.len(),
+        hop_limit: HOP_LIMIT,
+    };
+    queues.emit(UDP_HEADERS + payload.len(), |bytes| {
+        let mut frame = EthernetFrame::new_unchecked(bytes);
+        ethernet(macs, EthernetProtocol::Ipv4).emit(&mut frame);
+        let mut packet = Ipv4Packet::new_unchecked(frame.payload_mut());
+        ip.emit(&mut packet, &checksums);
+        udp.emit(
+            &mut UdpPacket::new_unchecked(packet.payload_mut()),
+            &IpAddress::Ipv4(ip.src_addr),
+            &IpAddress::Ipv4(ip.dst_addr),
+            payload.len(),
+            |room| room.copy_from_slice(payload),
+            &checksums,
+        );
+    });
+}
+
+/// Queues an ARP request of the gateway's for `target`.
+pub(crate) fn emit_arp_request(queues: &mut Queues, mac: MacAddr, sender: Ipv4Addr, target: Ipv4Addr) {
+    let repr = arp(ArpOperation::Request, (mac, sender), ([0; 6], target));
+    queues.emit(14 + repr.buffer_len(), |bytes| write_arp(bytes, ([0xff; 6], mac), &repr));
+}
+
+/// The ARP reply that would tell `to` that `who` is where it is.
+pub(crate) fn arp_reply(who: (MacAddr, Ipv4Addr), to: (MacAddr, Ipv4Addr)) -> Vec<u8> {
+    let repr = arp(ArpOperation::Reply, who, to);
+    let mut bytes = vec![0; 14 + repr.buffer_len()];
+    write_arp(&mut bytes, (to.0, who.0), &repr);
+    bytes
+}
+
+fn arp(operation: ArpOperation, source: (MacAddr, Ipv4Addr), target: (MacAddr, Ipv4Addr)) -> ArpRepr {
+    ArpRepr::EthernetIpv4 {
+        operation,
+        source_hardware_addr: EthernetAddress(source.0),
+        source_protocol_addr: source.1,
+        target_hardware_addr: EthernetAddress(target.0),
+        target_protocol_addr: target.1,
+    }
+}
+
+fn write_arp(bytes: &mut [u8], macs: (MacAddr, MacAddr), repr: &ArpRepr) {
+    let mut frame = EthernetFrame::new_unchecked(bytes);
+    ethernet(macs, EthernetProtocol::Arp).emit(&mut frame);
+    repr.emit(&mut ArpPacket::new_unchecked(frame.payload_mut()));
+}
+
+/// An Ethernet header; `macs` are destination and source, in the order of the frame.
+fn ethernet(macs: (MacAddr, MacAddr), ethertype: EthernetProtocol) -> EthernetRepr {
+    EthernetRepr { dst_addr: EthernetAddress(macs.0), src_addr: EthernetAddress(macs.1), ethertype }
+}

@@ -1,0 +1,152 @@
+//! One port as the switch sees it: a non-blocking stream with a reader's and a writer's buffer.
+//!
+//! Invariants: the queue towards a port is bounded, and what does not fit is dropped frame by frame, so the
+//! stream keeps its meaning; a port is read whether or not it can be written, so it can never block its VM.
+
+use crate::poller::{Poller, Token, Watch};
+use crate::stats::{PortCounters, count};
+use crate::stream::Stream;
+use crate::wire::{self, FrameBuffer, HELLO, PREFIX_BYTES, WireError};
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a peer may take to say hello.
+pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// What a port may deliver in one turn before the others get theirs, in bytes.
+const TURN_BYTES: usize = 512 * 1024;
+/// How much is read from a port at a time, in bytes.
+const READ_BYTES: usize = 256 * 1024;
+
+/// Why a port was closed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PortEnd {
+    #[error("it closed the connection")]
+    Closed,
+    #[error("{0}")]
+    Wire(#[from] WireError),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+#[derive(Debug)]
+pub(crate) struct Port {
+    stream: Stream,
+    token: Token,
+    counters: Arc<PortCounters>,
+    input: FrameBuffer,
+    /// Whether the peer's hello was seen; before it, nothing is sent to the port but ours.
+    greeted: bool,
+    /// When the port is closed if it has not said hello.
+    pub(crate) hello_due: Instant,
+    output: Vec<u8>,
+    /// How much of `output` is already written.
+    written: usize,
+    queue_bytes_max: usize,
+    /// Whether the socket is full: the poller tells when it is not.
+    blocked: bool,
+}
+
+impl Port {
+    /// Takes a fresh connection over and says hello.
+    pub(crate) fn new(
+        stream: Stream,
+        token: Token,
+        counters: Arc<PortCounters>,
+        queue_bytes_max: usize,
+        now: Instant,
+    ) -> Self {
+        Self {
+            stream,
+            token,
+            counters,
+            input: FrameBuffer::new(READ_BYTES),
+            greeted: false,
+            hello_due: now + HELLO_TIMEOUT,
+            output: HELLO.to_vec(),
+            written: 0,
+            queue_bytes_max,
+            blocked: false,
+        }
+    }
+
+    pub(crate) fn watch(&self, poller: &Poller) -> io::Result<()> {
+        poller.add(&self.stream, self.token, Watch::Input)
+    }
+
+    pub(crate) fn greeted(&self) -> bool {
+        self.greeted
+    }
+
+    pub(crate) fn peer(&self) -> &str {
+        &self.counters.peer
+    }
+
+    /// Reads what is there, within its turn, and hands every frame to `deliver`.
+    pub(crate) fn read(&mut self, mut deliver: impl FnMut(&[u8])) -> Result<(), PortEnd> {
+        let mut turn = TURN_BYTES;
+        while turn > 0 {
+            let space = self.input.space();
+            let room = space.len();
+            let n = match (&self.stream).read(space) {
+                Ok(0) => return Err(PortEnd::Closed),
+                Ok(n) => n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.into()),
+            };
+            self.input.filled(n);
+            if !self.greeted {
+                let Some(hello) = self.input.take() else { return Ok(()) };
+                wire::check_hello(hello)?;
+                self.greeted = true;
+            }
+            while let Some(frame) = self.input.next_frame()? {
+                count(&self.counters.frames_in, 1);
+                count(&self.counters.bytes_in, frame.len() as u64);
+                deliver(frame);
+            }
+            if n < room {
+                return Ok(()); // The stream is dry; if not, the poller says so.
+            }
+            turn = turn.saturating_sub(n);
+        }
+        Ok(())
+    }
+
+    /// Queues a frame for the port, or drops it if the port is too slow.
+    pub(crate) fn queue(&mut self, frame: &[u8]) {
+        if self.output.len() - self.written + frame.len() + PREFIX_BYTES > self.queue_bytes_max {
+            count(&self.counters.drops, 1);
+            return;
+        }
+        wire::push_frame(&mut self.output, frame);
+        count(&self.counters.frames_out, 1);
+        count(&self.counters.bytes_out, frame.len() as u64);
+    }
+
+    /// The poller says that the socket has room again; that is no longer news.
+    pub(crate) fn unblock(&mut self, poller: &Poller) {
+        // If the watch cannot be changed, the poller reports room again and again, which is only wasteful.
+        self.blocked = self.blocked && poller.change(&self.stream, self.token, Watch::Input).is_err();
+    }
+
+    /// Writes what is queued, as far as the socket takes it.
+    pub(crate) fn flush(&mut self, poller: &Poller) -> Result<(), PortEnd> {
+        while !self.blocked && self.written < self.output.len() {
+            match (&self.stream).write(&self.output[self.written..]) {
+                Ok(0) => return Err(PortEnd::Closed),
+                Ok(n) => self.written += n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked = true;
+                    poller.change(&self.stream, self.token, Watch::Both)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.output.drain(..self.written);
+        self.written = 0;
+        Ok(())
+    }
+}
