@@ -168,6 +168,7 @@ macro_rules! opcodes {
         #[allow(non_upper_case_globals, missing_docs)]
         pub mod code {
             use super::Opcode;
+            pub const Undecoded: u8 = Opcode::Undecoded as u8;
             $($(pub const $variant: u8 = Opcode::$variant as u8;)*)*
         }
 

@@ -13,15 +13,21 @@ extern crate alloc;
 extern crate std;
 
 pub mod board;
+pub mod computer;
 pub mod config;
 pub mod device;
+pub mod digest;
 pub mod hart;
 pub mod machine;
 mod mmu;
 pub mod ram;
 pub mod sbi;
+pub mod snapshot;
+#[cfg(test)]
+mod tests;
 pub mod virtio;
 
+pub use computer::Computer;
 pub use config::{Boot, Config, DeviceConfig};
 pub use machine::{Machine, Stop};
 pub use ram::{BadAddress, RAM_BASE, Ram};

@@ -1,2 +1,150 @@
-//! One hardware thread: its state, and how it executes.
+//! One hardware thread: its registers, and in the submodules how it executes.
+//!
+//! Map: `execute` the interpreter's inner loop; `code` its decoded instructions; `fetch`, `memory`, `amo` the
+//! paths that translate; `system` and `csr` the privileged half; `trap` exceptions and interrupts; `pmp`;
+//! `float` the F and D extensions over the pure functions of [`fp`].
+//!
+//! Invariant: everything in [`Hart`] is state except `tlb` and the two contexts, which never show.
+
+mod amo;
+pub(crate) mod code;
+pub(crate) mod csr;
+pub(crate) mod execute;
+pub(crate) mod fetch;
+mod float;
 pub mod fp;
+mod memory;
+pub(crate) mod pmp;
+mod system;
+pub(crate) mod trap;
+
+use crate::mmu::{ContextKey, Tlb};
+use csr::{Csrs, status};
+use pmp::Pmp;
+
+/// A privilege mode, numbered as in `mstatus.MPP`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum Mode {
+    /// U.
+    User = 0,
+    /// S.
+    Supervisor = 1,
+    /// M.
+    Machine = 3,
+}
+
+impl Mode {
+    /// The mode numbered `bits`; the reserved 2 reads as U.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        match bits & 3 {
+            1 => Self::Supervisor,
+            3 => Self::Machine,
+            _ => Self::User,
+        }
+    }
+}
+
+/// What a memory access is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Access {
+    Fetch,
+    Load,
+    Store,
+}
+
+/// Whether a hart executes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Activity {
+    /// It does.
+    Running = 0,
+    /// It sleeps in `wfi` until an interrupt that `mie` enables is pending.
+    Waiting = 1,
+    /// It is stopped until another hart starts it through the SBI.
+    Stopped = 2,
+}
+
+/// One hart.
+pub(crate) struct Hart {
+    /// Integer registers 0 to 31, and the sink for writes to x0 at 32. The rest is padding, so that an 8-bit
+    /// register number needs no bounds check.
+    pub(crate) x: [u64; 256],
+    pub(crate) f: [u64; 32],
+    pub(crate) pc: u64,
+    pub(crate) mode: Mode,
+    pub(crate) activity: Activity,
+    pub(crate) csrs: Csrs,
+    pub(crate) pmp: Pmp,
+    /// Physical address of the doubleword that `lr` reserved. Lost at every trap, trap return, `sc`, access
+    /// to a device, input, and when another hart gets its turn: so no store needs to look at it.
+    pub(crate) reservation: Option<u64>,
+    /// Steps this hart has taken: instructions attempted.
+    pub(crate) steps: u64,
+    /// Steps that did not retire: exceptions.
+    pub(crate) trapped: u64,
+    /// Not state: the software TLB.
+    pub(crate) tlb: Tlb,
+    /// Not state: the TLB tag bits for fetches, and for loads and stores, as things are.
+    pub(crate) fetch_context: u64,
+    pub(crate) data_context: u64,
+}
+
+impl Hart {
+    pub(crate) fn new(id: u64) -> Self {
+        let mut hart = Self {
+            x: [0; 256],
+            f: [0; 32],
+            pc: 0,
+            mode: Mode::Machine,
+            activity: Activity::Running,
+            csrs: Csrs::new(id),
+            pmp: Pmp::default(),
+            reservation: None,
+            steps: 0,
+            trapped: 0,
+            tlb: Tlb::new(),
+            fetch_context: 0,
+            data_context: 0,
+        };
+        hart.refresh_contexts();
+        hart
+    }
+
+    /// The privilege that loads and stores have (`mstatus.MPRV`).
+    pub(crate) fn data_mode(&self) -> Mode {
+        if self.mode == Mode::Machine && self.csrs.mstatus & status::MPRV != 0 {
+            Mode::from_bits(self.csrs.mstatus >> status::MPP_SHIFT)
+        } else {
+            self.mode
+        }
+    }
+
+    /// `satp` as it applies to a mode: machine mode is never translated.
+    pub(crate) fn satp_for(&self, mode: Mode) -> u64 {
+        if mode == Mode::Machine { 0 } else { self.csrs.satp }
+    }
+
+    /// Recomputes the TLB contexts: after anything that changes mode, `satp`, `mstatus` or what is cached.
+    pub(crate) fn refresh_contexts(&mut self) {
+        let fetch = ContextKey { satp: self.satp_for(self.mode), bits: self.mode as u8 };
+        let data_mode = self.data_mode();
+        let mut bits = data_mode as u8;
+        if data_mode != Mode::Machine {
+            bits |= u8::from(self.csrs.mstatus & status::SUM != 0) << 2;
+            bits |= u8::from(self.csrs.mstatus & status::MXR != 0) << 3;
+        }
+        let data = ContextKey { satp: self.satp_for(data_mode), bits };
+        // Numbering `data` may wipe the array and with it the number of `fetch`, so that one goes last, again.
+        self.fetch_context = self.tlb.context(fetch);
+        self.data_context = self.tlb.context(data);
+        self.fetch_context = self.tlb.context(fetch);
+    }
+
+    /// Drops every cached translation.
+    pub(crate) fn forget_translations(&mut self) {
+        self.tlb.forget();
+        self.refresh_contexts();
+    }
+}

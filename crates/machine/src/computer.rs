@@ -1,0 +1,314 @@
+//! The RV64 computer: harts, RAM and board behind the [`Machine`] trait, and the loop that runs them.
+//!
+//! Invariants (DESIGN 2.3, 2.4, 2.9): a run stops exactly where it was told to; interrupts are recognised at
+//! instants that do not depend on where runs stopped; harts take turns of a fixed number of steps, and whose
+//! turn it is and what is left of it are state. Everything that is decided (switching harts, waking one,
+//! taking an interrupt) is decided right before a step that is then taken, so that a run that stops in
+//! between has decided nothing.
+//!
+//! Not here: instructions (`hart`), devices (`board`), what reset loads (`board::load`), state as bytes
+//! (`snapshot`, `digest`).
+
+use crate::board::Board;
+use crate::config::Config;
+use crate::digest::Digester;
+use crate::hart::code::CodeCache;
+use crate::hart::csr::{NS_PER_TICK, envcfg, irq};
+use crate::hart::execute::{self, Env};
+use crate::hart::{Activity, Hart, fetch, trap};
+use crate::machine::{Machine, Stop};
+use crate::ram::{PAGE, Ram};
+use alloc::vec::Vec;
+use pollux_vocab::{Clock, ConsoleId, Digest, Icount, Input, Output, SlotId, VirtTime};
+
+/// Steps in a hart's turn, when there are several.
+pub(crate) const QUANTUM_STEPS: u64 = 2000;
+
+/// A complete computer.
+pub struct Computer {
+    pub(crate) config: Config,
+    pub(crate) harts: Vec<Hart>,
+    pub(crate) ram: Ram,
+    pub(crate) board: Board,
+    pub(crate) clock: Clock,
+    pub(crate) icount: u64,
+    /// Whose turn it is.
+    pub(crate) current: usize,
+    /// Steps left of that turn.
+    pub(crate) quantum_left: u64,
+    /// `ecall` from S-mode is answered by the machine itself.
+    pub(crate) builtin_sbi: bool,
+    /// Not state: decoded instructions.
+    pub(crate) code: CodeCache,
+    /// Not state: page hashes.
+    pub(crate) digester: Digester,
+}
+
+impl Computer {
+    /// A computer at power-on, with nothing loaded and every hart at address 0 in M-mode.
+    pub(crate) fn assemble(config: &Config, board: Board) -> Self {
+        let ram = Ram::new(config.ram_bytes);
+        let pages = ram.pages();
+        let harts = u64::from(config.harts.clamp(1, crate::config::HARTS_MAX));
+        Self {
+            config: config.clone(),
+            harts: (0..harts).map(Hart::new).collect(),
+            ram,
+            board,
+            clock: Clock::default(),
+            icount: 0,
+            current: 0,
+            quantum_left: 0,
+            builtin_sbi: false,
+            code: CodeCache::new(pages),
+            digester: Digester::new(pages),
+        }
+    }
+
+    /// Its build sheet.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Its RAM.
+    #[must_use]
+    pub fn ram(&self) -> &Ram {
+        &self.ram
+    }
+
+    /// Its RAM, for dirty tracking and freezing; contents change through `Ram`'s own writes only.
+    pub fn ram_mut(&mut self) -> &mut Ram {
+        &mut self.ram
+    }
+
+    /// The present as the clock has it.
+    pub(crate) fn now(&self) -> VirtTime {
+        self.clock.at(Icount(self.icount))
+    }
+
+    /// Steps in a turn: a machine with one hart has no turns to speak of.
+    fn quantum(&self) -> u64 {
+        if self.harts.len() == 1 { 1 << 20 } else { QUANTUM_STEPS }
+    }
+
+    /// The interrupt lines into a hart's `mip`: from the board, and its timers against the clock.
+    pub(crate) fn lines(&self, hart: usize) -> u64 {
+        let ticks = self.now().0 / NS_PER_TICK;
+        let c = &self.harts[hart].csrs;
+        let mut lines = self.board.interrupts(hart) & (irq::MSI | irq::SEI | irq::MEI);
+        if ticks >= self.board.mtimecmp(hart) {
+            lines |= irq::MTI;
+        }
+        if c.menvcfg & envcfg::STCE != 0 && ticks >= c.stimecmp {
+            lines |= irq::STI;
+        }
+        lines
+    }
+
+    /// When the hart's next timer interrupt that is enabled and not yet pending becomes so.
+    fn next_timer(&self, hart: usize, lines: u64) -> Option<VirtTime> {
+        let c = &self.harts[hart].csrs;
+        let waiting = c.mie & !lines;
+        let machine = (waiting & irq::MTI != 0).then(|| self.board.mtimecmp(hart));
+        let supervisor = (waiting & irq::STI != 0 && c.menvcfg & envcfg::STCE != 0).then_some(c.stimecmp);
+        let ticks = machine.unwrap_or(u64::MAX).min(supervisor.unwrap_or(u64::MAX));
+        ticks.checked_mul(NS_PER_TICK).map(VirtTime)
+    }
+
+    /// Whether a hart would take a step if it were its turn.
+    fn is_runnable(&self, hart: usize) -> bool {
+        match self.harts[hart].activity {
+            Activity::Running => true,
+            Activity::Stopped => false,
+            Activity::Waiting => {
+                let c = &self.harts[hart].csrs;
+                (c.mip | self.lines(hart)) & c.mie != 0
+            }
+        }
+    }
+
+    /// The hart that takes the next step, if any can.
+    fn next_hart(&self) -> Option<usize> {
+        let count = self.harts.len();
+        if self.quantum_left > 0 && self.is_runnable(self.current) {
+            return Some(self.current);
+        }
+        (1..=count).map(|i| (self.current + i) % count).find(|&hart| self.is_runnable(hart))
+    }
+
+    /// Makes it this hart's turn. A new turn is a whole one.
+    fn give_turn(&mut self, hart: usize) {
+        if hart != self.current {
+            self.harts[self.current].reservation = None;
+        }
+        if hart != self.current || self.quantum_left == 0 {
+            self.quantum_left = self.quantum();
+        }
+        self.current = hart;
+        self.harts[hart].activity = Activity::Running;
+    }
+
+    /// When the earliest timer goes off that would wake a hart.
+    fn wake_time(&self) -> Option<VirtTime> {
+        (0..self.harts.len())
+            .filter(|&hart| self.harts[hart].activity == Activity::Waiting)
+            .filter_map(|hart| self.next_timer(hart, self.lines(hart)))
+            .min()
+    }
+
+    /// Drops what stores outside the inner loop, or to page tables, made stale.
+    pub(crate) fn settle(&mut self) {
+        if !self.ram.is_stale() {
+            return;
+        }
+        self.code.drain(&mut self.ram);
+        if self.ram.stale_translations() {
+            self.forget_translations();
+        }
+    }
+
+    fn forget_translations(&mut self) {
+        self.harts.iter_mut().for_each(Hart::forget_translations);
+        self.ram.forget_tables();
+    }
+
+    /// Drops every cache. Never shows; for the tests that prove so.
+    pub fn clear_caches(&mut self) {
+        self.settle();
+        self.code.clear(&mut self.ram);
+        self.forget_translations();
+    }
+
+    /// Runs the current hart until its next event: at least one step, at most up to `until`.
+    fn take_turn(&mut self, until: u64) {
+        let index = self.current;
+        let lines = self.lines(index);
+        if let Some((number, mode)) = trap::due(&self.harts[index], lines) {
+            trap::interrupt(&mut self.harts[index], number, mode);
+        }
+        let timer = self.next_timer(index, lines).map_or(u64::MAX, |time| self.clock.icount_reaching(time).0);
+        let end = until.min(timer.max(self.icount + 1)).min(self.icount.saturating_add(self.quantum_left));
+        while self.icount < end {
+            let hart = &mut self.harts[index];
+            let mut env = Env {
+                board: &mut self.board,
+                code: &self.code,
+                clock: self.clock,
+                icount_base: self.icount,
+                steps_base: hart.steps,
+                lines,
+                builtin_sbi: self.builtin_sbi,
+                begun: 0,
+                leave: false,
+                fetch_miss: false,
+                sbi_call: false,
+                yielded: false,
+            };
+            let steps = execute::run(hart, &mut self.ram, &mut env, end - self.icount);
+            let (leave, miss, sbi, yielded) = (env.leave, env.fetch_miss, env.sbi_call, env.yielded);
+            self.account(steps);
+            if yielded {
+                self.quantum_left = 0;
+            }
+            if sbi {
+                self.sbi_call();
+            }
+            if !miss || leave {
+                return;
+            }
+            self.fetch_page();
+        }
+    }
+
+    /// Counts steps of the current hart.
+    fn account(&mut self, steps: u64) {
+        self.icount += steps;
+        self.quantum_left = self.quantum_left.saturating_sub(steps);
+        let hart = &mut self.harts[self.current];
+        hart.steps = hart.steps.wrapping_add(steps);
+    }
+
+    /// Makes the page of the current hart's `pc` executable, or takes the step that faults.
+    fn fetch_page(&mut self) {
+        if self.code.is_full() {
+            self.code.clear(&mut self.ram);
+            self.harts.iter_mut().for_each(Hart::forget_translations);
+        }
+        let hart = &mut self.harts[self.current];
+        if let Err(exception) = fetch::fill(hart, &mut self.ram, &mut self.code) {
+            trap::exception(hart, exception);
+            self.account(1);
+        }
+    }
+
+    fn sbi_call(&mut self) {}
+}
+
+impl Machine for Computer {
+    fn icount(&self) -> Icount {
+        Icount(self.icount)
+    }
+
+    fn time(&self) -> VirtTime {
+        self.now()
+    }
+
+    fn run(&mut self, until: Icount) -> Stop {
+        loop {
+            if !self.board.outputs.is_empty() {
+                return Stop::Output;
+            }
+            if self.board.halted() {
+                return Stop::Halted;
+            }
+            let Some(hart) = self.next_hart() else { return Stop::Idle { wake: self.wake_time() } };
+            if self.icount >= until.0 {
+                return Stop::Until;
+            }
+            self.settle();
+            self.give_turn(hart);
+            self.take_turn(until.0);
+        }
+    }
+
+    fn apply(&mut self, input: &Input) {
+        self.harts.iter_mut().for_each(|hart| hart.reservation = None);
+        match *input {
+            Input::Clock { time, rate } => {
+                self.clock = self.clock.adjusted(Icount(self.icount), time, rate);
+            }
+            _ => {
+                let now = self.now();
+                self.board.apply(&mut self.ram, now, input);
+            }
+        }
+    }
+
+    fn take_output(&mut self) -> Option<Output> {
+        self.board.outputs.pop_front()
+    }
+
+    fn packet_room(&self, slot: SlotId) -> bool {
+        self.board.packet_room(slot)
+    }
+
+    fn console_room(&self, console: ConsoleId) -> usize {
+        self.board.console_room(console)
+    }
+
+    fn pending(&self) -> Vec<Output> {
+        self.board.pending()
+    }
+
+    fn digest(&mut self) -> Digest {
+        self.state_digest()
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        self.save()
+    }
+}
+
+/// Bytes of RAM per page, for callers that count in pages.
+pub const PAGE_SIZE: usize = PAGE;

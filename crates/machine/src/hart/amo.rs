@@ -1,0 +1,120 @@
+//! The A extension, and `cbo.zero` (which is a store of its own kind).
+//!
+//! Choices: a misaligned address is an address-misaligned exception; a device is an access fault; `sc`
+//! succeeds if the reservation is on exactly its doubleword and was not lost (see [`Hart::reservation`]);
+//! a failing `sc` touches no memory, so it cannot fault. Source: unprivileged specification, "A"; CMO.
+
+use super::code::Packed;
+use super::execute::Env;
+use super::memory::{Target, resolve, settle};
+use super::trap::{Exception, cause};
+use super::{Access, Hart};
+use crate::ram::{RAM_BASE, Ram};
+use pollux_isa::code;
+
+/// Bytes in a cache block (CMO; told to the guest in the device tree).
+pub(crate) const BLOCK_BYTES: u64 = 64;
+
+/// Executes one instruction of the A extension.
+#[inline(never)]
+pub(super) fn execute(
+    hart: &mut Hart,
+    ram: &mut Ram,
+    env: &mut Env<'_>,
+    op: Packed,
+) -> Result<(), Exception> {
+    let kind = op.kind();
+    let double = kind >= code::LrD;
+    let bytes = if double { 8 } else { 4 };
+    let addr = hart.x[op.rs1()];
+    let reserve = kind == code::LrW || kind == code::LrD;
+    if addr % bytes != 0 {
+        let cause = if reserve { cause::LOAD_MISALIGNED } else { cause::STORE_MISALIGNED };
+        return Err(Exception { cause, tval: addr });
+    }
+    if reserve {
+        let at = in_ram(hart, ram, addr, bytes, Access::Load)?;
+        hart.reservation = Some(RAM_BASE + (at & !7) as u64);
+        hart.x[op.rd()] = read(ram, at, double);
+        return Ok(());
+    }
+    let source = hart.x[op.rs2()];
+    if kind == code::ScW || kind == code::ScD {
+        let Some(reserved) = hart.reservation.take() else {
+            hart.x[op.rd()] = 1;
+            return Ok(());
+        };
+        let at = in_ram(hart, ram, addr, bytes, Access::Store)?;
+        let held = reserved == RAM_BASE + (at & !7) as u64;
+        if held {
+            write(ram, env, at, double, source);
+        }
+        hart.x[op.rd()] = u64::from(!held);
+        return Ok(());
+    }
+    let at = in_ram(hart, ram, addr, bytes, Access::Store)?;
+    let old = read(ram, at, double);
+    let new = combine(kind, old, if double { source } else { source as i32 as u64 });
+    write(ram, env, at, double, new);
+    hart.x[op.rd()] = old;
+    Ok(())
+}
+
+/// What an AMO stores. Words come sign-extended, which keeps both orders.
+fn combine(kind: u8, old: u64, source: u64) -> u64 {
+    let (signed_old, signed_source) = (old as i64, source as i64);
+    match kind {
+        code::AmoswapW | code::AmoswapD => source,
+        code::AmoaddW | code::AmoaddD => old.wrapping_add(source),
+        code::AmoxorW | code::AmoxorD => old ^ source,
+        code::AmoandW | code::AmoandD => old & source,
+        code::AmoorW | code::AmoorD => old | source,
+        code::AmominW | code::AmominD => signed_old.min(signed_source) as u64,
+        code::AmomaxW | code::AmomaxD => signed_old.max(signed_source) as u64,
+        code::AmominuW | code::AmominuD => old.min(source),
+        _ => old.max(source),
+    }
+}
+
+fn in_ram(hart: &mut Hart, ram: &mut Ram, addr: u64, bytes: u64, access: Access) -> Result<usize, Exception> {
+    let cached = if access == Access::Load { &hart.tlb.read } else { &hart.tlb.write };
+    let entry = &cached[crate::mmu::Tlb::slot(addr)];
+    if entry.tag == addr & crate::mmu::PAGE_MASK | hart.data_context {
+        return Ok(addr.wrapping_add(entry.delta) as usize);
+    }
+    match resolve(hart, ram, addr, bytes, access)? {
+        Target::Ram(at) => Ok(at),
+        Target::Device(_) => {
+            let cause = if access == Access::Load { cause::LOAD_ACCESS } else { cause::STORE_ACCESS };
+            Err(Exception { cause, tval: addr })
+        }
+    }
+}
+
+fn read(ram: &Ram, at: usize, double: bool) -> u64 {
+    if double { u64::from_le_bytes(ram.load(at)) } else { i32::from_le_bytes(ram.load(at)) as u64 }
+}
+
+fn write(ram: &mut Ram, env: &mut Env<'_>, at: usize, double: bool, value: u64) {
+    let stale =
+        if double { ram.store(at, value.to_le_bytes()) } else { ram.store(at, (value as u32).to_le_bytes()) };
+    if stale {
+        settle(ram, env);
+    }
+}
+
+/// `cbo.zero`: zeroes the cache block around an address.
+pub(super) fn zero_block(
+    hart: &mut Hart,
+    ram: &mut Ram,
+    env: &mut Env<'_>,
+    addr: u64,
+) -> Result<(), Exception> {
+    let block = addr & !(BLOCK_BYTES - 1);
+    let at = in_ram(hart, ram, block, BLOCK_BYTES, Access::Store)
+        .map_err(|exception| Exception { tval: addr, ..exception })?;
+    if ram.store(at, [0u8; BLOCK_BYTES as usize]) {
+        settle(ram, env);
+    }
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! The decoded-instruction cache: for every page of RAM that was executed, a packed operation per halfword.
+//!
+//! Invariant (DESIGN 2.1): a slot is either empty or what decoding RAM gives; a store to a page flagged as
+//! code empties the slots it touches, including that of an instruction begun two bytes earlier. Instructions
+//! that straddle two pages are never cached, for their second half has a translation of its own.
+//!
+//! Slots are atomics only so that the executing hart can hold a page and empty slots of it at the same time;
+//! there is no second thread, and relaxed loads cost nothing.
+
+use crate::ram::{Ram, StaleCode};
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+use pollux_isa::{Format, Inst};
+
+/// Slots per page: one per halfword.
+pub(crate) const SLOTS: usize = 2048;
+/// Decoded pages kept at most (16 KiB of host memory each); when they run out, all are dropped.
+const PAGES_MAX: usize = 8192;
+
+/// A decoded page.
+pub(crate) type CodePage = [AtomicU64; SLOTS];
+
+/// Where writes to x0 go: a register that nobody reads.
+pub(crate) const SINK: u8 = 32;
+
+/// A decoded instruction in eight bytes: kind, rd, rs1, rs2, length, 24-bit immediate, from the low end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Packed(pub(crate) u64);
+
+impl Packed {
+    /// Not decoded yet.
+    pub(crate) const EMPTY: Self = Self(0);
+
+    #[inline(always)]
+    pub(crate) fn kind(self) -> u8 {
+        self.0 as u8
+    }
+    #[inline(always)]
+    pub(crate) fn rd(self) -> usize {
+        usize::from((self.0 >> 8) as u8)
+    }
+    #[inline(always)]
+    pub(crate) fn rs1(self) -> usize {
+        usize::from((self.0 >> 16) as u8)
+    }
+    #[inline(always)]
+    pub(crate) fn rs2(self) -> usize {
+        usize::from((self.0 >> 24) as u8)
+    }
+    #[inline(always)]
+    pub(crate) fn len(self) -> u64 {
+        u64::from((self.0 >> 32) as u8)
+    }
+    #[inline(always)]
+    pub(crate) fn imm(self) -> u64 {
+        (self.0 as i64 >> 40) as u64
+    }
+    /// The third source of a fused multiply-add.
+    pub(crate) fn rs3(self) -> usize {
+        (self.0 >> 40) as usize & 31
+    }
+    /// The rounding mode of a floating-point operation.
+    pub(crate) fn rm(self) -> u8 {
+        (self.0 >> 45) as u8 & 7
+    }
+
+    /// Packs a decoded instruction. U-type immediates lose their twelve zero bits.
+    pub(crate) fn new(inst: &Inst) -> Self {
+        let format = inst.opcode.info().map_or(Format::Bare, |info| info.format);
+        let imm = match format {
+            Format::U => inst.imm >> 12,
+            Format::F4 | Format::FRound1 | Format::FRound2 | Format::FToIntRound | Format::FFromIntRound => {
+                i32::from(inst.rs3 & 31) | i32::from(inst.rm) << 5
+            }
+            _ => inst.imm,
+        };
+        let float_rd = matches!(
+            format,
+            Format::FLoad
+                | Format::F4
+                | Format::FRound1
+                | Format::FRound2
+                | Format::F2
+                | Format::FFromInt
+                | Format::FFromIntRound
+        );
+        let rd = if inst.rd == 0 && !float_rd { SINK } else { inst.rd };
+        let fields = [inst.opcode as u8, rd, inst.rs1, inst.rs2, inst.len, 0, 0, 0];
+        Self(u64::from_le_bytes(fields) | (imm as u64) << 40)
+    }
+}
+
+/// All decoded pages. Not part of the state.
+pub(crate) struct CodeCache {
+    pages: Vec<Box<CodePage>>,
+    /// RAM page of each decoded page.
+    ram_pages: Vec<u32>,
+    /// Decoded page of each RAM page, plus one; 0 for none.
+    by_ram_page: Vec<u32>,
+}
+
+impl CodeCache {
+    pub(crate) fn new(ram_pages: usize) -> Self {
+        Self { pages: Vec::new(), ram_pages: Vec::new(), by_ram_page: vec![0; ram_pages] }
+    }
+
+    /// The decoded page with this index.
+    #[inline(always)]
+    pub(crate) fn page(&self, index: u32) -> Option<&CodePage> {
+        self.pages.get(index as usize).map(|page| &**page)
+    }
+
+    /// The RAM page that a decoded page mirrors.
+    pub(crate) fn ram_page(&self, index: u32) -> usize {
+        self.ram_pages.get(index as usize).map_or(usize::MAX, |&page| page as usize)
+    }
+
+    /// Whether the next new page needs [`CodeCache::clear`] first.
+    pub(crate) fn is_full(&self) -> bool {
+        self.pages.len() >= PAGES_MAX
+    }
+
+    /// The decoded page of a RAM page, made empty if there is none yet.
+    pub(crate) fn page_for(&mut self, ram: &mut Ram, ram_page: usize) -> u32 {
+        let known = self.by_ram_page[ram_page];
+        if known != 0 {
+            return known - 1;
+        }
+        let index = self.uncached_page_for(ram_page);
+        self.by_ram_page[ram_page] = index + 1;
+        ram.mark_code(ram_page);
+        index
+    }
+
+    /// A decoded page whose slots stay empty, so that every fetch from it is checked: for pages of which PMP
+    /// allows only a part.
+    pub(crate) fn uncached_page_for(&mut self, ram_page: usize) -> u32 {
+        self.pages.push(Box::new([const { AtomicU64::new(0) }; SLOTS]));
+        self.ram_pages.push(ram_page as u32);
+        self.pages.len() as u32 - 1
+    }
+
+    /// Empties the slots that a store made stale.
+    pub(crate) fn invalidate(&self, stale: StaleCode) {
+        let Some(&known) = self.by_ram_page.get(stale.page as usize) else { return };
+        let Some(page) = known.checked_sub(1).and_then(|index| self.page(index)) else { return };
+        let first = (stale.first / 2).saturating_sub(1);
+        for slot in first..=stale.last / 2 {
+            page[usize::from(slot) % SLOTS].store(Packed::EMPTY.0, Ordering::Relaxed);
+        }
+    }
+
+    /// Empties the slots behind everything that is stale.
+    pub(crate) fn drain(&self, ram: &mut Ram) {
+        while let Some(stale) = ram.take_stale_code() {
+            self.invalidate(stale);
+        }
+    }
+
+    /// Drops every decoded page. The caller forgets all fetch translations, which hold indices.
+    pub(crate) fn clear(&mut self, ram: &mut Ram) {
+        self.pages.clear();
+        self.ram_pages.clear();
+        self.by_ram_page.fill(0);
+        ram.forget_code();
+    }
+}

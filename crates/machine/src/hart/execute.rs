@@ -1,0 +1,397 @@
+//! The interpreter's inner loop.
+//!
+//! Invariant: it leaves after exactly the number of steps it was given, or earlier, between two steps, when
+//! something happened that only the machine can settle (a device, a changed translation, an interrupt). Every
+//! step is one instruction attempted. Nothing that is cached here shows.
+//!
+//! How it is fast: instructions are decoded once per page and looked up by the page that is executing; loads
+//! and stores hit a TLB entry with one comparison, which also proves alignment; interrupts are not polled,
+//! because the step budget ends where the next one could become due.
+//!
+//! Source: unprivileged specification, chapters I, M, Zba, Zbb, Zbs, in their order. The main match is longer
+//! than a function should be because it is a table.
+
+use super::code::{CodeCache, CodePage, Packed, SLOTS};
+use super::system::Next;
+use super::trap::{self, Exception};
+use super::{Hart, amo, fetch, float, memory, system};
+use crate::board::Board;
+use crate::mmu::{PAGE_MASK, Tlb};
+use crate::ram::Ram;
+use core::sync::atomic::{AtomicU64, Ordering};
+use pollux_isa::code;
+use pollux_vocab::{Clock, Icount, VirtTime};
+
+/// What the inner loop needs of the machine around the hart, and what it reports back.
+pub(crate) struct Env<'a> {
+    pub(crate) board: &'a mut Board,
+    pub(crate) code: &'a CodeCache,
+    pub(crate) clock: Clock,
+    /// The machine's steps, and the hart's, when the loop was entered.
+    pub(crate) icount_base: u64,
+    pub(crate) steps_base: u64,
+    /// Interrupt lines into the hart. They change only where the loop is left.
+    pub(crate) lines: u64,
+    /// `ecall` from S-mode is the machine's own SBI.
+    pub(crate) builtin_sbi: bool,
+    /// Steps begun since the loop was entered; up to date whenever a slow path runs.
+    pub(crate) begun: u64,
+    /// Leave the loop after this step.
+    pub(crate) leave: bool,
+    /// Out: the page of `pc` is not in the fetch TLB.
+    pub(crate) fetch_miss: bool,
+    /// Out: the hart asks the SBI for something.
+    pub(crate) sbi_call: bool,
+    /// Out: the hart gives the rest of its turn away.
+    pub(crate) yielded: bool,
+}
+
+impl Env<'_> {
+    /// The machine's steps before the instruction that executes.
+    pub(super) fn icount(&self) -> u64 {
+        self.icount_base + self.begun - 1
+    }
+
+    /// The hart's steps before the instruction that executes.
+    pub(super) fn hart_steps(&self) -> u64 {
+        self.steps_base + self.begun - 1
+    }
+
+    /// Virtual time at the instruction that executes.
+    pub(super) fn time(&self) -> VirtTime {
+        self.clock.at(Icount(self.icount()))
+    }
+}
+
+/// A page with nothing decoded: where the loop stands before it has looked its page up.
+static NO_CODE: CodePage = [const { AtomicU64::new(0) }; SLOTS];
+/// No page starts at an odd address.
+const NO_PAGE: u64 = 1;
+
+/// Runs at most `limit` steps. Returns how many it ran; `hart.pc` is where to go on.
+#[allow(clippy::cognitive_complexity)]
+pub(crate) fn run(hart: &mut Hart, ram: &mut Ram, env: &mut Env<'_>, mut limit: u64) -> u64 {
+    let code_cache = env.code;
+    let mut begun = 0u64;
+    let mut pc = hart.pc;
+    let mut page: &CodePage = &NO_CODE;
+    let mut page_addr = NO_PAGE;
+    let mut page_index = 0;
+
+    while begun < limit {
+        if pc & PAGE_MASK != page_addr {
+            let entry = &hart.tlb.fetch[Tlb::slot(pc)];
+            page_index = entry.code_page;
+            match code_cache.page(page_index) {
+                Some(found) if entry.tag == pc & PAGE_MASK | hart.fetch_context => page = found,
+                _ => {
+                    env.fetch_miss = true;
+                    break;
+                }
+            }
+            page_addr = pc & PAGE_MASK;
+        }
+        let mut op = Packed(page[(pc >> 1) as usize % SLOTS].load(Ordering::Relaxed));
+        begun += 1;
+        let mut next = pc.wrapping_add(op.len());
+
+        macro_rules! x {
+            (rd = $value:expr) => {{
+                let value: u64 = $value;
+                hart.x[op.rd()] = value;
+            }};
+            (rs1) => {
+                hart.x[op.rs1()]
+            };
+            (rs2) => {
+                hart.x[op.rs2()]
+            };
+        }
+        macro_rules! raise {
+            ($exception:expr) => {{
+                let exception: Exception = $exception;
+                hart.pc = pc;
+                trap::exception(hart, exception);
+                pc = hart.pc;
+                page_addr = NO_PAGE;
+                continue;
+            }};
+        }
+        // Runs a path that may trap, touch devices or make caches stale.
+        macro_rules! slow {
+            ($call:expr) => {{
+                env.begun = begun;
+                match $call {
+                    Ok(value) => {
+                        if env.leave {
+                            limit = begun;
+                        }
+                        value
+                    }
+                    Err(exception) => raise!(exception),
+                }
+            }};
+        }
+        macro_rules! load {
+            ($bytes:literal, $raw:ident, $value:expr) => {{
+                let addr = x!(rs1).wrapping_add(op.imm());
+                let entry = &hart.tlb.read[Tlb::slot(addr)];
+                let $raw = if entry.tag == addr & (PAGE_MASK | ($bytes - 1)) | hart.data_context {
+                    widen(ram.load::<$bytes>(addr.wrapping_add(entry.delta) as usize))
+                } else {
+                    slow!(memory::load(hart, ram, env, addr, $bytes))
+                };
+                $value
+            }};
+        }
+        macro_rules! store {
+            ($bytes:literal, $type:ty, $value:expr) => {{
+                let addr = x!(rs1).wrapping_add(op.imm());
+                let entry = &hart.tlb.write[Tlb::slot(addr)];
+                let value: u64 = $value;
+                if entry.tag == addr & (PAGE_MASK | ($bytes - 1)) | hart.data_context {
+                    let at = addr.wrapping_add(entry.delta) as usize;
+                    if ram.store(at, (value as $type).to_le_bytes()) {
+                        memory::settle(ram, env);
+                        if env.leave {
+                            limit = begun;
+                        }
+                    }
+                } else {
+                    slow!(memory::store(hart, ram, env, addr, $bytes, value));
+                }
+            }};
+        }
+        macro_rules! branch {
+            ($taken:expr) => {
+                if $taken {
+                    next = pc.wrapping_add(op.imm());
+                }
+            };
+        }
+        macro_rules! float_off {
+            () => {
+                raise!(Exception::illegal(fetch::bits_at(hart, ram, pc)))
+            };
+        }
+
+        loop {
+            match op.kind() {
+                code::Undecoded => {
+                    env.begun = begun;
+                    match fetch::decode_at(hart, ram, code_cache, page_index, pc) {
+                        Ok(decoded) => op = decoded,
+                        Err(exception) => raise!(exception),
+                    }
+                    next = pc.wrapping_add(op.len());
+                    continue;
+                }
+                // I
+                code::Lui => x!(rd = op.imm() << 12),
+                code::Auipc => x!(rd = pc.wrapping_add(op.imm() << 12)),
+                code::Jal => {
+                    x!(rd = next);
+                    next = pc.wrapping_add(op.imm());
+                }
+                code::Jalr => {
+                    let target = x!(rs1).wrapping_add(op.imm()) & !1;
+                    x!(rd = next);
+                    next = target;
+                }
+                code::Beq => branch!(x!(rs1) == x!(rs2)),
+                code::Bne => branch!(x!(rs1) != x!(rs2)),
+                code::Blt => branch!((x!(rs1) as i64) < x!(rs2) as i64),
+                code::Bge => branch!(x!(rs1) as i64 >= x!(rs2) as i64),
+                code::Bltu => branch!(x!(rs1) < x!(rs2)),
+                code::Bgeu => branch!(x!(rs1) >= x!(rs2)),
+                code::Lb => x!(rd = load!(1, raw, raw as i8 as u64)),
+                code::Lh => x!(rd = load!(2, raw, raw as i16 as u64)),
+                code::Lw => x!(rd = load!(4, raw, raw as i32 as u64)),
+                code::Lbu => x!(rd = load!(1, raw, raw)),
+                code::Lhu => x!(rd = load!(2, raw, raw)),
+                code::Sb => store!(1, u8, x!(rs2)),
+                code::Sh => store!(2, u16, x!(rs2)),
+                code::Sw => store!(4, u32, x!(rs2)),
+                code::Addi => x!(rd = x!(rs1).wrapping_add(op.imm())),
+                code::Slti => x!(rd = u64::from((x!(rs1) as i64) < op.imm() as i64)),
+                code::Sltiu => x!(rd = u64::from(x!(rs1) < op.imm())),
+                code::Xori => x!(rd = x!(rs1) ^ op.imm()),
+                code::Ori => x!(rd = x!(rs1) | op.imm()),
+                code::Andi => x!(rd = x!(rs1) & op.imm()),
+                code::Slli => x!(rd = x!(rs1) << (op.imm() & 63)),
+                code::Srli => x!(rd = x!(rs1) >> (op.imm() & 63)),
+                code::Srai => x!(rd = (x!(rs1) as i64 >> (op.imm() & 63)) as u64),
+                code::Add => x!(rd = x!(rs1).wrapping_add(x!(rs2))),
+                code::Sub => x!(rd = x!(rs1).wrapping_sub(x!(rs2))),
+                code::Sll => x!(rd = x!(rs1) << (x!(rs2) & 63)),
+                code::Slt => x!(rd = u64::from((x!(rs1) as i64) < x!(rs2) as i64)),
+                code::Sltu => x!(rd = u64::from(x!(rs1) < x!(rs2))),
+                code::Xor => x!(rd = x!(rs1) ^ x!(rs2)),
+                code::Srl => x!(rd = x!(rs1) >> (x!(rs2) & 63)),
+                code::Sra => x!(rd = (x!(rs1) as i64 >> (x!(rs2) & 63)) as u64),
+                code::Or => x!(rd = x!(rs1) | x!(rs2)),
+                code::And => x!(rd = x!(rs1) & x!(rs2)),
+                code::Pause => {
+                    env.yielded = true;
+                    limit = begun;
+                }
+                code::Fence | code::FenceI => {}
+                code::Lwu => x!(rd = load!(4, raw, raw)),
+                code::Ld => x!(rd = load!(8, raw, raw)),
+                code::Sd => store!(8, u64, x!(rs2)),
+                code::Addiw => x!(rd = word(x!(rs1).wrapping_add(op.imm()))),
+                code::Slliw => x!(rd = word(x!(rs1) << (op.imm() & 31))),
+                code::Srliw => x!(rd = word(u64::from(x!(rs1) as u32 >> (op.imm() & 31)))),
+                code::Sraiw => x!(rd = (x!(rs1) as i32 >> (op.imm() & 31)) as u64),
+                code::Addw => x!(rd = word(x!(rs1).wrapping_add(x!(rs2)))),
+                code::Subw => x!(rd = word(x!(rs1).wrapping_sub(x!(rs2)))),
+                code::Sllw => x!(rd = word(x!(rs1) << (x!(rs2) & 31))),
+                code::Srlw => x!(rd = word(u64::from(x!(rs1) as u32 >> (x!(rs2) & 31)))),
+                code::Sraw => x!(rd = (x!(rs1) as i32 >> (x!(rs2) & 31)) as u64),
+                // M
+                code::Mul => x!(rd = x!(rs1).wrapping_mul(x!(rs2))),
+                code::Mulh => {
+                    x!(rd = ((i128::from(x!(rs1) as i64) * i128::from(x!(rs2) as i64)) >> 64) as u64);
+                }
+                code::Mulhsu => {
+                    x!(rd = ((i128::from(x!(rs1) as i64) * i128::from(x!(rs2))) >> 64) as u64);
+                }
+                code::Mulhu => x!(rd = ((u128::from(x!(rs1)) * u128::from(x!(rs2))) >> 64) as u64),
+                code::Div => x!(rd = divide(x!(rs1) as i64, x!(rs2) as i64)),
+                code::Divu => x!(rd = x!(rs1).checked_div(x!(rs2)).unwrap_or(u64::MAX)),
+                code::Rem => x!(rd = remainder(x!(rs1) as i64, x!(rs2) as i64)),
+                code::Remu => x!(rd = x!(rs1).checked_rem(x!(rs2)).unwrap_or(x!(rs1))),
+                code::Mulw => x!(rd = word(x!(rs1).wrapping_mul(x!(rs2)))),
+                code::Divw => {
+                    x!(rd = word(divide(i64::from(x!(rs1) as i32), i64::from(x!(rs2) as i32))))
+                }
+                code::Divuw => {
+                    x!(rd = (x!(rs1) as u32).checked_div(x!(rs2) as u32).unwrap_or(u32::MAX) as i32 as u64)
+                }
+                code::Remw => {
+                    x!(rd = word(remainder(i64::from(x!(rs1) as i32), i64::from(x!(rs2) as i32))));
+                }
+                code::Remuw => {
+                    let dividend = x!(rs1) as u32;
+                    x!(rd = dividend.checked_rem(x!(rs2) as u32).unwrap_or(dividend) as i32 as u64);
+                }
+                // A
+                code::LrW..=code::AmomaxuD => slow!(amo::execute(hart, ram, env, op)),
+                // F, D
+                code::Flw | code::Fld | code::Fsw | code::Fsd if !float::enabled(hart) => float_off!(),
+                code::Flw => {
+                    let value = load!(4, raw, fp_boxed(raw));
+                    float::set(hart, op.rd(), value);
+                }
+                code::Fld => {
+                    let value = load!(8, raw, raw);
+                    float::set(hart, op.rd(), value);
+                }
+                code::Fsw => store!(4, u32, hart.f[op.rs2() & 31]),
+                code::Fsd => store!(8, u64, hart.f[op.rs2() & 31]),
+                code::FmaddS..=code::FmvDX => {
+                    if float::execute(hart, op).is_err() {
+                        float_off!();
+                    }
+                }
+                // Zba
+                code::AddUw => x!(rd = low(x!(rs1)).wrapping_add(x!(rs2))),
+                code::Sh1add => x!(rd = (x!(rs1) << 1).wrapping_add(x!(rs2))),
+                code::Sh1addUw => x!(rd = (low(x!(rs1)) << 1).wrapping_add(x!(rs2))),
+                code::Sh2add => x!(rd = (x!(rs1) << 2).wrapping_add(x!(rs2))),
+                code::Sh2addUw => x!(rd = (low(x!(rs1)) << 2).wrapping_add(x!(rs2))),
+                code::Sh3add => x!(rd = (x!(rs1) << 3).wrapping_add(x!(rs2))),
+                code::Sh3addUw => x!(rd = (low(x!(rs1)) << 3).wrapping_add(x!(rs2))),
+                code::SlliUw => x!(rd = low(x!(rs1)) << (op.imm() & 63)),
+                // Zbb
+                code::Andn => x!(rd = x!(rs1) & !x!(rs2)),
+                code::Orn => x!(rd = x!(rs1) | !x!(rs2)),
+                code::Xnor => x!(rd = !(x!(rs1) ^ x!(rs2))),
+                code::Clz => x!(rd = u64::from(x!(rs1).leading_zeros())),
+                code::Clzw => x!(rd = u64::from((x!(rs1) as u32).leading_zeros())),
+                code::Ctz => x!(rd = u64::from(x!(rs1).trailing_zeros())),
+                code::Ctzw => x!(rd = u64::from((x!(rs1) as u32).trailing_zeros())),
+                code::Cpop => x!(rd = u64::from(x!(rs1).count_ones())),
+                code::Cpopw => x!(rd = u64::from((x!(rs1) as u32).count_ones())),
+                code::Max => x!(rd = (x!(rs1) as i64).max(x!(rs2) as i64) as u64),
+                code::Maxu => x!(rd = x!(rs1).max(x!(rs2))),
+                code::Min => x!(rd = (x!(rs1) as i64).min(x!(rs2) as i64) as u64),
+                code::Minu => x!(rd = x!(rs1).min(x!(rs2))),
+                code::SextB => x!(rd = x!(rs1) as i8 as u64),
+                code::SextH => x!(rd = x!(rs1) as i16 as u64),
+                code::ZextH => x!(rd = x!(rs1) & 0xffff),
+                code::Rol => x!(rd = x!(rs1).rotate_left(x!(rs2) as u32 & 63)),
+                code::Rolw => x!(rd = (x!(rs1) as u32).rotate_left(x!(rs2) as u32 & 31) as i32 as u64),
+                code::Ror => x!(rd = x!(rs1).rotate_right(x!(rs2) as u32 & 63)),
+                code::Rori => x!(rd = x!(rs1).rotate_right(op.imm() as u32 & 63)),
+                code::Roriw => x!(rd = (x!(rs1) as u32).rotate_right(op.imm() as u32 & 31) as i32 as u64),
+                code::Rorw => x!(rd = (x!(rs1) as u32).rotate_right(x!(rs2) as u32 & 31) as i32 as u64),
+                code::OrcB => x!(rd = or_combine_bytes(x!(rs1))),
+                code::Rev8 => x!(rd = x!(rs1).swap_bytes()),
+                // Zbs
+                code::Bclr => x!(rd = x!(rs1) & !(1 << (x!(rs2) & 63))),
+                code::Bclri => x!(rd = x!(rs1) & !(1 << (op.imm() & 63))),
+                code::Bext => x!(rd = x!(rs1) >> (x!(rs2) & 63) & 1),
+                code::Bexti => x!(rd = x!(rs1) >> (op.imm() & 63) & 1),
+                code::Binv => x!(rd = x!(rs1) ^ 1 << (x!(rs2) & 63)),
+                code::Binvi => x!(rd = x!(rs1) ^ 1 << (op.imm() & 63)),
+                code::Bset => x!(rd = x!(rs1) | 1 << (x!(rs2) & 63)),
+                code::Bseti => x!(rd = x!(rs1) | 1 << (op.imm() & 63)),
+                // Zicsr, cache blocks, privileged
+                _ => {
+                    hart.pc = pc;
+                    if let Next::Jump = slow!(system::execute(hart, ram, env, op)) {
+                        next = hart.pc;
+                    }
+                    page_addr = NO_PAGE;
+                }
+            }
+            break;
+        }
+        pc = next;
+    }
+    hart.pc = pc;
+    begun
+}
+
+/// Little-endian bytes as a number.
+#[inline(always)]
+fn widen<const N: usize>(bytes: [u8; N]) -> u64 {
+    let mut wide = [0; 8];
+    wide[..N].copy_from_slice(&bytes);
+    u64::from_le_bytes(wide)
+}
+
+#[inline(always)]
+fn fp_boxed(raw: u64) -> u64 {
+    super::fp::boxed(raw as u32)
+}
+
+/// The low word, sign-extended: what every W instruction writes.
+#[inline(always)]
+fn word(value: u64) -> u64 {
+    value as i32 as u64
+}
+
+/// The low word, zero-extended.
+#[inline(always)]
+fn low(value: u64) -> u64 {
+    u64::from(value as u32)
+}
+
+/// Division by zero gives all ones, overflow the dividend (M, "Semantics for division by zero").
+#[inline(always)]
+fn divide(dividend: i64, divisor: i64) -> u64 {
+    if divisor == 0 { u64::MAX } else { dividend.wrapping_div(divisor) as u64 }
+}
+
+/// A remainder by zero is the dividend, on overflow zero.
+#[inline(always)]
+fn remainder(dividend: i64, divisor: i64) -> u64 {
+    if divisor == 0 { dividend as u64 } else { dividend.wrapping_rem(divisor) as u64 }
+}
+
+/// `orc.b`: every byte that has a bit set becomes all ones.
+fn or_combine_bytes(value: u64) -> u64 {
+    u64::from_le_bytes(value.to_le_bytes().map(|byte| if byte == 0 { 0 } else { 0xff }))
+}

@@ -1,0 +1,109 @@
+//! The page-table walk of Sv39 and Sv48 (privileged specification, "Virtual Address Translation Process").
+//!
+//! Choices where the specification leaves one: accessed and dirty bits are set by the walk itself (the
+//! behaviour of Svadu, always on), just before the access they stand for; entries that use bits of Svnapot,
+//! Svpbmt or the reserved field fault. Every entry read is subject to PMP as a supervisor access.
+
+use crate::hart::pmp::Pmp;
+use crate::hart::{Access, Mode};
+use crate::ram::Ram;
+
+/// `satp` MODE values (privileged specification, table "Encoding of satp MODE field").
+pub(crate) const SATP_SV39: u64 = 8;
+pub(crate) const SATP_SV48: u64 = 9;
+
+/// Page-table entry bits.
+pub(crate) mod pte {
+    pub(crate) const V: u64 = 1;
+    pub(crate) const R: u64 = 1 << 1;
+    pub(crate) const W: u64 = 1 << 2;
+    pub(crate) const X: u64 = 1 << 3;
+    pub(crate) const U: u64 = 1 << 4;
+    pub(crate) const A: u64 = 1 << 6;
+    pub(crate) const D: u64 = 1 << 7;
+    /// Bits 63:54: reserved, Svpbmt, Svnapot.
+    pub(crate) const RESERVED: u64 = 0xffc0_0000_0000_0000;
+}
+
+/// Why a translation failed; the kind of access decides the exception code.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fault {
+    Page,
+    Access,
+}
+
+/// What an access is and on whose behalf.
+#[derive(Clone, Copy)]
+pub(crate) struct Request {
+    pub(crate) satp: u64,
+    pub(crate) mode: Mode,
+    pub(crate) sum: bool,
+    pub(crate) mxr: bool,
+    pub(crate) access: Access,
+}
+
+impl Request {
+    /// Whether a leaf entry allows the access.
+    fn allowed(&self, entry: u64) -> bool {
+        let user_page = entry & pte::U != 0;
+        let who = match self.mode {
+            Mode::User => user_page,
+            _ => !user_page || (self.sum && self.access != Access::Fetch),
+        };
+        let what = match self.access {
+            Access::Fetch => entry & pte::X != 0,
+            Access::Load => entry & pte::R != 0 || (self.mxr && entry & pte::X != 0),
+            Access::Store => entry & pte::W != 0,
+        };
+        who && what
+    }
+}
+
+/// Translates `addr` to a physical address, setting accessed and dirty bits, and flags the table pages read.
+/// PMP for the final access is the caller's to check.
+pub(crate) fn walk(ram: &mut Ram, pmp: &Pmp, request: &Request, addr: u64) -> Result<u64, Fault> {
+    let levels = match request.satp >> 60 {
+        SATP_SV39 => 3,
+        SATP_SV48 => 4,
+        _ => return Ok(addr),
+    };
+    let unused = 64 - (12 + 9 * levels);
+    if ((addr as i64) << unused >> unused) as u64 != addr {
+        return Err(Fault::Page);
+    }
+    let mut table = (request.satp & 0xfff_ffff_ffff) << 12;
+    for level in (0..levels).rev() {
+        let entry_addr = table + (addr >> (12 + 9 * level) & 0x1ff) * 8;
+        if !pmp.allows(entry_addr, 8, Access::Load, Mode::Supervisor) {
+            return Err(Fault::Access);
+        }
+        let at = ram.offset(entry_addr, 8).ok_or(Fault::Access)?;
+        let entry = u64::from_le_bytes(ram.load(at));
+        if entry & pte::V == 0 || entry & (pte::R | pte::W) == pte::W || entry & pte::RESERVED != 0 {
+            return Err(Fault::Page);
+        }
+        let target = entry >> 10 << 12;
+        if entry & (pte::R | pte::X) == 0 {
+            if entry & (pte::U | pte::A | pte::D) != 0 {
+                return Err(Fault::Page);
+            }
+            ram.mark_table(at);
+            table = target;
+            continue;
+        }
+        let offset_mask = (1u64 << (12 + 9 * level)) - 1;
+        if target & offset_mask != 0 || !request.allowed(entry) {
+            return Err(Fault::Page);
+        }
+        let wanted = if request.access == Access::Store { pte::A | pte::D } else { pte::A };
+        if entry & wanted != wanted {
+            if !pmp.allows(entry_addr, 8, Access::Store, Mode::Supervisor) {
+                return Err(Fault::Access);
+            }
+            ram.store_pte(at, entry | wanted);
+        }
+        ram.mark_table(at);
+        return Ok(target | addr & offset_mask);
+    }
+    Err(Fault::Page)
+}
