@@ -6,6 +6,7 @@
 
 use rustix::event::{Timespec, epoll};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -101,21 +102,15 @@ impl Watch {
 }
 
 /// The set of descriptors that the switch sleeps on.
+#[derive(Debug)]
 pub(crate) struct Poller {
     epoll: OwnedFd,
-    events: Vec<epoll::Event>,
-}
-
-impl std::fmt::Debug for Poller {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Poller").field("epoll", &self.epoll).finish_non_exhaustive()
-    }
 }
 
 impl Poller {
     pub(crate) fn new() -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        Ok(Self { epoll, events: Vec::with_capacity(EVENTS_PER_WAIT) })
+        Ok(Self { epoll })
     }
 
     /// Watches a descriptor until it is closed.
@@ -130,19 +125,19 @@ impl Poller {
 
     /// Sleeps until something is ready or `timeout` has passed (`None`: for ever) and puts what is ready
     /// into `ready`. The kernel rounds a timeout up, never down.
-    pub(crate) fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Event>) -> io::Result<()> {
+    pub(crate) fn wait(&self, timeout: Option<Duration>, ready: &mut Vec<Event>) -> io::Result<()> {
         ready.clear();
         let timeout = timeout.map(|timeout| Timespec {
             tv_sec: timeout.as_secs().min(3600) as i64,
             tv_nsec: timeout.subsec_nanos().into(),
         });
-        self.events.clear();
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
+        let mut events = [const { MaybeUninit::uninit() }; EVENTS_PER_WAIT];
+        let (events, _) = match epoll::wait(&self.epoll, &mut events[..], timeout.as_ref()) {
+            Err(rustix::io::Errno::INTR) => return Ok(()),
+            result => result?,
+        };
         use epoll::EventFlags as F;
-        ready.extend(self.events.iter().map(|event| {
+        ready.extend(events.iter().map(|event| {
             let flags = event.flags;
             let over = F::HUP | F::ERR;
             Event {

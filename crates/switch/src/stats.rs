@@ -15,6 +15,7 @@ pub struct Stats {
 struct Shared {
     ports: Mutex<Vec<Arc<PortCounters>>>,
     gateway: GatewayCounters,
+    turns: AtomicU64,
 }
 
 /// What a port did, in frames and bytes since it connected.
@@ -62,6 +63,8 @@ pub struct Snapshot {
     pub ports: Vec<PortSnapshot>,
     /// The gateway.
     pub gateway: GatewaySnapshot,
+    /// Times the switch woke up. An idle switch sleeps.
+    pub turns: u64,
 }
 
 #[derive(Debug, Default)]
@@ -96,6 +99,10 @@ impl Stats {
         &self.shared.gateway
     }
 
+    pub(crate) fn turn(&self) {
+        count(&self.shared.turns, 1);
+    }
+
     /// Counters for a new port.
     pub(crate) fn add_port(&self, id: u64, peer: String) -> Arc<PortCounters> {
         let counters = Arc::new(PortCounters { id, peer, ..PortCounters::default() });
@@ -126,6 +133,7 @@ impl Stats {
                 udp_datagrams: gateway.udp_datagrams.load(Relaxed),
                 moves: gateway.moves.load(Relaxed),
             },
+            turns: self.shared.turns.load(Relaxed),
         }
     }
 }

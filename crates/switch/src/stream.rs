@@ -3,6 +3,7 @@
 //! Invariant: a TCP stream has Nagle's algorithm off from the start; a held-back frame is a late frame.
 
 use crate::config::SwitchAddr;
+use rustix::net::sockopt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,6 +11,12 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
+
+/// A silent peer is asked after this time, again at these intervals, and given up after so many questions:
+/// 25 s in all.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_PROBES: u32 = 3;
 
 /// A connected stream.
 #[derive(Debug)]
@@ -28,7 +35,7 @@ impl Stream {
                 for address in name.to_socket_addrs()? {
                     match TcpStream::connect_timeout(&address, timeout.max(Duration::from_millis(1))) {
                         Ok(stream) => {
-                            stream.set_nodelay(true)?;
+                            prepare(&stream)?;
                             return Ok(Self::Tcp(stream));
                         }
                         Err(error) => last = error,
@@ -99,6 +106,16 @@ impl AsFd for Stream {
     }
 }
 
+/// Frames leave at once, and a peer whose host is gone is noticed though nothing is sent.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES)?;
+    Ok(())
+}
+
 /// Where ports connect to. A Unix socket's file is removed when this is dropped.
 #[derive(Debug)]
 pub(crate) enum Listener {
@@ -137,7 +154,7 @@ impl Listener {
             Self::Unix { listener, .. } => (Stream::Unix(listener.accept()?.0), "unix".to_owned()),
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept()?;
-                stream.set_nodelay(true)?;
+                prepare(&stream)?;
                 (Stream::Tcp(stream), peer.to_string())
             }
         };

@@ -188,6 +188,7 @@ impl Switch {
         loop {
             let timeout = self.idle_for(Instant::now());
             self.poller.wait(timeout, &mut events)?;
+            self.stats.turn();
             let now = Instant::now();
             for &event in &events {
                 if event.token == Token::Stop {

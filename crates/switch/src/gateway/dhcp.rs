@@ -29,6 +29,8 @@ pub(crate) struct Reply {
     pub(crate) mac: MacAddr,
     pub(crate) address: Ipv4Addr,
     pub(crate) payload: Vec<u8>,
+    /// Who has which address from now on, if the reply says so.
+    pub(crate) bound: Option<(Ipv4Addr, MacAddr)>,
 }
 
 /// The server and its leases.
@@ -160,10 +162,12 @@ impl DhcpServer {
         let mut payload = vec![0; repr.buffer_len().max(MESSAGE_BYTES_MIN)];
         // The buffer was made for it; were it too small, the client would see an unfinished message.
         let _ = repr.emit(&mut DhcpPacket::new_unchecked(&mut payload[..]));
+        let mac = request.client_hardware_address.0;
+        let bound = address.filter(|_| message == Message::Ack).map(|address| (address, mac));
         let unicast = if request.client_ip.is_unspecified() { address } else { Some(request.client_ip) };
         match unicast.filter(|_| !refused && !request.broadcast) {
-            Some(address) => Reply { mac: request.client_hardware_address.0, address, payload },
-            None => Reply { mac: [0xff; 6], address: Ipv4Addr::BROADCAST, payload },
+            Some(address) => Reply { mac, address, payload, bound },
+            None => Reply { mac: [0xff; 6], address: Ipv4Addr::BROADCAST, payload, bound },
         }
     }
 }

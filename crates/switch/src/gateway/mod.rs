@@ -11,6 +11,8 @@
 //! Not here: who gets the frames that leave (`fabric`), sleeping (`switch`).
 
 mod dhcp;
+#[cfg(test)]
+mod hostile;
 mod packet;
 mod stack;
 mod tcp;
@@ -70,13 +72,16 @@ pub(crate) fn mac_of(gateway: Ipv4Addr) -> MacAddr {
 impl Gateway {
     /// The gateway of a checked configuration.
     pub(crate) fn new(config: Config, stats: Stats, now: Instant) -> Self {
+        // The standard library's own random keys: initial sequence numbers must not be guessable.
+        Self::seeded(config, stats, RandomState::new().hash_one(0u64), now)
+    }
+
+    fn seeded(config: Config, stats: Stats, seed: u64, now: Instant) -> Self {
         let mac = mac_of(config.gateway);
         let upstream =
             config.dns_upstream.or_else(|| resolver(&std::fs::read_to_string("/etc/resolv.conf").ok()?));
         let dns = config.dns.zip(upstream).filter(|_| config.nat);
         let names = Names { gateway: config.gateway, dns: dns.map(|(address, _)| address) };
-        // The standard library's own random keys: initial sequence numbers must not be guessable.
-        let seed = RandomState::new().hash_one(0u64);
         Self {
             mac,
             dns,
@@ -240,6 +245,9 @@ impl Gateway {
         let from = SocketAddrV4::new(self.config.gateway, dhcp::SERVER_PORT);
         let to = SocketAddrV4::new(reply.address, dhcp::CLIENT_PORT);
         packet::emit_udp(&mut self.stack.queues, (reply.mac, self.mac), from, to, &reply.payload);
+        if let Some((guest, mac)) = reply.bound {
+            self.learn(guest, mac);
+        }
         true
     }
 
