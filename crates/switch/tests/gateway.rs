@@ -326,14 +326,15 @@ fn outage_felt(how: Return, outage: Duration) -> (Duration, Duration) {
 #[test]
 fn a_connection_outlives_a_failover_and_goes_on_at_once() {
     for how in [Return::Elsewhere, Return::AfterDeath, Return::Unannounced] {
-        let outage = Duration::from_millis(400);
+        // Retransmissions at 200 ms and 600 ms are lost; the next would come 750 ms after the outage.
+        let outage = Duration::from_millis(650);
         let (longest, after) = outage_felt(how, outage);
         println!(
             "{how:?}: outage {outage:?}: longest wait {longest:?}, first answer {after:?} after its end"
         );
         assert!(longest >= outage / 2, "the outage was felt: {longest:?}");
         assert!(longest < Duration::from_secs(2), "{longest:?}");
-        assert!(after < Duration::from_millis(150), "{after:?}");
+        assert!(after < Duration::from_millis(400), "{after:?}");
     }
 }
 
