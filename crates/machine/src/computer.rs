@@ -188,7 +188,9 @@ impl Computer {
             trap::interrupt(&mut self.harts[index], number, mode);
         }
         let timer = self.next_timer(index, lines).map_or(u64::MAX, |time| self.clock.icount_reaching(time).0);
-        let end = until.min(timer.max(self.icount + 1)).min(self.icount.saturating_add(self.quantum_left));
+        let end = until
+            .min(timer.max(self.icount.saturating_add(1)))
+            .min(self.icount.saturating_add(self.quantum_left));
         while self.icount < end {
             let hart = &mut self.harts[index];
             let mut env = Env {
@@ -241,8 +243,6 @@ impl Computer {
             self.account(1);
         }
     }
-
-    fn sbi_call(&mut self) {}
 }
 
 impl Machine for Computer {

@@ -22,6 +22,7 @@ pub mod machine;
 mod mmu;
 pub mod ram;
 pub mod sbi;
+mod sbi_host;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;

@@ -1,17 +1,70 @@
 //! The whole state as bytes and back (LAYOUT, "Live types never serialise themselves").
 //!
 //! Invariant: a restored machine goes on exactly as the saved one would have; caches, host resources and
-//! digests are left out. Every section carries its version; what is not understood is refused.
+//! digests are left out. Every section carries its version; what is not understood is refused, and so is a
+//! section that nobody has taken. Pages of zeros are left out.
+//!
+//! Sections: the machine's own (kinds below) and the board's, which has its own kinds.
 
+use crate::board::Board;
 use crate::computer::Computer;
+use crate::config::{Config, HARTS_MAX, SLOTS};
 use crate::hart::csr::Csrs;
 use crate::hart::pmp::Pmp;
 use crate::hart::{Activity, Hart, Mode};
+use crate::ram::{PAGE, RAM_BASE};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use pollux_isa::{freg_name, reg_name};
-use pollux_vocab::Clock;
+use pollux_vocab::{Clock, GuestAddr, PAGE_BYTES};
 use serde::{Deserialize, Serialize};
+
+/// Section kinds of the machine itself; the board's are below `0xff00`.
+mod kind {
+    pub(super) const CONFIG: u16 = 0xff00;
+    pub(super) const MACHINE: u16 = 0xff01;
+    pub(super) const HARTS: u16 = 0xff02;
+    pub(super) const RAM: u16 = 0xff03;
+}
+
+/// The version this code writes, and the only one it reads.
+const V1: u16 = 1;
+/// Most RAM a snapshot may ask for, in bytes: what it says is not trusted with the host's memory.
+const RAM_BYTES_MAX: u64 = 1 << 39;
+
+/// Why a snapshot was refused.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// the snapshot's container is damaged or of an unknown version: {0}
+    #[error("the snapshot's container is damaged or of an unknown version: {0}")]
+    Container(String),
+    /// section {kind:#06x} has version {version}, which this build does not read
+    #[error("section {kind:#06x} has version {version}, which this build does not read")]
+    Version {
+        /// Which section.
+        kind: u16,
+        /// The version found.
+        version: u16,
+    },
+    /// section {kind:#06x} is missing
+    #[error("section {kind:#06x} is missing")]
+    Missing {
+        /// Which section.
+        kind: u16,
+    },
+    /// section {kind:#06x} does not hold what it should
+    #[error("section {kind:#06x} does not hold what it should")]
+    Malformed {
+        /// Which section.
+        kind: u16,
+    },
+    /// section {kind:#06x} is unknown to this build
+    #[error("section {kind:#06x} is unknown to this build")]
+    Unknown {
+        /// Which section.
+        kind: u16,
+    },
+}
 
 /// Version 1 of a hart's state.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -56,6 +109,33 @@ impl HartV1 {
             trapped: hart.trapped,
         }
     }
+
+    /// The hart this is the state of; `None` if it is no hart's state.
+    fn revive(&self, id: u64) -> Option<Hart> {
+        let mut hart = Hart::new(id);
+        hart.x[1..32].copy_from_slice(&self.x[1..]);
+        hart.f = self.f;
+        hart.pc = self.pc & !1;
+        hart.mode = match self.mode {
+            0 => Mode::User,
+            1 => Mode::Supervisor,
+            3 => Mode::Machine,
+            _ => return None,
+        };
+        hart.activity = match self.activity {
+            0 => Activity::Running,
+            1 => Activity::Waiting,
+            2 => Activity::Stopped,
+            _ => return None,
+        };
+        hart.csrs.set_values(self.csrs.as_slice().try_into().ok()?);
+        hart.pmp = self.pmp.clone();
+        hart.reservation = self.reservation;
+        hart.steps = self.steps;
+        hart.trapped = self.trapped;
+        hart.refresh_contexts();
+        Some(hart)
+    }
 }
 
 impl MachineV1 {
@@ -70,8 +150,129 @@ impl MachineV1 {
     }
 }
 
+/// Pages that are not all zero: page number in RAM (32 bits, little-endian), then the page.
+fn ram_section(computer: &Computer) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for page in 0..computer.ram.pages() {
+        if let Some(content) = computer.ram.page(page)
+            && *content != [0; PAGE]
+        {
+            bytes.extend_from_slice(&(page as u32).to_le_bytes());
+            bytes.extend_from_slice(content);
+        }
+    }
+    bytes
+}
+
+fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    // Serialising plain structs into a growing buffer cannot fail.
+    postcard::to_allocvec(value).unwrap_or_default()
+}
+
+/// The sections of a snapshot, each to be taken once.
+struct Sections(Vec<(u16, u16, Vec<u8>)>);
+
+impl Sections {
+    fn take(&mut self, kind: u16) -> Result<Vec<u8>, SnapshotError> {
+        let at = self.0.iter().position(|s| s.0 == kind).ok_or(SnapshotError::Missing { kind })?;
+        let (_, version, bytes) = self.0.remove(at);
+        if version == V1 { Ok(bytes) } else { Err(SnapshotError::Version { kind, version }) }
+    }
+
+    fn decode<T: for<'de> Deserialize<'de>>(&mut self, kind: u16) -> Result<T, SnapshotError> {
+        let bytes = self.take(kind)?;
+        match postcard::take_from_bytes(&bytes) {
+            Ok((value, [])) => Ok(value),
+            _ => Err(SnapshotError::Malformed { kind }),
+        }
+    }
+}
+
+/// Whether a configuration is one a machine can be built from.
+fn is_buildable(config: &Config) -> bool {
+    (PAGE_BYTES..=RAM_BYTES_MAX).contains(&config.ram_bytes)
+        && config.ram_bytes.is_multiple_of(PAGE_BYTES)
+        && (1..=HARTS_MAX).contains(&config.harts)
+        && config.devices.len() <= SLOTS
+}
+
 impl Computer {
+    /// All sections: the machine's, then the board's.
+    fn sections(&self) -> Vec<(u16, u16, Vec<u8>)> {
+        let harts: Vec<HartV1> = self.harts.iter().map(HartV1::of).collect();
+        let mut sections = alloc::vec![
+            (kind::CONFIG, V1, encode(&self.config)),
+            (kind::MACHINE, V1, encode(&MachineV1::of(self))),
+            (kind::HARTS, V1, encode(&harts)),
+        ];
+        sections.extend(self.board.save());
+        sections.push((kind::RAM, V1, ram_section(self)));
+        sections
+    }
+
+    /// The machine's state as a snapshot.
     pub(crate) fn save(&self) -> Vec<u8> {
-        Vec::new()
+        encode(&self.sections())
+    }
+
+    /// The machine that a snapshot is of.
+    pub fn restore(snapshot: &[u8]) -> Result<Self, SnapshotError> {
+        let all: Vec<(u16, u16, Vec<u8>)> =
+            postcard::from_bytes(snapshot).map_err(|error| SnapshotError::Container(error.to_string()))?;
+        let mut sections = Sections(all);
+        let config: Config = sections.decode(kind::CONFIG)?;
+        let machine: MachineV1 = sections.decode(kind::MACHINE)?;
+        let harts: Vec<HartV1> = sections.decode(kind::HARTS)?;
+        let ram = sections.take(kind::RAM)?;
+        let malformed = |kind| SnapshotError::Malformed { kind };
+        if !is_buildable(&config) {
+            return Err(malformed(kind::CONFIG));
+        }
+        if machine.current >= config.harts {
+            return Err(malformed(kind::MACHINE));
+        }
+        let board = Board::restore(&config, sections.0)?;
+        let mut computer = Self::assemble(&config, board);
+        let revived: Option<Vec<Hart>> = harts.iter().zip(0..).map(|(hart, id)| hart.revive(id)).collect();
+        computer.harts =
+            revived.filter(|harts| harts.len() == config.harts as usize).ok_or(malformed(kind::HARTS))?;
+        computer.restore_ram(&ram).ok_or(malformed(kind::RAM))?;
+        computer.clock = machine.clock;
+        computer.icount = machine.icount;
+        computer.current = machine.current as usize;
+        computer.quantum_left = machine.quantum_left;
+        computer.builtin_sbi = machine.builtin_sbi;
+        Ok(computer)
+    }
+
+    fn restore_ram(&mut self, section: &[u8]) -> Option<()> {
+        let chunks = section.chunks_exact(4 + PAGE);
+        if !chunks.remainder().is_empty() {
+            return None;
+        }
+        for chunk in chunks {
+            let (page, content) = chunk.split_first_chunk::<4>()?;
+            let addr = RAM_BASE + u64::from(u32::from_le_bytes(*page)) * PAGE_BYTES;
+            self.ram.write(GuestAddr(addr), content).ok()?;
+        }
+        Some(())
+    }
+
+    /// A hart's registers by name, so that the first that differs between two machines can be named.
+    #[must_use]
+    pub fn describe_hart(&self, hart: usize) -> Vec<(String, u64)> {
+        let Some(hart) = self.harts.get(hart) else { return Vec::new() };
+        let mut all = alloc::vec![("pc".to_string(), hart.pc)];
+        all.extend((1..32u8).map(|i| (reg_name(i).to_string(), hart.x[usize::from(i)])));
+        all.extend((0..32u8).map(|i| (freg_name(i).to_string(), hart.f[usize::from(i)])));
+        all.extend(Csrs::NAMES.iter().zip(hart.csrs.values()).map(|(name, value)| (name.to_string(), value)));
+        all.extend((0..2).map(|i| (alloc::format!("pmpcfg{}", 2 * i), hart.pmp.cfg(8 * i))));
+        all.extend((0..16).map(|i| (alloc::format!("pmpaddr{i}"), hart.pmp.addr(i))));
+        all.push(("mode".to_string(), hart.mode as u64));
+        all.push(("activity".to_string(), hart.activity as u64));
+        all.push(("reservation".to_string(), hart.reservation.unwrap_or(u64::MAX)));
+        all.push(("steps".to_string(), hart.steps));
+        all.push(("trapped".to_string(), hart.trapped));
+        all
     }
 }

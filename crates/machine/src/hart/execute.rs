@@ -78,7 +78,7 @@ pub(crate) fn run(hart: &mut Hart, ram: &mut Ram, env: &mut Env<'_>, mut limit: 
     let mut page_addr = NO_PAGE;
     let mut page_index = 0;
 
-    while begun < limit {
+    'step: while begun < limit {
         if pc & PAGE_MASK != page_addr {
             let entry = &hart.tlb.fetch[Tlb::slot(pc)];
             page_index = entry.code_page;
@@ -114,7 +114,7 @@ pub(crate) fn run(hart: &mut Hart, ram: &mut Ram, env: &mut Env<'_>, mut limit: 
                 trap::exception(hart, exception);
                 pc = hart.pc;
                 page_addr = NO_PAGE;
-                continue;
+                continue 'step;
             }};
         }
         // Runs a path that may trap, touch devices or make caches stale.
