@@ -1,0 +1,250 @@
+//! The protocol's nouns: settings, messages, verdicts, reasons, reports.
+
+use crate::hold_stats::HoldSummary;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use pollux_vocab::{DiskOp, Generation, Icount, Input, Lsn, Output, Record, RecordBody, VirtTime};
+
+/// Host time in nanoseconds, monotonic; only differences mean anything.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct HostTime(pub u64);
+
+impl HostTime {
+    /// This time, `ns` later.
+    #[must_use]
+    pub const fn after(self, ns: u64) -> Self {
+        Self(self.0.saturating_add(ns))
+    }
+    /// Nanoseconds from `earlier` to this; zero if `earlier` is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Timeouts and bounds. Both sides of a pair use the same.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// A side that has nothing else to say says this often that it lives.
+    pub heartbeat_every_ns: u64,
+    /// Silence after which the other side counts as dead.
+    pub failure_after_ns: u64,
+    /// Bytes of log that the backup has not acknowledged, or holds unexecuted, at which the primary stops.
+    pub send_window_bytes: u64,
+    /// Execution lag above which the primary is slowed (DESIGN 5: 100 ms).
+    pub lag_target_ns: u64,
+    /// The log says at least this often how far the primary has come, while it executes.
+    pub progress_every_ns: u64,
+    /// First wait before an arbiter that could not be reached is asked again; doubles up to `claim_retry_max_ns`.
+    pub claim_retry_ns: u64,
+    /// Longest such wait.
+    pub claim_retry_max_ns: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            heartbeat_every_ns: 50_000_000,
+            failure_after_ns: 300_000_000,
+            send_window_bytes: 64 << 20,
+            lag_target_ns: 100_000_000,
+            progress_every_ns: 1_000_000,
+            claim_retry_ns: 100_000_000,
+            claim_retry_max_ns: 1_000_000_000,
+        }
+    }
+}
+
+/// What the two sides say to each other once they are a pair.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Message {
+    /// Primary: the next records of the log.
+    Records {
+        /// The primary's generation.
+        generation: Generation,
+        /// Every output up to and including this record's has been released.
+        released: Lsn,
+        /// Consecutive records.
+        records: Vec<Record>,
+    },
+    /// Backup: how far it has come.
+    Ack {
+        /// The generation that it backs up.
+        generation: Generation,
+        /// Newest record received. This is what the output rule counts.
+        received: Lsn,
+        /// Newest record executed.
+        executed: Lsn,
+        /// How far the machine has come.
+        icount: Icount,
+        /// Its virtual time there.
+        time: VirtTime,
+        /// Log received and not yet executed.
+        buffered_bytes: u64,
+    },
+    /// Either: I live.
+    Heartbeat {
+        /// The sender's generation.
+        generation: Generation,
+    },
+    /// Either: I end in good order; do not take over from me, do not wait for me.
+    Goodbye {
+        /// The sender's generation.
+        generation: Generation,
+        /// Why.
+        reason: GoodbyeReason,
+    },
+}
+
+impl Message {
+    /// The generation of the sender.
+    #[must_use]
+    pub const fn generation(&self) -> Generation {
+        match self {
+            Self::Records { generation, .. }
+            | Self::Ack { generation, .. }
+            | Self::Heartbeat { generation }
+            | Self::Goodbye { generation, .. } => *generation,
+        }
+    }
+}
+
+/// Why a side leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GoodbyeReason {
+    /// The VM has ended.
+    Ended,
+    /// This replica was told to leave, or must: the VM goes on without it.
+    Leaving,
+    /// This replica differs from the other one.
+    Diverged,
+}
+
+/// The arbiter's answer to a claim.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// The generation is this side's.
+    Won,
+    /// Somebody else has it.
+    Lost,
+    /// Nobody knows; ask again.
+    Unreachable,
+}
+
+/// Why a replica must not run on.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum HaltReason {
+    /// The arbiter gave the generation to the other side.
+    #[error("generation {0} belongs to the other replica: it runs on, this one must not")]
+    LostClaim(Generation),
+    /// The other side speaks from a newer generation.
+    #[error("the other replica runs in generation {0}: this one's generation is spent")]
+    GenerationSpent(Generation),
+    /// The VM has ended on the other side.
+    #[error("the VM has ended on the other side")]
+    PeerEnded,
+    /// This side was told to leave the pair.
+    #[error("this replica has left the pair; the VM goes on without it")]
+    Left,
+    /// The other side breaks the protocol's rules.
+    #[error("the peer breaks the protocol: {0}; this backup leaves the pair")]
+    PeerFault(String),
+}
+
+/// Whether the primary may execute.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pace {
+    /// Yes, with this share of the time, in 1/1000: less than 1000 while the backup lags.
+    Run {
+        /// The share.
+        share_permille: u16,
+    },
+    /// Not until something has changed.
+    Wait,
+}
+
+/// The part a replica plays (DESIGN 5). `Joining` is the place of a backup that is being cloned from a running VM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Role {
+    /// Runs with no backup.
+    #[default]
+    Solo,
+    /// Runs with a backup.
+    Primary,
+    /// The other side is missing; waits for the arbiter.
+    Claiming,
+    /// Replays.
+    Backup,
+    /// Has won and replays the rest of the log.
+    Draining,
+    /// Must not run.
+    Halted,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Solo => "solo",
+            Self::Primary => "primary",
+            Self::Claiming => "claiming",
+            Self::Backup => "backup",
+            Self::Draining => "draining",
+            Self::Halted => "halted",
+        })
+    }
+}
+
+/// A side's account of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Report {
+    /// Its part.
+    pub state: Role,
+    /// Its generation.
+    pub generation: Generation,
+    /// Newest record.
+    pub lsn: Lsn,
+    /// Newest record acknowledged by the other side (primary) or received (backup).
+    pub acked: Lsn,
+    /// Outputs in the gate.
+    pub held: usize,
+    /// Outputs released.
+    pub released: u64,
+    /// How long outputs were held.
+    pub hold: HoldSummary,
+    /// Execution lag of the backup, virtual nanoseconds.
+    pub lag_ns: u64,
+    /// Share of the time that the primary runs, in 1/1000.
+    pub share_permille: u16,
+    /// Log bytes not yet acknowledged (primary) or not yet executed (backup).
+    pub buffered_bytes: u64,
+}
+
+/// What a record costs in buffers: its payload and a fixed part. Not its size on the wire.
+#[must_use]
+pub fn weight(record: &Record) -> u64 {
+    const FIXED: u64 = 64;
+    let payload = match &record.body {
+        RecordBody::Input(Input::Packet { frame, .. }) => frame.len(),
+        RecordBody::Input(Input::DiskDone { data, .. }) => data.len(),
+        RecordBody::Input(Input::Console { bytes, .. } | Input::Entropy { bytes, .. }) => bytes.len(),
+        RecordBody::Digest(digest) => 16 * digest.changed.len(),
+        _ => 0,
+    };
+    FIXED + payload as u64
+}
+
+/// What an output costs in the gate.
+pub(crate) fn output_weight(output: &Output) -> u64 {
+    const FIXED: u64 = 64;
+    let payload = match output {
+        Output::Packet { frame, .. } => frame.len(),
+        Output::Console { bytes, .. } => bytes.len(),
+        Output::Disk(request) => match &request.op {
+            DiskOp::Write { data, .. } => data.len(),
+            DiskOp::Read { .. } | DiskOp::Flush => 0,
+        },
+        _ => 0,
+    };
+    FIXED + payload as u64
+}
