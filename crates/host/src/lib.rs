@@ -1,1 +1,19 @@
-//! placeholder
+//! The host half: the node's ports for real, and what it takes to start and end a replica on an ordinary Linux host.
+//!
+//! Map: [`ports`] joins the rest; [`drive`] is the loop; [`pairing`] happens before it; [`control`] and
+//! [`status`] are what an operator sees. `unsafe` lives in [`sys`] only.
+
+pub mod arbiter_file;
+pub mod clock;
+pub mod console;
+pub mod control;
+pub mod disk;
+pub mod drive;
+pub mod link;
+pub mod net;
+pub mod pairing;
+pub mod ports;
+pub mod recorder;
+pub mod status;
+pub mod sys;
+pub mod wire;

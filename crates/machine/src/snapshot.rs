@@ -15,6 +15,7 @@ use crate::hart::{Activity, Hart, Mode};
 use crate::ram::{PAGE, RAM_BASE};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use pollux_codec::snapshot::{self as container, ContainerError};
 use pollux_isa::{freg_name, reg_name};
 use pollux_vocab::{Clock, GuestAddr, PAGE_BYTES};
 use serde::{Deserialize, Serialize};
@@ -35,9 +36,9 @@ const RAM_BYTES_MAX: u64 = 1 << 39;
 /// Why a snapshot was refused.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// the snapshot's container is damaged or of an unknown version: {0}
-    #[error("the snapshot's container is damaged or of an unknown version: {0}")]
-    Container(String),
+    /// the container is damaged or of another version
+    #[error(transparent)]
+    Container(#[from] ContainerError),
     /// section {kind:#06x} has version {version}, which this build does not read
     #[error("section {kind:#06x} has version {version}, which this build does not read")]
     Version {
@@ -212,14 +213,15 @@ impl Computer {
 
     /// The machine's state as a snapshot.
     pub(crate) fn save(&self) -> Vec<u8> {
-        encode(&self.sections())
+        let sections = self.sections();
+        container::encode(sections.iter().map(|(kind, version, bytes)| (*kind, *version, bytes.as_slice())))
     }
 
     /// The machine that a snapshot is of.
     pub fn restore(snapshot: &[u8]) -> Result<Self, SnapshotError> {
-        let all: Vec<(u16, u16, Vec<u8>)> =
-            postcard::from_bytes(snapshot).map_err(|error| SnapshotError::Container(error.to_string()))?;
-        let mut sections = Sections(all);
+        let all = container::decode(snapshot)?;
+        let mut sections =
+            Sections(all.into_iter().map(|(kind, version, bytes)| (kind, version, bytes.to_vec())).collect());
         let config: Config = sections.decode(kind::CONFIG)?;
         let machine: MachineV1 = sections.decode(kind::MACHINE)?;
         let harts: Vec<HartV1> = sections.decode(kind::HARTS)?;

@@ -1,0 +1,54 @@
+//! Drives a node with the real ports until it has finished.
+
+use crate::clock;
+use crate::ports::HostPorts;
+use pollux_machine::Machine;
+use pollux_node::{Next, Node, Outcome};
+use std::sync::PoisonError;
+
+/// How often the status is brought up to date.
+const STATUS_EVERY_NS: u64 = 100_000_000;
+
+/// Runs `node` to its end.
+pub fn drive<M: Machine>(node: &mut Node<M>, ports: &mut HostPorts) -> Outcome {
+    let mut status_at = 0;
+    loop {
+        let next = node.step(ports);
+        let now = clock::now().0;
+        if now >= status_at {
+            status_at = now + STATUS_EVERY_NS;
+            update_status(node, ports);
+        }
+        match next {
+            Next::Again => {}
+            Next::WaitUntil(at) => ports.wait(at.min(pollux_node::HostTime(status_at))),
+            Next::Finished(outcome) => {
+                update_status(node, ports);
+                return outcome;
+            }
+        }
+    }
+}
+
+fn update_status<M: Machine>(node: &mut Node<M>, ports: &mut HostPorts) {
+    let report = node.report();
+    let speed = node.steps_per_s() as f64 / 1e6;
+    let (icount, time) = (node.machine().icount(), node.machine().time());
+    let sent = ports.sent_bytes();
+    let mut status = ports.status.lock().unwrap_or_else(PoisonError::into_inner);
+    status.pid = std::process::id();
+    status.role = report.state.to_string();
+    status.generation = report.generation.0;
+    status.icount = icount.0;
+    status.virtual_ns = time.0;
+    status.speed_msteps_per_s = speed;
+    status.lsn = report.lsn.0;
+    status.acked = report.acked.0;
+    status.log_bytes = sent;
+    status.lag_ns = report.lag_ns;
+    status.lag_max_ns = status.lag_max_ns.max(report.lag_ns);
+    status.share_permille = report.share_permille;
+    status.held = report.held as u64;
+    status.released = report.released;
+    status.hold_ns = [report.hold.p50_ns, report.hold.p99_ns, report.hold.max_ns];
+}

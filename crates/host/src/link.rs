@@ -1,0 +1,195 @@
+//! The channel between two replicas: one TCP connection.
+//!
+//! Sending never blocks the VM: what the kernel does not take at once waits in a backlog, whose size the protocol
+//! bounds by the window of unacknowledged log. Received frames are decoded by a thread of their own. Damage,
+//! end of file and every error become [`Event::LinkLost`], once.
+
+use pollux_codec::frame::FrameDecoder;
+use pollux_codec::message::Wire;
+use pollux_node::Event;
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::net::{Shutdown, TcpStream};
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+/// Bytes read from the socket at a time.
+const READ_BYTES: usize = 256 * 1024;
+/// A peer that does not take this much is as good as gone.
+const BACKLOG_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// Why the link is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The socket failed.
+    #[error("the link failed: {0}")]
+    Io(#[from] io::Error),
+    /// The peer closed it.
+    #[error("the peer closed the link")]
+    Closed,
+    /// What came is not the protocol.
+    #[error("the peer does not speak Pollux's protocol: {0}")]
+    Garbage(String),
+}
+
+/// The receiving half.
+#[derive(Debug)]
+pub struct LinkReader {
+    stream: TcpStream,
+    decoder: FrameDecoder,
+    buffer: Vec<u8>,
+}
+
+/// The sending half.
+#[derive(Debug)]
+pub struct LinkSender {
+    stream: TcpStream,
+    backlog: VecDeque<u8>,
+    broken: bool,
+    sent_bytes: u64,
+}
+
+/// Makes the two halves of a connected link.
+pub fn split(stream: TcpStream) -> io::Result<(LinkSender, LinkReader)> {
+    stream.set_nodelay(true)?;
+    let reader = LinkReader { stream: stream.try_clone()?, decoder: FrameDecoder::new(), buffer: vec![0; READ_BYTES] };
+    Ok((LinkSender { stream, backlog: VecDeque::new(), broken: false, sent_bytes: 0 }, reader))
+}
+
+impl LinkReader {
+    /// The next message; waits for it, at most as long as [`LinkReader::set_patience`] says.
+    pub fn receive(&mut self) -> Result<Wire, LinkError> {
+        loop {
+            match self.decoder.poll() {
+                Ok(Some(wire)) => return Ok(wire),
+                Ok(None) => {}
+                Err(error) => return Err(LinkError::Garbage(error.to_string())),
+            }
+            match self.stream.read(&mut self.buffer) {
+                Ok(0) => return Err(LinkError::Closed),
+                Ok(n) => self.decoder.push(&self.buffer[..n]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// How long [`LinkReader::receive`] waits; `None` for ever.
+    pub fn set_patience(&self, patience: Option<Duration>) -> io::Result<()> {
+        self.stream.set_read_timeout(patience)
+    }
+
+    /// Turns this half into a thread that feeds the node. `count` is called with the bytes of each message.
+    pub fn spawn(mut self, events: Sender<Event>) -> io::Result<()> {
+        self.set_patience(None)?;
+        std::thread::Builder::new().name("link".into()).spawn(move || {
+            loop {
+                let event = match self.receive() {
+                    Ok(wire) => match crate::wire::from_wire(wire) {
+                        Some(message) => Event::Message(message),
+                        None => {
+                            tracing::error!("the peer repeats its handshake; the link is given up");
+                            Event::LinkLost
+                        }
+                    },
+                    Err(error) => {
+                        tracing::warn!(%error, "link lost");
+                        Event::LinkLost
+                    }
+                };
+                let lost = event == Event::LinkLost;
+                if events.send(event).is_err() || lost {
+                    let _ = self.stream.shutdown(Shutdown::Both);
+                    return;
+                }
+            }
+        })?;
+        Ok(())
+    }
+}
+
+impl LinkSender {
+    /// Sends or queues a message. Errors show up at the reading half.
+    pub fn send(&mut self, wire: &Wire) {
+        if self.broken {
+            return;
+        }
+        let bytes = wire.encode();
+        self.sent_bytes += bytes.len() as u64;
+        if self.backlog.is_empty() {
+            let taken = self.offer(&bytes);
+            self.backlog.extend(&bytes[taken..]);
+        } else {
+            self.backlog.extend(&bytes);
+            self.pump();
+        }
+        if self.backlog.len() > BACKLOG_BYTES_MAX {
+            tracing::error!("the peer takes nothing; the link is given up");
+            self.give_up();
+        }
+    }
+
+    /// Offers the backlog to the kernel again. True if some is left.
+    pub fn pump(&mut self) -> bool {
+        while !self.backlog.is_empty() && !self.broken {
+            let chunk = self.backlog.as_slices().0.to_vec();
+            let taken = self.offer(&chunk);
+            self.backlog.drain(..taken);
+            if taken < chunk.len() {
+                break;
+            }
+        }
+        !self.backlog.is_empty()
+    }
+
+    /// Sends a message and waits until the kernel has taken it: for the handshake.
+    pub fn send_blocking(&mut self, wire: &Wire) -> io::Result<()> {
+        use std::io::Write;
+        let bytes = wire.encode();
+        self.sent_bytes += bytes.len() as u64;
+        self.stream.write_all(&bytes)
+    }
+
+    /// Bytes sent since the link was made.
+    #[must_use]
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent_bytes
+    }
+
+    fn offer(&mut self, bytes: &[u8]) -> usize {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            match rustix::net::send(&self.stream, &bytes[taken..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(n) => taken += n,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(_) => {
+                    self.give_up();
+                    return bytes.len();
+                }
+            }
+        }
+        taken
+    }
+
+    fn give_up(&mut self) {
+        self.broken = true;
+        self.backlog.clear();
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
+
+impl Drop for LinkSender {
+    /// Last words (a goodbye) are still delivered, within reason.
+    fn drop(&mut self) {
+        if self.broken || self.backlog.is_empty() {
+            return;
+        }
+        use std::io::Write;
+        let _ = self.stream.set_write_timeout(Some(Duration::from_secs(1)));
+        let (head, tail) = self.backlog.as_slices();
+        let _ = self.stream.write_all(head).and_then(|()| self.stream.write_all(tail));
+    }
+}

@@ -1,0 +1,254 @@
+//! The node's ports, for real: sockets, files, threads, the clock.
+//!
+//! Every source of events is a thread that blocks on its descriptor and sends into one channel; the node's own
+//! thread never blocks on anything but that channel.
+
+use crate::arbiter_file::FileArbiter;
+use crate::clock;
+use crate::console::Console;
+use crate::disk::DiskServer;
+use crate::link::LinkSender;
+use crate::net::{NetPort, announcement};
+use crate::recorder::Recorder;
+use crate::status::Status;
+use crate::wire::to_wire;
+use pollux_node::{Event, HostTime, Notice, Ports};
+use pollux_protocol::Message;
+use pollux_vocab::{ConsoleId, DiskRequest, Generation, Output, Record, SlotId};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Times the guest's address is announced after going live, and how far apart: an announcement may be lost.
+const ANNOUNCEMENTS: u32 = 3;
+const ANNOUNCE_EVERY_NS: u64 = 30_000_000;
+
+/// The real world.
+#[derive(Debug)]
+pub struct HostPorts {
+    events: Receiver<Event>,
+    sender: Sender<Event>,
+    waiting: Option<Event>,
+    link: Option<LinkSender>,
+    nets: Vec<(SlotId, [u8; 6], NetPort)>,
+    disks: Vec<(SlotId, DiskServer)>,
+    consoles: Vec<(ConsoleId, Console)>,
+    arbiter: Option<Sender<Generation>>,
+    recorder: Option<Recorder>,
+    /// What `pollux status` shows.
+    pub status: Arc<Mutex<Status>>,
+    announcements_left: u32,
+    announce_at: HostTime,
+}
+
+impl Default for HostPorts {
+    fn default() -> Self {
+        let (sender, events) = channel();
+        Self {
+            events,
+            sender,
+            waiting: None,
+            link: None,
+            nets: Vec::new(),
+            disks: Vec::new(),
+            consoles: Vec::new(),
+            arbiter: None,
+            recorder: None,
+            status: Arc::default(),
+            announcements_left: 0,
+            announce_at: HostTime(0),
+        }
+    }
+}
+
+impl HostPorts {
+    /// Where threads send their events.
+    #[must_use]
+    pub fn sender(&self) -> Sender<Event> {
+        self.sender.clone()
+    }
+
+    /// Plugs in a network card.
+    pub fn add_net(&mut self, slot: SlotId, mac: [u8; 6], port: NetPort) {
+        self.nets.push((slot, mac, port));
+    }
+
+    /// Plugs in a disk.
+    pub fn add_disk(&mut self, slot: SlotId, disk: DiskServer) {
+        self.disks.push((slot, disk));
+    }
+
+    /// Plugs in a console.
+    pub fn add_console(&mut self, id: ConsoleId, console: Console) {
+        self.consoles.push((id, console));
+    }
+
+    /// Connects the other replica.
+    pub fn set_link(&mut self, link: LinkSender) {
+        self.link = Some(link);
+    }
+
+    /// Names the arbiter; claims are made for `vm` by `holder`.
+    pub fn set_arbiter(&mut self, arbiter: FileArbiter, vm: &str, holder: &str) -> std::io::Result<()> {
+        self.arbiter = Some(arbiter.spawn(vm.into(), holder.into(), self.sender())?);
+        Ok(())
+    }
+
+    /// Records everything that is admitted.
+    pub fn set_recorder(&mut self, recorder: Recorder) {
+        self.recorder = Some(recorder);
+    }
+
+    /// Ends the recording, if there is one, and says whether it is whole.
+    pub fn finish_recording(&mut self) -> std::io::Result<()> {
+        self.recorder.take().map_or(Ok(()), Recorder::finish)
+    }
+
+    /// Waits for an event, at the latest until `until`.
+    pub fn wait(&mut self, until: HostTime) {
+        if self.waiting.is_some() {
+            return;
+        }
+        let mut left = until.0.saturating_sub(clock::now().0);
+        if self.link.as_mut().is_some_and(LinkSender::pump) {
+            left = left.min(1_000_000);
+        }
+        if self.announcements_left > 0 {
+            left = left.min(self.announce_at.0.saturating_sub(clock::now().0));
+        }
+        match self.events.recv_timeout(Duration::from_nanos(left)) {
+            Ok(event) => self.waiting = Some(event),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+        }
+    }
+
+    /// Bytes of log sent.
+    #[must_use]
+    pub fn sent_bytes(&self) -> u64 {
+        self.link.as_ref().map_or(0, LinkSender::sent_bytes)
+    }
+
+    fn with_status(&self, change: impl FnOnce(&mut Status)) {
+        change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn announce_once(&mut self) {
+        for (_, mac, port) in &mut self.nets {
+            port.send(&announcement(*mac));
+        }
+        self.announcements_left = self.announcements_left.saturating_sub(1);
+        self.announce_at = HostTime(clock::now().0 + ANNOUNCE_EVERY_NS);
+    }
+}
+
+impl Ports for HostPorts {
+    fn now(&mut self) -> HostTime {
+        clock::now()
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        if let Some(link) = &mut self.link {
+            link.pump();
+        }
+        if self.announcements_left > 0 && clock::now() >= self.announce_at {
+            self.announce_once();
+        }
+        self.waiting.take().or_else(|| self.events.try_recv().ok())
+    }
+
+    fn send_message(&mut self, message: Message) {
+        if let Some(link) = &mut self.link {
+            link.send(&to_wire(message));
+        }
+    }
+
+    fn release(&mut self, output: Output) {
+        match output {
+            Output::Packet { slot, frame } => {
+                let sent = self.nets.iter_mut().find(|(s, ..)| *s == slot).is_none_or(|(.., port)| port.send(&frame));
+                if !sent {
+                    self.with_status(|status| status.packets_dropped += 1);
+                }
+            }
+            Output::Console { console, bytes } => {
+                if let Some((_, target)) = self.consoles.iter_mut().find(|(id, _)| *id == console) {
+                    target.write(&bytes);
+                }
+            }
+            Output::EntropyWanted { slot, request, len } => {
+                let mut bytes = vec![0; len as usize];
+                match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
+                    Ok(got) => bytes.truncate(got),
+                    Err(error) => {
+                        tracing::error!(%error, "the host has no random bytes to give");
+                        bytes.clear();
+                    }
+                }
+                let _ = self.sender.send(Event::Entropy { slot, request, bytes });
+            }
+            // Disk requests come through `submit_disk`; the end of the VM is the node's outcome.
+            Output::Disk(request) => self.submit_disk(request),
+            Output::PowerOff { .. } | Output::Reset => {}
+        }
+    }
+
+    fn submit_disk(&mut self, request: DiskRequest) {
+        if let Some((_, disk)) = self.disks.iter().find(|(slot, _)| *slot == request.slot) {
+            disk.submit(request);
+        }
+    }
+
+    fn claim(&mut self, generation: Generation) {
+        match &self.arbiter {
+            Some(claims) => {
+                let _ = claims.send(generation);
+            }
+            None => {
+                let _ = self.sender.send(Event::Verdict(generation, pollux_protocol::Verdict::Unreachable));
+            }
+        }
+    }
+
+    fn announce(&mut self) {
+        self.announcements_left = ANNOUNCEMENTS;
+        self.announce_once();
+    }
+
+    fn record(&mut self, record: &Record, read: Option<&[u8]>) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.append(record, read);
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        let now = clock::now().0;
+        match &notice {
+            Notice::BackupSuspected => {
+                tracing::warn!("the backup is missing; asking the arbiter for the right to go on alone");
+                self.with_status(|s| s.timeline.suspected_ns = now);
+            }
+            Notice::PrimarySuspected => {
+                tracing::warn!("the primary is missing; asking the arbiter for the right to take over");
+                self.with_status(|s| s.timeline.suspected_ns = now);
+            }
+            Notice::ArbiterWon(_) => self.with_status(|s| s.timeline.won_ns = now),
+            Notice::Replayed(icount) => {
+                tracing::info!(%icount, "the log is replayed to its end");
+                self.with_status(|s| s.timeline.replayed_ns = now);
+            }
+            Notice::WentLive(generation) => {
+                tracing::warn!(%generation, "this side is live: it has no backup");
+                self.with_status(|s| s.timeline.live_ns = now);
+            }
+            Notice::WentSolo(generation) => {
+                tracing::warn!(%generation, "running on without a backup");
+                self.with_status(|s| s.timeline.won_ns = now);
+            }
+            Notice::Diverged(d) => tracing::error!(icount = %d.icount, "the replicas differ: {}", d.what),
+            Notice::DigestAgreed(icount) => {
+                tracing::debug!(%icount, "state digests agree");
+                self.with_status(|s| s.digests_agreed += 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! The side whose guest talks to the world: solo or primary.
+//!
+//! Invariants guarded here: nondeterminism enters only through [`Primary::admit`], and what is admitted is applied
+//! to the machine at the same icount; effects leave only when the protocol's output gate releases them, solo
+//! included. Writes to a *replicated* disk are no outputs: both sides perform them (DESIGN 6).
+//!
+//! Not here: when an output may leave (`pollux-protocol`), what time it is (`pacer`).
+
+use crate::disks::{DiskMode, Disks};
+use crate::pacer::{Pacer, Pacing};
+use crate::ports::{DiskCompletion, Event, Notice, Ports};
+use crate::{HaltCause, Next, Outcome, Settings};
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use pollux_machine::{Machine, Stop};
+use pollux_protocol::{Command, HostTime, Pace, Primary};
+use pollux_vocab::{
+    ConsoleId, Control, Icount, Input, Output, RecordBody, RequestId, SlotId, VirtTime,
+};
+
+/// Packets that wait for the guest to offer receive buffers; beyond that the newest is dropped, as a NIC does.
+const PACKETS_WAITING_MAX: usize = 1024;
+/// Typed bytes that wait for the guest to read; beyond that the newest are dropped.
+const CONSOLE_WAITING_MAX: usize = 64 * 1024;
+/// Host time a run lasts before the world is looked at again.
+const SLICE_NS: u64 = 200_000;
+/// A run never has fewer steps than this, however slow the host.
+const SLICE_STEPS_MIN: u64 = 1_000;
+
+/// The live side of the loop.
+#[derive(Debug)]
+pub struct Live<M> {
+    pub(crate) machine: M,
+    pub(crate) protocol: Primary,
+    pacer: Pacer,
+    disks: Disks,
+    settings: Settings,
+    packets: VecDeque<(SlotId, Vec<u8>)>,
+    typed: Vec<(ConsoleId, VecDeque<u8>)>,
+    completions: VecDeque<DiskCompletion>,
+    entropy: VecDeque<(SlotId, RequestId, Vec<u8>)>,
+    power_button: bool,
+    stop_asked: bool,
+    /// Set while the machine waits for an interrupt; the timer it would wake for.
+    idle: Option<Option<VirtTime>>,
+    digest_at: HostTime,
+    /// The machine's last output, once it has halted: released last of all.
+    ended: bool,
+}
+
+impl<M: Machine> Live<M> {
+    /// A live side around a machine that has not yet run, or has just been taken over. `adopted` are disk
+    /// requests that were finished on this host but whose completion no record tells of.
+    pub fn new(machine: M, protocol: Primary, settings: Settings, now: HostTime, adopted: Vec<DiskCompletion>) -> Self {
+        let pacer = Pacer::new(settings.pacing, now, machine.time());
+        Self {
+            disks: Disks::new(settings.disk_modes.clone()),
+            pacer,
+            protocol,
+            machine,
+            digest_at: now,
+            settings,
+            packets: VecDeque::new(),
+            typed: Vec::new(),
+            completions: adopted.into(),
+            entropy: VecDeque::new(),
+            power_button: false,
+            stop_asked: false,
+            idle: None,
+            ended: false,
+        }
+    }
+
+    /// Issues again what the machine has asked for and not been answered: at a start from a snapshot all of
+    /// it; at a takeover what this host has not begun itself (`begun`).
+    pub fn reissue(&mut self, ports: &mut impl Ports, begun: &BTreeMap<(SlotId, RequestId), ()>) {
+        for output in self.machine.pending() {
+            match &output {
+                Output::Disk(request) if begun.contains_key(&(request.slot, request.request)) => {}
+                _ => self.handle_output(ports, output),
+            }
+        }
+    }
+
+    /// One turn of the loop: hear the world, admit, run a slice, seal, release.
+    pub fn step(&mut self, ports: &mut impl Ports) -> Next {
+        let now = ports.now();
+        // Ticks first: a process that slept must notice before it hears what was queued meanwhile.
+        self.protocol.handle_tick(now);
+        while let Some(event) = ports.poll_event() {
+            self.handle_event(now, event);
+        }
+        if let Some(outcome) = self.drain_protocol(ports) {
+            return Next::Finished(outcome);
+        }
+        if self.ended {
+            return self.wind_down(ports, now);
+        }
+        let share = match self.protocol.pace(now) {
+            Pace::Wait => return self.waiting(now, None),
+            Pace::Run { share_permille } => u64::from(share_permille.clamp(1, 1000)),
+        };
+        if let Some(next) = self.leave_idle(now, ports) {
+            return next;
+        }
+        self.admit_waiting(ports);
+        let ran_ns = self.run_slice(ports);
+        let now = ports.now();
+        if self.settings.digest_every_ns > 0 && now.0 >= self.digest_at.0 + self.settings.digest_every_ns {
+            self.take_digest(ports, now);
+        }
+        self.protocol.flush(now, self.machine.icount(), self.machine.time());
+        if let Some(outcome) = self.drain_protocol(ports) {
+            return Next::Finished(outcome);
+        }
+        if share < 1000 && ran_ns > 0 {
+            return Next::WaitUntil(HostTime(now.0 + ran_ns * (1000 - share) / share));
+        }
+        Next::Again
+    }
+
+    fn handle_event(&mut self, now: HostTime, event: Event) {
+        match event {
+            Event::Packet { slot, frame } => {
+                if self.packets.len() < PACKETS_WAITING_MAX {
+                    self.packets.push_back((slot, frame));
+                }
+            }
+            Event::DiskDone(done) => self.completions.push_back(done),
+            Event::Console { console, bytes } => {
+                let index = self.typed.iter().position(|(id, _)| *id == console).unwrap_or_else(|| {
+                    self.typed.push((console, VecDeque::new()));
+                    self.typed.len() - 1
+                });
+                let waiting = &mut self.typed[index].1;
+                let room = CONSOLE_WAITING_MAX.saturating_sub(waiting.len());
+                waiting.extend(bytes.into_iter().take(room));
+            }
+            Event::Entropy { slot, request, bytes } => self.entropy.push_back((slot, request, bytes)),
+            Event::Message(message) => self.protocol.handle_message(now, message),
+            Event::LinkLost => self.protocol.handle_link_lost(now),
+            Event::Verdict(generation, verdict) => self.protocol.handle_arbiter(now, generation, verdict),
+            Event::Stop => self.stop_asked = true,
+            Event::PowerButton => self.power_button = true,
+        }
+    }
+
+    /// Carries out what the protocol has decided.
+    fn drain_protocol(&mut self, ports: &mut impl Ports) -> Option<Outcome> {
+        let mut outcome = None;
+        while let Some(output) = self.protocol.poll_release(ports.now()) {
+            match output {
+                Output::Disk(request) => ports.submit_disk(request),
+                Output::PowerOff { status } => outcome = Some(Outcome::PoweredOff { status }),
+                Output::Reset => outcome = Some(Outcome::Reset),
+                other => ports.release(other),
+            }
+        }
+        // After the outputs: a message may tell the backup that they have been released.
+        while let Some(message) = self.protocol.poll_message() {
+            ports.send_message(message);
+        }
+        while let Some(command) = self.protocol.poll_command() {
+            match command {
+                Command::Claim(generation) => ports.claim(generation),
+                Command::BackupLost => ports.notice(Notice::BackupSuspected),
+                Command::WentSolo { generation } => ports.notice(Notice::WentSolo(generation)),
+                Command::Halt(reason) => return Some(Outcome::Halted(HaltCause::Protocol(reason))),
+            }
+        }
+        if outcome.is_some() {
+            self.protocol.say_goodbye();
+            while let Some(message) = self.protocol.poll_message() {
+                ports.send_message(message);
+            }
+        }
+        outcome
+    }
+
+    /// If the machine is idle: either ends the idle wait with a clock entry, or says how long to wait.
+    fn leave_idle(&mut self, now: HostTime, ports: &mut impl Ports) -> Option<Next> {
+        let wake = self.idle?;
+        let timer = wake.is_some_and(|virt| self.pacer.wakes(now, virt));
+        if !timer && !self.something_waits() {
+            let at = wake.map(|virt| self.pacer.host_time_of(virt));
+            if self.settings.digest_every_ns > 0
+                && now.0 >= self.digest_at.0 + self.settings.digest_every_ns
+            {
+                self.take_digest(ports, now);
+            }
+            self.protocol.flush(now, self.machine.icount(), self.machine.time());
+            return Some(match self.drain_protocol(ports) {
+                Some(outcome) => Next::Finished(outcome),
+                None => self.waiting(now, at),
+            });
+        }
+        let clock = self.pacer.idle_end(now, self.machine.time(), if timer { wake } else { None });
+        self.admit(ports, RecordBody::Input(clock));
+        self.idle = None;
+        None
+    }
+
+    fn something_waits(&self) -> bool {
+        !self.completions.is_empty()
+            || !self.entropy.is_empty()
+            || self.power_button
+            || self.stop_asked
+            || self.packets.iter().any(|(slot, _)| self.machine.packet_room(*slot))
+            || self.typed.iter().any(|(id, bytes)| !bytes.is_empty() && self.machine.console_room(*id) > 0)
+    }
+
+    /// Admits everything that the guest can take now.
+    fn admit_waiting(&mut self, ports: &mut impl Ports) {
+        if core::mem::take(&mut self.stop_asked) {
+            self.admit(ports, RecordBody::Control(Control::Stop));
+            let icount = self.machine.icount();
+            self.protocol.hold(ports.now(), icount, Output::PowerOff { status: 0 });
+            self.ended = true;
+            return;
+        }
+        if core::mem::take(&mut self.power_button) {
+            self.admit(ports, RecordBody::Input(Input::PowerButton));
+        }
+        while let Some(done) = self.completions.pop_front() {
+            self.admit_completion(ports, done);
+        }
+        while let Some((slot, request, bytes)) = self.entropy.pop_front() {
+            self.admit(ports, RecordBody::Input(Input::Entropy { slot, request, bytes }));
+        }
+        let mut kept = VecDeque::new();
+        while let Some((slot, frame)) = self.packets.pop_front() {
+            if self.machine.packet_room(slot) {
+                self.admit(ports, RecordBody::Input(Input::Packet { slot, frame }));
+            } else {
+                kept.push_back((slot, frame));
+            }
+        }
+        self.packets = kept;
+        for index in 0..self.typed.len() {
+            let console = self.typed[index].0;
+            let room = self.machine.console_room(console).min(self.typed[index].1.len());
+            if room > 0 {
+                let bytes = self.typed[index].1.drain(..room).collect();
+                self.admit(ports, RecordBody::Input(Input::Console { console, bytes }));
+            }
+        }
+    }
+
+    fn admit_completion(&mut self, ports: &mut impl Ports, done: DiskCompletion) {
+        let DiskCompletion { slot, request, status, data } = done;
+        match self.disks.mode(slot) {
+            DiskMode::Replicated => {
+                let body = RecordBody::DiskDoneLocal { slot, request, status };
+                let record = self.protocol.admit(self.machine.icount(), body);
+                ports.record(&record, Some(&data));
+                self.machine.apply(&Input::DiskDone { slot, request, status, data });
+            }
+            DiskMode::Shared => {
+                self.admit(ports, RecordBody::Input(Input::DiskDone { slot, request, status, data }));
+            }
+        }
+    }
+
+    /// The one way in: the protocol logs it, the machine applies it, here and now.
+    fn admit(&mut self, ports: &mut impl Ports, body: RecordBody) {
+        let record = self.protocol.admit(self.machine.icount(), body);
+        ports.record(&record, None);
+        if let RecordBody::Input(input) = &record.body {
+            self.machine.apply(input);
+        }
+    }
+
+    /// Runs about a slice; stops early after an output that somebody waits for. Returns host nanoseconds spent.
+    fn run_slice(&mut self, ports: &mut impl Ports) -> u64 {
+        if self.ended {
+            return 0;
+        }
+        let began = ports.now();
+        if let Some(clock) = self.pacer.poll_adjustment(began, self.machine.time()) {
+            self.admit(ports, RecordBody::Input(clock));
+        }
+        let from = self.machine.icount();
+        let until = from.after(self.pacer.steps_in(SLICE_NS).max(SLICE_STEPS_MIN));
+        loop {
+            let stop = self.machine.run(until);
+            let mut urgent = false;
+            while let Some(output) = self.machine.take_output() {
+                urgent |= matches!(output, Output::Packet { .. } | Output::Disk(_) | Output::EntropyWanted { .. });
+                self.handle_output(ports, output);
+            }
+            match stop {
+                Stop::Output if !urgent => continue,
+                Stop::Idle { wake } => self.idle = Some(wake),
+                Stop::Halted => self.ended = true,
+                Stop::Output | Stop::Until => {}
+            }
+            break;
+        }
+        let spent = ports.now().0.saturating_sub(began.0);
+        self.pacer.handle_sample(self.machine.icount().since(from), spent);
+        spent
+    }
+
+    /// What the machine says goes into the gate, except what both sides do for themselves.
+    fn handle_output(&mut self, ports: &mut impl Ports, output: Output) {
+        match output {
+            Output::Disk(request) if self.disks.mode(request.slot) == DiskMode::Replicated => {
+                ports.submit_disk(request);
+            }
+            // Asking this host for random bytes tells nobody anything; the answer is logged.
+            Output::EntropyWanted { .. } => ports.release(output),
+            other => self.protocol.hold(ports.now(), self.machine.icount(), other),
+        }
+    }
+
+    fn take_digest(&mut self, ports: &mut impl Ports, now: HostTime) {
+        self.digest_at = now;
+        let digest = self.machine.digest();
+        let icount = self.machine.icount();
+        ports.digest(icount, &digest);
+        self.admit(ports, RecordBody::Digest(digest));
+    }
+
+    /// The machine has halted: only its last outputs are still to be released.
+    fn wind_down(&mut self, ports: &mut impl Ports, now: HostTime) -> Next {
+        self.protocol.flush(now, self.machine.icount(), self.machine.time());
+        match self.drain_protocol(ports) {
+            Some(outcome) => Next::Finished(outcome),
+            None => self.waiting(now, None),
+        }
+    }
+
+    fn waiting(&self, now: HostTime, idle_until: Option<HostTime>) -> Next {
+        let timer = self.protocol.next_timeout();
+        let digest = (self.settings.digest_every_ns > 0)
+            .then_some(HostTime(self.digest_at.0 + self.settings.digest_every_ns));
+        let at = [timer, idle_until, digest].into_iter().flatten().min();
+        Next::WaitUntil(at.unwrap_or(HostTime(now.0 + 50_000_000)).max(HostTime(now.0 + 1)))
+    }
+
+    /// The guest's measured speed in steps per second.
+    #[must_use]
+    pub fn steps_per_s(&self) -> u64 {
+        self.pacer.steps_per_s()
+    }
+
+    /// Where the machine is.
+    #[must_use]
+    pub fn position(&self) -> (Icount, VirtTime) {
+        (self.machine.icount(), self.machine.time())
+    }
+
+    /// Whether virtual time follows the host.
+    #[must_use]
+    pub fn pacing(&self) -> Pacing {
+        self.settings.pacing
+    }
+}

@@ -1,0 +1,115 @@
+//! The ports: everything the node asks of the world, as one trait (LAYOUT: `host` and `sim` are its two
+//! implementations). Nothing here names a socket, a file or a clock; a port that can fail says so with an
+//! [`Event`], because the node must go on deciding either way.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use pollux_protocol::{HostTime, Message, Verdict};
+use pollux_vocab::{ConsoleId, Digest, DiskRequest, DiskStatus, Generation, Icount, Output, Record, RequestId, SlotId};
+
+/// What the world tells the node. Delivered in the order in which it happened, as far as that is known.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A frame arrived for the network device in `slot`.
+    Packet {
+        /// The network device.
+        slot: SlotId,
+        /// The frame, without FCS.
+        frame: Vec<u8>,
+    },
+    /// This host's disk has finished a request.
+    DiskDone(DiskCompletion),
+    /// Somebody typed.
+    Console {
+        /// Where.
+        console: ConsoleId,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Random bytes that were asked for.
+    Entropy {
+        /// The rng device.
+        slot: SlotId,
+        /// Its request.
+        request: RequestId,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// The other replica said something.
+    Message(Message),
+    /// The link to the other replica is gone for good.
+    LinkLost,
+    /// The arbiter has answered a claim.
+    Verdict(Generation, Verdict),
+    /// An operator wants the VM to end now.
+    Stop,
+    /// An operator pressed the power button.
+    PowerButton,
+}
+
+/// What became of a request on this host's disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DiskCompletion {
+    /// The disk.
+    pub slot: SlotId,
+    /// The request.
+    pub request: RequestId,
+    /// How it went here.
+    pub status: DiskStatus,
+    /// What was read.
+    pub data: Vec<u8>,
+}
+
+/// Things worth telling a person, with their instants; the host half turns them into log lines and status.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Notice {
+    /// The backup has not been heard of for too long, or the link broke: the primary seeks the right to go on alone.
+    BackupSuspected,
+    /// The primary runs on alone in this generation.
+    WentSolo(Generation),
+    /// The primary has not been heard of for too long, or the link broke.
+    PrimarySuspected,
+    /// The arbiter gave this side the generation.
+    ArbiterWon(Generation),
+    /// Everything in the log has been replayed.
+    Replayed(Icount),
+    /// This side is live.
+    WentLive(Generation),
+    /// The replicas differ.
+    Diverged(Divergence),
+    /// The state digest of both sides was compared and agreed.
+    DigestAgreed(Icount),
+}
+
+/// Where and how two replicas, or a recording and its replay, were seen to differ.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Divergence {
+    /// The instant of the comparison.
+    pub icount: Icount,
+    /// What differs first, in words: a page, a hart, a device, the course of events.
+    pub what: String,
+}
+
+/// The world, as the node needs it.
+pub trait Ports {
+    /// Host time, monotonic.
+    fn now(&mut self) -> HostTime;
+    /// The next thing that happened, if any.
+    fn poll_event(&mut self) -> Option<Event>;
+    /// Sends to the other replica; never blocks for long. Failure shows up as [`Event::LinkLost`].
+    fn send_message(&mut self, message: Message);
+    /// Lets an output into the world. The output rule has been kept by the caller.
+    fn release(&mut self, output: Output);
+    /// Starts a request on this host's disk; answered by [`Event::DiskDone`].
+    fn submit_disk(&mut self, request: DiskRequest);
+    /// Asks the arbiter for a generation; answered by [`Event::Verdict`].
+    fn claim(&mut self, generation: Generation);
+    /// Tells the network that the guest's addresses are now reached through this host.
+    fn announce(&mut self);
+    /// Writes a record to the recording, if one is made. `read` is the data of a [`pollux_vocab::RecordBody::DiskDoneLocal`].
+    fn record(&mut self, record: &Record, read: Option<&[u8]>);
+    /// Says something to people.
+    fn notice(&mut self, notice: Notice);
+    /// Called with this side's own digest where one was taken.
+    fn digest(&mut self, _icount: Icount, _digest: &Digest) {}
+}

@@ -1,0 +1,296 @@
+//! The side that replays: it executes the log, performs replicated disk requests on its own images, drops
+//! every other output, and is ready to go live.
+//!
+//! Invariants guarded here: a record is applied at exactly its icount; a completion is applied only when this
+//! host's own copy of that request is done (DESIGN 6); the machine never runs past the last record it holds; a
+//! divergence is named and stops the replica, it never spreads (DESIGN 2).
+//!
+//! Not here: when records are acknowledged and who may go live (`pollux-protocol`).
+
+use crate::disks::{DiskMode, Disks};
+use crate::divergence::compare;
+use crate::live::Live;
+use crate::ports::{DiskCompletion, Divergence, Event, Notice, Ports};
+use crate::{HaltCause, Next, Outcome, Settings};
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::format;
+use alloc::string::String;
+use pollux_machine::{Machine, Stop};
+use pollux_protocol::{Backup, BackupCommand, HostTime, Primary};
+use pollux_vocab::{Control, Generation, Icount, Input, Lsn, Output, Record, RecordBody, RequestId, SlotId};
+
+/// Steps replayed before the world is looked at again: about 0.2 ms, so that records are acknowledged soon.
+const SLICE_STEPS: u64 = 20_000;
+/// Outputs kept in case the primary died before it could release them; the oldest are let go beyond this.
+const UNCERTAIN_MAX: usize = 4096;
+
+/// The replaying side of the loop.
+#[derive(Debug)]
+pub struct Standby<M> {
+    pub(crate) machine: M,
+    pub(crate) protocol: Backup,
+    disks: Disks,
+    settings: Settings,
+    /// Requests begun on this host and not yet applied, with their completion once they have one.
+    begun: BTreeMap<(SlotId, RequestId), Option<DiskCompletion>>,
+    /// Outputs that the primary may or may not have released, with the icount they were made at.
+    uncertain: VecDeque<(Icount, Output)>,
+    /// Set when the machine has said its last word.
+    halted: bool,
+}
+
+/// What one attempt to replay came to.
+enum Progress {
+    /// Something was done; there may be more.
+    Moved,
+    /// Nothing can be done before the world says something.
+    Stuck,
+}
+
+impl<M: Machine> Standby<M> {
+    /// A standby around a machine in the state that the pair starts from.
+    pub fn new(machine: M, protocol: Backup, settings: Settings) -> Self {
+        Self {
+            disks: Disks::new(settings.disk_modes.clone()),
+            machine,
+            protocol,
+            settings,
+            begun: BTreeMap::new(),
+            uncertain: VecDeque::new(),
+            halted: false,
+        }
+    }
+
+    /// Begins the requests that were in flight in the snapshot both sides start from.
+    pub fn begin_pending(&mut self, ports: &mut impl Ports) {
+        for output in self.machine.pending() {
+            self.handle_output(ports, output);
+        }
+    }
+
+    /// One turn of the loop: hear the world, acknowledge, replay a slice.
+    ///
+    /// Returns the live side in place of `Next` when this side has gone live.
+    pub fn step(&mut self, ports: &mut impl Ports) -> Result<Next, GoLive> {
+        let now = ports.now();
+        // Ticks first: a process that slept listens before it judges.
+        self.protocol.handle_tick(now);
+        while let Some(event) = ports.poll_event() {
+            self.handle_event(ports, now, event);
+        }
+        if let Some(outcome) = self.drain_protocol(ports)? {
+            return Ok(Next::Finished(outcome));
+        }
+        match self.replay_slice(ports) {
+            Ok(progress) => {
+                let now = ports.now();
+                self.protocol.handle_executed(now, self.machine.icount(), self.machine.time());
+                if let Some(outcome) = self.drain_protocol(ports)? {
+                    return Ok(Next::Finished(outcome));
+                }
+                Ok(match progress {
+                    Progress::Moved => Next::Again,
+                    Progress::Stuck => Next::WaitUntil(
+                        self.protocol.next_timeout().unwrap_or(HostTime(now.0 + 50_000_000)).max(HostTime(now.0 + 1)),
+                    ),
+                })
+            }
+            Err(outcome) => {
+                self.protocol.handle_divergence();
+                while let Some(message) = self.protocol.poll_message() {
+                    ports.send_message(message);
+                }
+                Ok(Next::Finished(*outcome))
+            }
+        }
+    }
+
+    fn handle_event(&mut self, ports: &mut impl Ports, now: HostTime, event: Event) {
+        match event {
+            Event::Message(message) => self.protocol.handle_message(now, message),
+            Event::LinkLost => self.protocol.handle_link_lost(now),
+            Event::Verdict(generation, verdict) => {
+                if verdict == pollux_protocol::Verdict::Won {
+                    ports.notice(Notice::ArbiterWon(generation));
+                }
+                self.protocol.handle_arbiter(now, generation, verdict);
+            }
+            Event::DiskDone(done) => {
+                if let Some(entry) = self.begun.get_mut(&(done.slot, done.request)) {
+                    *entry = Some(done);
+                }
+            }
+            Event::Stop => self.protocol.leave(),
+            // A standby has no ears for the world: packets flooded by the switch, keys, random bytes.
+            Event::Packet { .. } | Event::Console { .. } | Event::Entropy { .. } | Event::PowerButton => {}
+        }
+    }
+
+    fn drain_protocol(&mut self, ports: &mut impl Ports) -> Result<Option<Outcome>, GoLive> {
+        while let Some(message) = self.protocol.poll_message() {
+            ports.send_message(message);
+        }
+        while let Some(command) = self.protocol.poll_command() {
+            match command {
+                BackupCommand::Claim(generation) => {
+                    ports.notice(Notice::PrimarySuspected);
+                    ports.claim(generation);
+                }
+                BackupCommand::GoLive { generation, next_lsn } => return Err(GoLive { generation, next_lsn }),
+                BackupCommand::Halt(reason) => return Ok(Some(Outcome::Halted(HaltCause::Protocol(reason)))),
+            }
+        }
+        Ok(None)
+    }
+
+    fn replay_slice(&mut self, ports: &mut impl Ports) -> Result<Progress, alloc::boxed::Box<Outcome>> {
+        let limit = self.machine.icount().after(SLICE_STEPS);
+        let mut moved = false;
+        loop {
+            let Some(record) = self.protocol.next_record() else { break };
+            let at = record.icount;
+            if self.machine.icount() > at {
+                return Err(self.diverged("the log names an instant that this side has passed".into()));
+            }
+            if self.machine.icount() < at {
+                self.run_towards(ports, at.min(limit))?;
+                moved = true;
+            }
+            if self.machine.icount() < at {
+                break;
+            }
+            let record = record_clone(self.protocol.next_record());
+            if !self.apply(ports, &record)? {
+                break;
+            }
+            moved = true;
+            self.protocol.pop_record();
+            self.forget_released();
+        }
+        Ok(if moved { Progress::Moved } else { Progress::Stuck })
+    }
+
+    fn run_towards(&mut self, ports: &mut impl Ports, until: Icount) -> Result<(), alloc::boxed::Box<Outcome>> {
+        loop {
+            let stop = self.machine.run(until);
+            while let Some(output) = self.machine.take_output() {
+                self.handle_output(ports, output);
+            }
+            match stop {
+                Stop::Until => return Ok(()),
+                Stop::Output => {}
+                Stop::Idle { .. } => {
+                    return Err(self.diverged("this side is idle where the other went on executing".into()));
+                }
+                Stop::Halted => {
+                    return Err(self.diverged("this side has halted where the other went on executing".into()));
+                }
+            }
+        }
+    }
+
+    fn handle_output(&mut self, ports: &mut impl Ports, output: Output) {
+        match output {
+            Output::Disk(request) if self.disks.mode(request.slot) == DiskMode::Replicated => {
+                self.begun.insert((request.slot, request.request), None);
+                ports.submit_disk(request);
+            }
+            Output::Disk(_) | Output::EntropyWanted { .. } => {}
+            Output::PowerOff { .. } | Output::Reset => {
+                self.halted = true;
+                self.uncertain.push_back((self.machine.icount(), output));
+            }
+            other => {
+                if self.uncertain.len() == UNCERTAIN_MAX {
+                    self.uncertain.pop_front();
+                }
+                self.uncertain.push_back((self.machine.icount(), other));
+            }
+        }
+    }
+
+    /// Applies a record at its instant. False: this host's own disk has not got that far yet.
+    fn apply(&mut self, ports: &mut impl Ports, record: &Record) -> Result<bool, alloc::boxed::Box<Outcome>> {
+        match &record.body {
+            RecordBody::Input(input) => self.machine.apply(input),
+            RecordBody::DiskDoneLocal { slot, request, status } => {
+                let key = (*slot, *request);
+                match self.begun.get(&key) {
+                    None => {
+                        return Err(self.diverged(format!(
+                            "the log completes request {request} of disk {slot}, which this side never made"
+                        )));
+                    }
+                    Some(None) => return Ok(false),
+                    Some(Some(done)) if done.status != *status => {
+                        let (here, there) = (done.status, *status);
+                        let cause = HaltCause::DiskDiffers { slot: *slot, request: *request, here, there };
+                        return Err(Outcome::Halted(cause).into());
+                    }
+                    Some(Some(_)) => {}
+                }
+                if let Some(Some(done)) = self.begun.remove(&key) {
+                    let DiskCompletion { slot, request, status, data } = done;
+                    self.machine.apply(&Input::DiskDone { slot, request, status, data });
+                }
+            }
+            RecordBody::Digest(theirs) => {
+                let ours = self.machine.digest();
+                ports.digest(record.icount, &ours);
+                if let Some(what) = compare(&ours, theirs) {
+                    return Err(self.diverged(what));
+                }
+                ports.notice(Notice::DigestAgreed(record.icount));
+            }
+            RecordBody::Control(Control::Stop) => self.halted = true,
+            RecordBody::Mark | RecordBody::Progress => {}
+        }
+        Ok(true)
+    }
+
+    /// Lets go of outputs that the primary says it has released.
+    fn forget_released(&mut self) {
+        let released = self.protocol.released_icount();
+        while self.uncertain.front().is_some_and(|(icount, _)| *icount <= released) {
+            self.uncertain.pop_front();
+        }
+    }
+
+    fn diverged(&self, what: String) -> alloc::boxed::Box<Outcome> {
+        Outcome::Halted(HaltCause::Diverged(Divergence { icount: self.machine.icount(), what })).into()
+    }
+
+    /// Turns this side into the live one (DESIGN 5, "Going live"). Call when [`Standby::step`] says so.
+    ///
+    /// Outputs that may not have been released are repeated first ("duplicates, not gaps"); then every disk
+    /// request without a completion is issued again, and the network told where the guest is.
+    pub fn go_live(mut self, ports: &mut impl Ports, granted: &GoLive) -> Live<M> {
+        self.forget_released();
+        ports.notice(Notice::Replayed(self.machine.icount()));
+        let now = ports.now();
+        let mut protocol = Primary::new_solo(self.settings.protocol.clone(), granted.generation, now, granted.next_lsn);
+        for (icount, output) in self.uncertain {
+            protocol.hold(now, icount, output);
+        }
+        let begun: BTreeMap<_, _> = self.begun.keys().map(|key| (*key, ())).collect();
+        let adopted = self.begun.into_values().flatten().collect();
+        let mut live = Live::new(self.machine, protocol, self.settings, now, adopted);
+        ports.announce();
+        live.reissue(ports, &begun);
+        ports.notice(Notice::WentLive(granted.generation));
+        live
+    }
+}
+
+fn record_clone(record: Option<&Record>) -> Record {
+    record.cloned().unwrap_or(Record { lsn: Lsn(0), icount: Icount(0), body: RecordBody::Progress })
+}
+
+/// The right to go live, as granted by the arbiter and the protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GoLive {
+    /// The generation that was won.
+    pub generation: Generation,
+    /// Where the new log goes on.
+    pub next_lsn: Lsn,
+}
