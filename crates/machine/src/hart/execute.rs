@@ -78,7 +78,7 @@ pub(crate) fn run(hart: &mut Hart, ram: &mut Ram, env: &mut Env<'_>, mut limit: 
     let mut page_addr = NO_PAGE;
     let mut page_index = 0;
 
-    'step: while begun < limit {
+    'jump: while begun < limit {
         if pc & PAGE_MASK != page_addr {
             let entry = &hart.tlb.fetch[Tlb::slot(pc)];
             page_index = entry.code_page;
@@ -91,10 +91,21 @@ pub(crate) fn run(hart: &mut Hart, ram: &mut Ram, env: &mut Env<'_>, mut limit: 
             }
             page_addr = pc & PAGE_MASK;
         }
-        let mut op = Packed(page[(pc >> 1) as usize % SLOTS].load(Ordering::Relaxed));
-        begun += 1;
-        let mut next = pc.wrapping_add(op.len());
+        // From here to the next jump, `slot` is where we are; `pc` is where we came from.
+        let mut slot = (pc >> 1) as usize % SLOTS;
+        let mut op: Packed;
 
+        macro_rules! here {
+            () => {
+                page_addr.wrapping_add(2 * slot as u64)
+            };
+        }
+        macro_rules! jump {
+            ($target:expr) => {{
+                pc = $target;
+                continue 'jump;
+            }};
+        }
         macro_rules! x {
             (rd = $value:expr) => {{
                 let value: u64 = $value;
@@ -110,11 +121,11 @@ pub(crate) fn run(hart: &mut Hart, ram: &mut Ram, env: &mut Env<'_>, mut limit: 
         macro_rules! raise {
             ($exception:expr) => {{
                 let exception: Exception = $exception;
-                hart.pc = pc;
+                hart.pc = here!();
                 trap::exception(hart, exception);
                 pc = hart.pc;
                 page_addr = NO_PAGE;
-                continue 'step;
+                continue 'jump;
             }};
         }
         // Runs a path that may trap, touch devices or make caches stale.
@@ -165,38 +176,39 @@ pub(crate) fn run(hart: &mut Hart, ram: &mut Ram, env: &mut Env<'_>, mut limit: 
         macro_rules! branch {
             ($taken:expr) => {
                 if $taken {
-                    next = pc.wrapping_add(op.imm());
+                    jump!(here!().wrapping_add(op.imm()))
                 }
             };
         }
         macro_rules! float_off {
             () => {
-                raise!(Exception::illegal(fetch::bits_at(hart, ram, pc)))
+                raise!(Exception::illegal(fetch::bits_at(hart, ram, here!())))
             };
         }
 
         loop {
-            match op.kind() {
-                code::Undecoded => {
-                    env.begun = begun;
-                    match fetch::decode_at(hart, ram, code_cache, page_index, pc) {
-                        Ok(decoded) => op = decoded,
-                        Err(exception) => raise!(exception),
-                    }
-                    next = pc.wrapping_add(op.len());
-                    continue;
+            let Some(cell) = page.get(slot) else { jump!(here!()) };
+            op = Packed(cell.load(Ordering::Relaxed));
+            begun += 1;
+            if op == Packed::EMPTY {
+                env.begun = begun;
+                match fetch::decode_at(hart, ram, code_cache, page_index, here!()) {
+                    Ok(decoded) => op = decoded,
+                    Err(exception) => raise!(exception),
                 }
+            }
+            match op.kind() {
                 // I
                 code::Lui => x!(rd = op.imm() << 12),
-                code::Auipc => x!(rd = pc.wrapping_add(op.imm() << 12)),
+                code::Auipc => x!(rd = here!().wrapping_add(op.imm() << 12)),
                 code::Jal => {
-                    x!(rd = next);
-                    next = pc.wrapping_add(op.imm());
+                    x!(rd = here!().wrapping_add(op.len()));
+                    jump!(here!().wrapping_add(op.imm()))
                 }
                 code::Jalr => {
                     let target = x!(rs1).wrapping_add(op.imm()) & !1;
-                    x!(rd = next);
-                    next = target;
+                    x!(rd = here!().wrapping_add(op.len()));
+                    jump!(target)
                 }
                 code::Beq => branch!(x!(rs1) == x!(rs2)),
                 code::Bne => branch!(x!(rs1) != x!(rs2)),
@@ -339,16 +351,18 @@ pub(crate) fn run(hart: &mut Hart, ram: &mut Ram, env: &mut Env<'_>, mut limit: 
                 code::Bseti => x!(rd = x!(rs1) | 1 << (op.imm() & 63)),
                 // Zicsr, cache blocks, privileged
                 _ => {
-                    hart.pc = pc;
-                    if let Next::Jump = slow!(system::execute(hart, ram, env, op)) {
-                        next = hart.pc;
-                    }
+                    let next = here!().wrapping_add(op.len());
+                    hart.pc = here!();
+                    let after = slow!(system::execute(hart, ram, env, op));
                     page_addr = NO_PAGE;
+                    jump!(if let Next::Jump = after { hart.pc } else { next })
                 }
             }
-            break;
+            slot += op.len() as usize / 2;
+            if begun >= limit {
+                jump!(here!())
+            }
         }
-        pc = next;
     }
     hart.pc = pc;
     begun
