@@ -290,7 +290,7 @@ impl Machine for Computer {
     }
 
     fn packet_room(&self, slot: SlotId) -> bool {
-        self.board.packet_room(slot)
+        self.board.packet_room(&self.ram, slot)
     }
 
     fn console_room(&self, console: ConsoleId) -> usize {

@@ -1,0 +1,243 @@
+//! The disk (virtio 1.2, 5.2).
+//!
+//! A request's data is copied at the kick; what was read is copied in when its completion is applied (DESIGN 2.5).
+//! Requests that overlap and of which one writes are never in flight together: the later one waits in here, so
+//! every replica's disk sees them in the same order (DESIGN 2.6). A flush waits for the writes before it.
+
+use super::Context;
+use super::queue::{Chain, QueueError, Segment, gather, scatter, total};
+use crate::virtio::queue::QUEUE_SIZE_MAX;
+use alloc::collections::VecDeque;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use pollux_vocab::{DiskOp, DiskRequest, DiskStatus, Output, RequestId, SECTOR_BYTES, SlotId};
+use serde::{Deserialize, Serialize};
+
+/// Data segments that a request may have.
+pub const SEG_MAX: u32 = 126;
+/// Data bytes that a request may have.
+pub const REQUEST_BYTES_MAX: u64 = 16 << 20;
+const BLOCK_BYTES: u32 = 512;
+const SERIAL_BYTES: usize = 20;
+const HEADER_BYTES: usize = 16;
+
+const F_SEG_MAX: u64 = 1 << 2;
+const F_RO: u64 = 1 << 5;
+const F_BLK_SIZE: u64 = 1 << 6;
+const F_FLUSH: u64 = 1 << 9;
+
+const T_IN: u32 = 0;
+const T_OUT: u32 = 1;
+const T_FLUSH: u32 = 4;
+const T_GET_ID: u32 = 8;
+
+const S_OK: u8 = 0;
+const S_IOERR: u8 = 1;
+const S_UNSUPP: u8 = 2;
+
+/// A request that has not been answered.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct InFlight {
+    request: RequestId,
+    head: u16,
+    op: DiskOp,
+    /// Where the data that is read goes, then the status byte.
+    answer: Vec<Segment>,
+    /// Whether the world knows of it; if not, it waits for an earlier one.
+    issued: bool,
+}
+
+/// The chip, and its state as it is saved (version 1).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Blk {
+    bytes: u64,
+    read_only: bool,
+    serial: String,
+    next_request: RequestId,
+    in_flight: VecDeque<InFlight>,
+}
+
+/// Whether `later` may not be in flight beside `earlier`.
+fn conflict(earlier: &DiskOp, later: &DiskOp) -> bool {
+    let range = |op: &DiskOp| match op {
+        DiskOp::Read { offset, len } => (*offset, u64::from(*len), false),
+        DiskOp::Write { offset, data } => (*offset, data.len() as u64, true),
+        DiskOp::Flush => (0, u64::MAX, true),
+    };
+    match (earlier, later) {
+        // A flush is about the writes before it, and holds nothing up behind it.
+        (DiskOp::Flush, _) | (DiskOp::Read { .. }, DiskOp::Flush) => false,
+        _ => {
+            let (a, a_len, a_writes) = range(earlier);
+            let (b, b_len, b_writes) = range(later);
+            (a_writes || b_writes) && a < b.saturating_add(b_len) && b < a.saturating_add(a_len)
+        }
+    }
+}
+
+impl Blk {
+    /// A disk of `bytes` bytes.
+    #[must_use]
+    pub fn new(bytes: u64, read_only: bool, serial: &str) -> Self {
+        Self { bytes, read_only, serial: serial.to_string(), next_request: 0, in_flight: VecDeque::new() }
+    }
+
+    /// Whether this is `fresh` with a past.
+    pub(crate) fn fits(&self, fresh: &Self) -> bool {
+        let same =
+            (self.bytes, self.read_only, &self.serial) == (fresh.bytes, fresh.read_only, &fresh.serial);
+        same && self.in_flight.len() <= usize::from(QUEUE_SIZE_MAX)
+    }
+
+    /// What it offers.
+    #[must_use]
+    pub fn features(&self) -> u64 {
+        F_SEG_MAX | F_BLK_SIZE | F_FLUSH | if self.read_only { F_RO } else { 0 }
+    }
+
+    /// `struct virtio_blk_config` (5.2.4) up to `blk_size`.
+    #[must_use]
+    pub fn config_space(&self) -> Vec<u8> {
+        let mut space = Vec::with_capacity(24);
+        space.extend_from_slice(&(self.bytes / SECTOR_BYTES).to_le_bytes());
+        space.extend_from_slice(&0u32.to_le_bytes());
+        space.extend_from_slice(&SEG_MAX.to_le_bytes());
+        space.extend_from_slice(&[0; 4]);
+        space.extend_from_slice(&BLOCK_BYTES.to_le_bytes());
+        space
+    }
+
+    /// Forgets what was in flight; its completions will be dropped.
+    pub(crate) fn reset(&mut self) {
+        self.in_flight.clear();
+    }
+
+    pub(crate) fn handle_kick(&mut self, context: &mut Context<'_>) -> Result<(), QueueError> {
+        while self.in_flight.len() < usize::from(QUEUE_SIZE_MAX)
+            && let Some(chain) = context.pop(0)?
+        {
+            self.begin(chain, context)?;
+        }
+        self.issue(context);
+        Ok(())
+    }
+
+    fn begin(&mut self, chain: Chain, context: &mut Context<'_>) -> Result<(), QueueError> {
+        // Somewhere behind the data there must be a byte for the status.
+        if total(&chain.writable) == 0 || total(&chain.readable) < HEADER_BYTES as u64 {
+            return Err(QueueError::Shape);
+        }
+        let room = total(&chain.writable) - 1;
+        let payload = total(&chain.readable) - HEADER_BYTES as u64;
+        let header = gather(context.ram, &chain.readable, HEADER_BYTES)?;
+        let word =
+            |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let sector = u64::from(word(8)) | u64::from(word(12)) << 32;
+        let op = match word(0) {
+            T_IN => self
+                .in_bounds(sector, room)
+                .map(|offset| DiskOp::Read { offset, len: room as u32 })
+                .ok_or(S_IOERR),
+            T_OUT if self.read_only => Err(S_IOERR),
+            T_OUT => match self.in_bounds(sector, payload) {
+                Some(offset) => {
+                    let mut data = gather(context.ram, &chain.readable, HEADER_BYTES + payload as usize)?;
+                    data.drain(..HEADER_BYTES);
+                    Ok(DiskOp::Write { offset, data })
+                }
+                None => Err(S_IOERR),
+            },
+            T_FLUSH => Ok(DiskOp::Flush),
+            T_GET_ID => {
+                let mut serial = [0; SERIAL_BYTES];
+                let bytes = self.serial.as_bytes();
+                let len = bytes.len().min(SERIAL_BYTES).min(room as usize);
+                serial[..len].copy_from_slice(&bytes[..len]);
+                let answer = &serial[..SERIAL_BYTES.min(room as usize)];
+                return answer_chain(context, chain.head, &chain.writable, answer, S_OK);
+            }
+            _ => Err(S_UNSUPP),
+        };
+        match op {
+            Ok(op) => {
+                let request = self.next_request;
+                self.next_request += 1;
+                let (head, answer) = (chain.head, chain.writable);
+                self.in_flight.push_back(InFlight { request, head, op, answer, issued: false });
+                Ok(())
+            }
+            Err(status) => answer_chain(context, chain.head, &chain.writable, &[], status),
+        }
+    }
+
+    /// The byte offset of an access that lies on the disk and is no longer than one may be.
+    fn in_bounds(&self, sector: u64, len: u64) -> Option<u64> {
+        let offset = sector.checked_mul(SECTOR_BYTES)?;
+        let fits = len > 0
+            && len <= REQUEST_BYTES_MAX
+            && len.is_multiple_of(SECTOR_BYTES)
+            && offset.checked_add(len)? <= self.bytes;
+        fits.then_some(offset)
+    }
+
+    /// Tells the world of every request that no earlier one stands in the way of.
+    fn issue(&mut self, context: &mut Context<'_>) {
+        for index in 0..self.in_flight.len() {
+            let (earlier, this) = (self.in_flight.iter().take(index), &self.in_flight[index]);
+            if this.issued || earlier.into_iter().any(|e| conflict(&e.op, &this.op)) {
+                continue;
+            }
+            self.in_flight[index].issued = true;
+            let InFlight { request, op, .. } = &self.in_flight[index];
+            let request = DiskRequest { slot: context.slot, request: *request, op: op.clone() };
+            context.outputs.push_back(Output::Disk(request));
+        }
+    }
+
+    pub(crate) fn handle_done(
+        &mut self,
+        request: RequestId,
+        status: DiskStatus,
+        data: &[u8],
+        context: &mut Context<'_>,
+    ) -> Result<(), QueueError> {
+        let Some(index) = self.in_flight.iter().position(|f| f.issued && f.request == request) else {
+            return Ok(());
+        };
+        let Some(done) = self.in_flight.remove(index) else { return Ok(()) };
+        let wanted = match done.op {
+            DiskOp::Read { len, .. } => len as usize,
+            DiskOp::Write { .. } | DiskOp::Flush => 0,
+        };
+        let (data, status) = match status {
+            DiskStatus::Ok if data.len() == wanted => (data, S_OK),
+            _ => (&[][..], S_IOERR),
+        };
+        answer_chain(context, done.head, &done.answer, data, status)?;
+        // Room in here: the driver may have queued more than could be taken.
+        self.handle_kick(context)
+    }
+
+    /// Requests that the world knows of.
+    #[must_use]
+    pub fn pending(&self, slot: SlotId) -> Vec<Output> {
+        let issued = self.in_flight.iter().filter(|f| f.issued);
+        issued.map(|f| Output::Disk(DiskRequest { slot, request: f.request, op: f.op.clone() })).collect()
+    }
+}
+
+/// Data from the front of the chain's writable part, the status in its last byte.
+fn answer_chain(
+    context: &mut Context<'_>,
+    head: u16,
+    writable: &[Segment],
+    data: &[u8],
+    status: u8,
+) -> Result<(), QueueError> {
+    let written = scatter(context.ram, writable, data)?;
+    if let Some(last) = writable.iter().rev().find(|segment| segment.len > 0) {
+        let addr = pollux_vocab::GuestAddr(last.addr.0 + u64::from(last.len) - 1);
+        context.ram.write(addr, &[status])?;
+    }
+    context.push(0, head, written + 1)
+}

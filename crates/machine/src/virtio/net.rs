@@ -1,0 +1,86 @@
+//! The network card (virtio 1.2, 5.1): one pair of queues, no offloads, so that what enters and leaves is frames.
+
+use super::Context;
+use super::queue::{Queue, QueueError, gather, scatter, total};
+use crate::ram::Ram;
+use alloc::vec::Vec;
+use pollux_vocab::Output;
+use serde::{Deserialize, Serialize};
+
+const F_MAC: u64 = 1 << 5;
+const F_STATUS: u64 = 1 << 16;
+/// What the card offers.
+pub const FEATURES: u64 = F_MAC | F_STATUS;
+/// `struct virtio_net_hdr` with `num_buffers`, as VERSION_1 has it always (5.1.6).
+const HEADER_BYTES: usize = 12;
+/// The shortest frame that leaves: two addresses and a type.
+const FRAME_BYTES_MIN: usize = 14;
+/// The longest frame that enters or leaves.
+pub const FRAME_BYTES_MAX: usize = 1514 + 4;
+const RX: usize = 0;
+const TX: usize = 1;
+const LINK_UP: u16 = 1;
+
+/// The chip, and its state as it is saved (version 1).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Net {
+    mac: [u8; 6],
+}
+
+impl Net {
+    /// A card with this address.
+    #[must_use]
+    pub fn new(mac: [u8; 6]) -> Self {
+        Self { mac }
+    }
+
+    /// `struct virtio_net_config` (5.1.4) up to `status`.
+    #[must_use]
+    pub fn config_space(&self) -> Vec<u8> {
+        [&self.mac[..], &LINK_UP.to_le_bytes()].concat()
+    }
+}
+
+/// Whether the next receive buffer takes the longest frame.
+pub(crate) fn has_room(queues: &[Queue], ram: &Ram) -> bool {
+    let next = queues.get(RX).map(|queue| queue.peek(ram));
+    // A broken queue takes the frame, and the device notices.
+    match next {
+        Some(Ok(Some(chain))) => total(&chain.writable) >= (HEADER_BYTES + FRAME_BYTES_MIN) as u64,
+        Some(Ok(None)) | None => false,
+        Some(Err(_)) => true,
+    }
+}
+
+/// The guest sends.
+pub(crate) fn handle_kick(queue: usize, context: &mut Context<'_>) -> Result<(), QueueError> {
+    if queue != TX {
+        return Ok(());
+    }
+    while let Some(chain) = context.pop(TX)? {
+        let mut frame = gather(context.ram, &chain.readable, HEADER_BYTES + FRAME_BYTES_MAX)?;
+        let whole = total(&chain.readable) as usize == frame.len();
+        if whole && frame.len() >= HEADER_BYTES + FRAME_BYTES_MIN {
+            frame.drain(..HEADER_BYTES);
+            context.outputs.push_back(Output::Packet { slot: context.slot, frame });
+        }
+        context.push(TX, chain.head, 0)?;
+    }
+    Ok(())
+}
+
+/// A frame arrives. Without a buffer that takes it, it is lost.
+pub(crate) fn handle_packet(frame: &[u8], context: &mut Context<'_>) -> Result<(), QueueError> {
+    let Some(queue) = context.queues.get(RX) else { return Ok(()) };
+    let Some(chain) = queue.peek(context.ram)? else { return Ok(()) };
+    if total(&chain.writable) < (HEADER_BYTES + frame.len()) as u64 || frame.len() > FRAME_BYTES_MAX {
+        return Ok(());
+    }
+    context.pop(RX)?;
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + frame.len());
+    bytes.extend_from_slice(&[0; HEADER_BYTES - 2]);
+    bytes.extend_from_slice(&1u16.to_le_bytes());
+    bytes.extend_from_slice(frame);
+    let written = scatter(context.ram, &chain.writable, &bytes)?;
+    context.push(RX, chain.head, written)
+}
