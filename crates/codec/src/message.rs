@@ -1,56 +1,110 @@
-//! The messages themselves: handshake, log, acknowledgements.
+//! What two replicas say to each other: the handshake, the state of the machine, the log, and signs of life.
 //!
-//! A payload is the postcard encoding of the structs here (varints throughout). Records are written with the
-//! first LSN and icount of the batch and deltas from there, so that a clock adjustment costs about a dozen bytes.
+//! Invariant: what a frame's kind promises is all that its payload holds; a byte too few or too many is an
+//! error. The version that all of this belongs to stands in every frame's header ([`crate::frame::VERSION`]).
+//!
+//! Layout: `docs/wire.md`, "Messages". Not here: when to say what (`pollux-protocol`), and to whom.
 
-use crate::frame;
+use crate::frame::{self, Frame, FrameError, Packing};
+use crate::record;
+use crate::varint::{self, Cursor};
 use alloc::string::String;
 use alloc::vec::Vec;
-use pollux_vocab::{Digest, Generation, Icount, Lsn, Record, RecordBody, SlotId, VirtTime};
+use pollux_vocab::{Digest, Generation, Icount, Lsn, Record, SlotId, VirtTime};
 use serde::{Deserialize, Serialize};
 
-/// Bytes of records that are put into one frame at most; a longer batch is split.
-pub const BATCH_BYTES_MAX: usize = 16 << 20;
+/// The primary's introduction.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Hello {
+    /// What it runs, for people: name and version.
+    pub software: String,
+    /// The VM's name.
+    pub vm: String,
+    /// The VM's generation.
+    pub generation: Generation,
+    /// Harts of the machine.
+    pub harts: u32,
+    /// Its RAM, in bytes.
+    pub ram_bytes: u64,
+    /// Its disks.
+    pub disks: Vec<DiskHello>,
+    /// How often it will send a heartbeat, in nanoseconds.
+    pub heartbeat_ns: u64,
+    /// After how much silence, in nanoseconds, it will hold the backup for dead, and may be held for dead.
+    pub failure_ns: u64,
+    /// Bytes of the snapshot that follows.
+    pub snapshot_bytes: u64,
+}
 
-/// What goes over the channel.
+/// A disk of the primary's machine.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DiskHello {
+    /// Its slot.
+    pub slot: SlotId,
+    /// Both hosts reach one image; else each host has its own.
+    pub shared: bool,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// A hash of its content, if the primary has taken one.
+    pub content_hash: Option<u64>,
+}
+
+/// How far a backup has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AckV1 {
+    /// The generation that it backs up.
+    pub generation: Generation,
+    /// Newest record received.
+    pub received: Lsn,
+    /// Newest record executed.
+    pub executed: Lsn,
+    /// How far the machine has come.
+    pub icount: Icount,
+    /// Its virtual time there.
+    pub time: VirtTime,
+    /// Log received and not yet executed, in bytes.
+    pub buffered_bytes: u64,
+}
+
+/// One message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Wire {
-    /// Primary: who I am.
+    /// Primary, first: who I am and what I run.
     Hello(Hello),
-    /// Backup: come.
+    /// Backup: I take it; send the state.
     Welcome,
-    /// Backup: no.
+    /// Either: this pair cannot be, because.
     Refuse {
-        /// Why not, for people.
+        /// What is wrong and what to do, for people.
         reason: String,
     },
-    /// Primary: a piece of the snapshot that both start from.
+    /// Primary: a piece of the machine's snapshot.
     State {
-        /// Where it belongs.
+        /// Its place in the snapshot, in bytes.
         offset: u64,
         /// The piece.
         bytes: Vec<u8>,
     },
-    /// Primary: that was all.
+    /// Primary: that was all of it.
     StateEnd {
-        /// Length of the whole.
+        /// The snapshot's length in bytes.
         total: u64,
     },
-    /// Backup: I hold this machine.
+    /// Backup: I hold the machine.
     Ready {
         /// Its digest.
         digest: Digest,
     },
-    /// Primary: records of the log.
+    /// Primary: the next records of the log.
     Records {
         /// The primary's generation.
         generation: Generation,
-        /// Outputs up to and including this record's have been released.
+        /// Every output up to and including this record's has been released.
         released: Lsn,
         /// Consecutive records.
         records: Vec<Record>,
     },
-    /// Backup: how far I am.
+    /// Backup: how far it has come.
     Ack(AckV1),
     /// Either: I live.
     Heartbeat {
@@ -61,150 +115,85 @@ pub enum Wire {
     Goodbye {
         /// The sender's generation.
         generation: Generation,
-        /// 0 ended, 1 leaving, 2 diverged.
+        /// 0 the VM has ended, 1 this side leaves, 2 this side has diverged.
         reason: u8,
     },
-    /// Recording only: the log ends here in good order.
+    /// Log file only: it ends here in good order.
     End {
         /// Number of records before it.
         records: u64,
     },
 }
 
-/// Who the primary is and what the pair is to run.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Hello {
-    /// Name and version of the software, for people.
-    pub software: String,
-    /// The VM's name.
-    pub vm: String,
-    /// The generation the primary will run in.
-    pub generation: Generation,
-    /// RAM in bytes.
-    pub ram_bytes: u64,
-    /// Number of harts.
-    pub harts: u32,
-    /// The VM's disks.
-    pub disks: Vec<DiskHello>,
-    /// Interval of heartbeats.
-    pub heartbeat_ns: u64,
-    /// Silence that counts as death.
-    pub failure_ns: u64,
-    /// Length of the snapshot that follows.
-    pub snapshot_bytes: u64,
+/// Frame kinds, one per message.
+pub mod kind {
+    /// [`super::Wire::Hello`]
+    pub const HELLO: u8 = 1;
+    /// [`super::Wire::Welcome`]
+    pub const WELCOME: u8 = 2;
+    /// [`super::Wire::Refuse`]
+    pub const REFUSE: u8 = 3;
+    /// [`super::Wire::State`]
+    pub const STATE: u8 = 4;
+    /// [`super::Wire::StateEnd`]
+    pub const STATE_END: u8 = 5;
+    /// [`super::Wire::Ready`]
+    pub const READY: u8 = 6;
+    /// [`super::Wire::Records`]; also the frames of a log file.
+    pub const RECORDS: u8 = 7;
+    /// [`super::Wire::Ack`]
+    pub const ACK: u8 = 8;
+    /// [`super::Wire::Heartbeat`]
+    pub const HEARTBEAT: u8 = 9;
+    /// [`super::Wire::Goodbye`]
+    pub const GOODBYE: u8 = 10;
+    /// [`super::Wire::End`]
+    pub const END: u8 = 11;
 }
 
-/// One disk of the VM.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct DiskHello {
-    /// Its slot.
-    pub slot: SlotId,
-    /// Whether both hosts reach one image.
-    pub shared: bool,
-    /// Its size.
-    pub bytes: u64,
-    /// Hash of its content, if the primary wants it compared.
-    pub content_hash: Option<u64>,
-}
-
-/// An acknowledgement.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct AckV1 {
-    /// The generation that is backed up.
-    pub generation: Generation,
-    /// Newest record received.
-    pub received: Lsn,
-    /// Newest record executed.
-    pub executed: Lsn,
-    /// How far the machine has come.
-    pub icount: Icount,
-    /// Its virtual time.
-    pub time: VirtTime,
-    /// Log received and not yet executed, bytes.
-    pub buffered_bytes: u64,
-}
-
-mod kind {
-    pub(super) const HELLO: u8 = 1;
-    pub(super) const WELCOME: u8 = 2;
-    pub(super) const REFUSE: u8 = 3;
-    pub(super) const STATE: u8 = 4;
-    pub(super) const STATE_END: u8 = 5;
-    pub(super) const READY: u8 = 6;
-    pub(super) const RECORDS: u8 = 7;
-    pub(super) const ACK: u8 = 8;
-    pub(super) const HEARTBEAT: u8 = 9;
-    pub(super) const GOODBYE: u8 = 10;
-    pub(super) const END: u8 = 11;
-}
-
-/// What a batch of records starts with.
-#[derive(Serialize, Deserialize)]
-struct BatchHead {
-    generation: Generation,
-    released: Lsn,
-    first: Lsn,
-    icount: Icount,
-    count: u32,
-}
-
-fn body<T: Serialize>(value: &T) -> Vec<u8> {
-    // Serialising plain data into a growing buffer cannot fail.
-    postcard::to_allocvec(value).unwrap_or_default()
-}
-
-fn whole<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Option<T> {
-    match postcard::take_from_bytes(payload) {
-        Ok((value, [])) => Some(value),
-        _ => None,
-    }
-}
+/// Longest piece of a snapshot in one frame, in bytes; longer [`Wire::State`] messages are split.
+const STATE_BYTES_MAX: usize = 4 << 20;
 
 impl Wire {
-    /// The message in one or more frames.
+    /// The message as frames. Long [`Wire::Records`] and [`Wire::State`] become several, each a message.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let (kind, payload) = match self {
-            Self::Hello(hello) => (kind::HELLO, body(hello)),
-            Self::Welcome => (kind::WELCOME, Vec::new()),
-            Self::Refuse { reason } => (kind::REFUSE, body(reason)),
-            Self::State { offset, bytes } => (kind::STATE, [&offset.to_le_bytes()[..], bytes].concat()),
-            Self::StateEnd { total } => (kind::STATE_END, body(total)),
-            Self::Ready { digest } => (kind::READY, body(digest)),
-            Self::Records { generation, released, records } => return encode_records(*generation, *released, records),
-            Self::Ack(ack) => (kind::ACK, body(ack)),
-            Self::Heartbeat { generation } => (kind::HEARTBEAT, body(generation)),
-            Self::Goodbye { generation, reason } => (kind::GOODBYE, body(&(*generation, *reason))),
-            Self::End { records } => (kind::END, body(records)),
-        };
-        frame::encode(kind, &payload)
+        let mut out = Vec::new();
+        self.encode_into(&mut out);
+        out
     }
 
-    /// The message in a frame's payload; `None` if it is none.
-    pub(crate) fn decode(kind: u8, payload: &[u8]) -> Option<Self> {
-        Some(match kind {
-            kind::HELLO => Self::Hello(whole(payload)?),
-            kind::WELCOME if payload.is_empty() => Self::Welcome,
-            kind::REFUSE => Self::Refuse { reason: whole(payload)? },
-            kind::STATE => {
-                let (offset, bytes) = payload.split_first_chunk::<8>()?;
-                Self::State { offset: u64::from_le_bytes(*offset), bytes: bytes.to_vec() }
+    /// Appends the message's frames.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        let none = Generation(0);
+        match self {
+            Self::Hello(hello) => put(out, kind::HELLO, hello.generation, &postcard_of(hello)),
+            Self::Welcome => put(out, kind::WELCOME, none, &[]),
+            Self::Refuse { reason } => put(out, kind::REFUSE, none, reason.as_bytes()),
+            Self::State { offset, bytes } => put_state(out, *offset, bytes),
+            Self::StateEnd { total } => put(out, kind::STATE_END, none, &total.to_le_bytes()),
+            Self::Ready { digest } => {
+                let mut payload = Vec::new();
+                record::put_digest(&mut payload, digest);
+                put(out, kind::READY, none, &payload);
             }
-            kind::STATE_END => Self::StateEnd { total: whole(payload)? },
-            kind::READY => Self::Ready { digest: whole(payload)? },
-            kind::RECORDS => decode_records(payload)?,
-            kind::ACK => Self::Ack(whole(payload)?),
-            kind::HEARTBEAT => Self::Heartbeat { generation: whole(payload)? },
-            kind::GOODBYE => {
-                let (generation, reason) = whole(payload)?;
-                Self::Goodbye { generation, reason }
+            Self::Records { generation, released, records } => {
+                put_records(out, *generation, *released, records);
             }
-            kind::END => Self::End { records: whole(payload)? },
-            _ => return None,
-        })
+            Self::Ack(ack) => {
+                let mut payload = Vec::new();
+                for number in [ack.received.0, ack.executed.0, ack.icount.0, ack.time.0, ack.buffered_bytes] {
+                    varint::put(&mut payload, number);
+                }
+                put(out, kind::ACK, ack.generation, &payload);
+            }
+            Self::Heartbeat { generation } => put(out, kind::HEARTBEAT, *generation, &[]),
+            Self::Goodbye { generation, reason } => put(out, kind::GOODBYE, *generation, &[*reason]),
+            Self::End { records } => put(out, kind::END, none, &records.to_le_bytes()),
+        }
     }
 
-    /// Its name, for error messages.
+    /// The message's name, for people.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -221,48 +210,104 @@ impl Wire {
             Self::End { .. } => "End",
         }
     }
+
+    /// The message that a frame carries.
+    pub(crate) fn decode(frame: Frame) -> Result<Self, FrameError> {
+        let offset = frame.offset;
+        let generation = frame.generation;
+        let name = name_of(frame.kind).ok_or(FrameError::UnknownKind { offset, kind: frame.kind })?;
+        if frame.kind == kind::RECORDS {
+            let batch =
+                record::decode(&frame.payload).map_err(|error| FrameError::Records { offset, error })?;
+            return Ok(Self::Records { generation, released: batch.0, records: batch.1 });
+        }
+        plain(&frame).ok_or(FrameError::Malformed { offset, name })
+    }
 }
 
-/// Frames of records, each below [`BATCH_BYTES_MAX`] unless a single record is longer.
-fn encode_records(generation: Generation, released: Lsn, records: &[Record]) -> Vec<u8> {
-    let mut frames = Vec::new();
-    let mut rest = records;
+const fn name_of(kind: u8) -> Option<&'static str> {
+    Some(match kind {
+        kind::HELLO => "Hello",
+        kind::WELCOME => "Welcome",
+        kind::REFUSE => "Refuse",
+        kind::STATE => "State",
+        kind::STATE_END => "StateEnd",
+        kind::READY => "Ready",
+        kind::RECORDS => "Records",
+        kind::ACK => "Ack",
+        kind::HEARTBEAT => "Heartbeat",
+        kind::GOODBYE => "Goodbye",
+        kind::END => "End",
+        _ => return None,
+    })
+}
+
+fn put(out: &mut Vec<u8>, kind: u8, generation: Generation, payload: &[u8]) {
+    frame::encode(out, kind, generation, payload, Packing::Plain);
+}
+
+fn put_state(out: &mut Vec<u8>, mut offset: u64, mut bytes: &[u8]) {
     loop {
-        let first = rest.first();
-        let mut entries = Vec::new();
-        let mut count = 0;
-        let mut icount = first.map_or(Icount(0), |r| r.icount);
-        let head_icount = icount;
-        for record in rest {
-            let entry = body(&(record.icount.since(icount), &record.body));
-            if count > 0 && entries.len() + entry.len() > BATCH_BYTES_MAX {
-                break;
-            }
-            entries.extend_from_slice(&entry);
-            icount = record.icount;
-            count += 1;
-        }
-        let first = first.map_or(Lsn(0), |r| r.lsn);
-        let mut payload = body(&BatchHead { generation, released, first, icount: head_icount, count: count as u32 });
-        payload.extend_from_slice(&entries);
-        frames.extend_from_slice(&frame::encode(kind::RECORDS, &payload));
-        rest = &rest[count..];
+        let (piece, rest) = bytes.split_at(bytes.len().min(STATE_BYTES_MAX));
+        let mut payload = Vec::with_capacity(8 + piece.len());
+        payload.extend_from_slice(&offset.to_le_bytes());
+        payload.extend_from_slice(piece);
+        frame::encode(out, kind::STATE, Generation(0), &payload, Packing::Lz4);
         if rest.is_empty() {
-            return frames;
+            return;
         }
+        offset = offset.wrapping_add(piece.len() as u64);
+        bytes = rest;
     }
 }
 
-fn decode_records(payload: &[u8]) -> Option<Wire> {
-    let (head, mut rest): (BatchHead, _) = postcard::take_from_bytes(payload).ok()?;
-    let mut records = Vec::new();
-    let (mut lsn, mut icount) = (head.first, head.icount);
-    for _ in 0..head.count {
-        let ((delta, body), left): ((u64, RecordBody), _) = postcard::take_from_bytes(rest).ok()?;
-        rest = left;
-        icount = Icount(icount.0.checked_add(delta)?);
-        records.push(Record { lsn, icount, body });
-        lsn = Lsn(lsn.0.checked_add(1)?);
+/// Appends records as frames: the channel's [`Wire::Records`] and the body of a log file.
+pub(crate) fn put_records(out: &mut Vec<u8>, generation: Generation, released: Lsn, mut records: &[Record]) {
+    loop {
+        let (payload, rest) = record::encode(released, records);
+        frame::encode(out, kind::RECORDS, generation, &payload, Packing::Lz4);
+        if rest.is_empty() {
+            return;
+        }
+        records = rest;
     }
-    rest.is_empty().then_some(Wire::Records { generation: head.generation, released: head.released, records })
+}
+
+fn postcard_of<T: Serialize>(value: &T) -> Vec<u8> {
+    // Serialising a plain struct into a growing buffer cannot fail.
+    postcard::to_allocvec(value).unwrap_or_default()
+}
+
+fn hello(frame: &Frame) -> Option<Wire> {
+    match postcard::take_from_bytes::<Hello>(&frame.payload) {
+        Ok((hello, [])) if hello.generation == frame.generation => Some(Wire::Hello(hello)),
+        _ => None,
+    }
+}
+
+/// All messages but the log.
+fn plain(frame: &Frame) -> Option<Wire> {
+    let generation = frame.generation;
+    let mut cursor = Cursor::new(&frame.payload);
+    let wire = match frame.kind {
+        kind::HELLO => return hello(frame),
+        kind::WELCOME => Wire::Welcome,
+        kind::REFUSE => Wire::Refuse { reason: core::str::from_utf8(cursor.rest()).ok()?.into() },
+        kind::STATE => Wire::State { offset: cursor.u64()?, bytes: cursor.rest().to_vec() },
+        kind::STATE_END => Wire::StateEnd { total: cursor.u64()? },
+        kind::READY => Wire::Ready { digest: record::digest(&mut cursor)? },
+        kind::ACK => Wire::Ack(AckV1 {
+            generation,
+            received: Lsn(cursor.varint()?),
+            executed: Lsn(cursor.varint()?),
+            icount: Icount(cursor.varint()?),
+            time: VirtTime(cursor.varint()?),
+            buffered_bytes: cursor.varint()?,
+        }),
+        kind::HEARTBEAT => Wire::Heartbeat { generation },
+        kind::GOODBYE => Wire::Goodbye { generation, reason: cursor.u8()? },
+        kind::END => Wire::End { records: cursor.u64()? },
+        _ => return None,
+    };
+    (cursor.remaining() == 0).then_some(wire)
 }

@@ -1,118 +1,183 @@
-//! Snapshots: a fixed raw header, then sections `(kind, version, length, checksum)` (LAYOUT).
+//! The container of a machine's state: sections behind a fixed raw header (LAYOUT, "Live types never
+//! serialise themselves").
 //!
-//! ```text
-//!   0  8 bytes  "PLXSNAP\0"           per section, back to back:
-//!   8  u16      format version         0  u16  kind
-//!  10  u16      number of sections     2  u16  version of the kind
-//!  12  u32      CRC32C of 0..12        4  u32  CRC32C of the bytes
-//!                                      8  u64  length, then the bytes
-//! ```
+//! Invariant: damage and other versions are refused before any content is believed. Magic, version and length
+//! come first, in raw bytes; every section has a CRC32C over its header and one over its content.
 //!
-//! A reader takes the sections that it knows; one that is left over is an error, and so is a byte behind the last.
+//! Layout: `docs/wire.md`, "Snapshot". Not here: what the sections mean. Their owner takes those that it knows,
+//! checks their versions, and treats one that is left over as an error (`pollux-machine`'s `snapshot`).
 
-use crate::crc32c;
+use crate::crc::crc32c;
+use crate::varint::Cursor;
 use alloc::vec::Vec;
 
-const MAGIC: [u8; 8] = *b"PLXSNAP\0";
-/// The format version that this build writes and reads.
+/// The first eight bytes of every snapshot.
+pub const MAGIC: [u8; 8] = *b"POLLUXSN";
+/// The version of the container that this build writes, and the only one it reads.
 pub const FORMAT: u16 = 1;
-const HEADER_BYTES: usize = 16;
-const SECTION_BYTES: usize = 16;
+/// Bytes before the first section.
+const HEADER_BYTES: usize = 28;
+/// Bytes before a section's content.
+const SECTION_BYTES: usize = 20;
 
-/// Why a snapshot's container cannot be read.
+/// Why a snapshot was refused. Offsets count bytes from the snapshot's start.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ContainerError {
-    /// Not a snapshot.
-    #[error("this is not a snapshot of Pollux")]
-    Magic,
-    /// Somebody else's version.
-    #[error("snapshot format {found}, this build reads {FORMAT}; use the version of Pollux that wrote it")]
-    Format {
-        /// Which.
+    /// not a Pollux snapshot: it starts with other bytes
+    #[error("not a Pollux snapshot: it starts with {found:02x?}; check which file or stream was given")]
+    NotASnapshot {
+        /// The first bytes, as many as there are of eight.
+        found: Vec<u8>,
+    },
+    /// the snapshot's container has a version that this build does not read
+    #[error(
+        "the snapshot's format version is {found}, this build reads {FORMAT}; use the version of Pollux that wrote it"
+    )]
+    UnknownFormat {
+        /// The version found.
         found: u16,
     },
-    /// The header has changed.
-    #[error("the snapshot's header is damaged")]
-    Header,
-    /// It ends too early.
-    #[error("the snapshot is cut off after {bytes} bytes, in section {index} of {count}")]
+    /// the snapshot ends early
+    #[error("the snapshot is truncated: it ends at byte {at} of {expected}; copy it again")]
     Truncated {
-        /// Its length.
-        bytes: usize,
-        /// The section that is not whole.
-        index: u16,
-        /// How many there should be.
-        count: u16,
+        /// Where it ends.
+        at: u64,
+        /// Where it should.
+        expected: u64,
     },
-    /// A section has changed.
-    #[error("section {kind:#06x} of the snapshot is damaged: its checksum does not match")]
+    /// there are bytes after the snapshot's end
+    #[error("{extra} bytes follow the snapshot's end at byte {at}; it was not written by Pollux like this")]
+    TrailingBytes {
+        /// The end.
+        at: u64,
+        /// How many bytes follow.
+        extra: u64,
+    },
+    /// the header is damaged
+    #[error("the snapshot's header is damaged (checksum mismatch in bytes 0 to 27); copy it again")]
+    HeaderDamaged,
+    /// a section's header is damaged or reaches past the end
+    #[error("the snapshot's section at byte {at} is damaged: {what}; copy it again")]
+    SectionDamaged {
+        /// Where the section starts.
+        at: u64,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// a section's content is damaged
+    #[error("checksum mismatch in section {kind:#06x} at byte {at}: the snapshot is damaged; copy it again")]
     Checksum {
-        /// Which.
+        /// Which section.
+        kind: u16,
+        /// Where its content starts.
+        at: u64,
+    },
+    /// two sections of one kind
+    #[error("section {kind:#06x} occurs twice; the snapshot was not written by Pollux")]
+    Duplicate {
+        /// Which section.
         kind: u16,
     },
-    /// There is more than there should be.
-    #[error("{bytes} bytes follow the snapshot's last section")]
-    Trailing {
-        /// How many.
-        bytes: usize,
-    },
 }
 
-/// Lays sections into a container.
+/// A section: its kind, its version, its content.
+pub type Section<'a> = (u16, u16, &'a [u8]);
+
+/// Lays sections into a container. Give each kind once: a second one makes the snapshot unreadable.
 #[must_use]
-pub fn encode<'a>(sections: impl ExactSizeIterator<Item = (u16, u16, &'a [u8])>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    bytes.extend_from_slice(&MAGIC);
-    bytes.extend_from_slice(&FORMAT.to_le_bytes());
-    bytes.extend_from_slice(&(sections.len() as u16).to_le_bytes());
-    bytes.extend_from_slice(&crc32c(&bytes).to_le_bytes());
-    for (kind, version, section) in sections {
-        bytes.extend_from_slice(&kind.to_le_bytes());
-        bytes.extend_from_slice(&version.to_le_bytes());
-        bytes.extend_from_slice(&crc32c(section).to_le_bytes());
-        bytes.extend_from_slice(&(section.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(section);
+pub fn encode<'a>(sections: impl IntoIterator<Item = Section<'a>>) -> Vec<u8> {
+    let mut out = alloc::vec![0; HEADER_BYTES];
+    let mut count = 0u32;
+    for (kind, version, bytes) in sections {
+        out.reserve(SECTION_BYTES + bytes.len());
+        let start = out.len();
+        out.extend_from_slice(&kind.to_le_bytes());
+        out.extend_from_slice(&version.to_le_bytes());
+        out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        out.extend_from_slice(&crc32c(bytes).to_le_bytes());
+        let header_crc = crc32c(&out[start..]);
+        out.extend_from_slice(&header_crc.to_le_bytes());
+        out.extend_from_slice(bytes);
+        count += 1;
     }
-    bytes
+    let total = out.len() as u64;
+    out[0..8].copy_from_slice(&MAGIC);
+    out[8..10].copy_from_slice(&FORMAT.to_le_bytes());
+    // Bytes 10 and 11 are reserved and zero.
+    out[12..20].copy_from_slice(&total.to_le_bytes());
+    out[20..24].copy_from_slice(&count.to_le_bytes());
+    let crc = crc32c(&out[..HEADER_BYTES - 4]);
+    out[24..28].copy_from_slice(&crc.to_le_bytes());
+    out
 }
 
-/// The sections of a container, `(kind, version, bytes)`, all checksums checked.
-pub fn decode(snapshot: &[u8]) -> Result<Vec<(u16, u16, &[u8])>, ContainerError> {
-    let bytes = snapshot.len();
-    let present = bytes.min(MAGIC.len());
-    if snapshot[..present] != MAGIC[..present] || bytes == 0 {
-        return Err(ContainerError::Magic);
-    }
-    let Some((header, mut rest)) = snapshot.split_first_chunk::<HEADER_BYTES>() else {
-        return Err(ContainerError::Truncated { bytes, index: 0, count: 0 });
-    };
-    let half = |b: &[u8], at: usize| u16::from_le_bytes([b[at], b[at + 1]]);
-    let word = |b: &[u8], at: usize| u32::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]);
-    let found = half(header, 8);
-    if found != FORMAT {
-        return Err(ContainerError::Format { found });
-    }
-    if word(header, 12) != crc32c(&header[..12]) {
-        return Err(ContainerError::Header);
-    }
-    let count = half(header, 10);
-    let mut sections = Vec::new();
-    for index in 0..count {
-        let truncated = ContainerError::Truncated { bytes, index, count };
-        let Some((head, body)) = rest.split_first_chunk::<SECTION_BYTES>() else { return Err(truncated) };
-        let mut length = [0; 8];
-        length.copy_from_slice(&head[8..16]);
-        let Some((section, left)) =
-            usize::try_from(u64::from_le_bytes(length)).ok().and_then(|n| body.split_at_checked(n))
-        else {
-            return Err(truncated);
-        };
-        let kind = half(head, 0);
-        if crc32c(section) != word(head, 4) {
-            return Err(ContainerError::Checksum { kind });
+/// The sections of a container in the order of the file, all checksums checked.
+pub fn decode(snapshot: &[u8]) -> Result<Vec<Section<'_>>, ContainerError> {
+    let count = check_header(snapshot)?;
+    let mut cursor = Cursor::new(snapshot);
+    let mut sections: Vec<Section<'_>> = Vec::new();
+    // The header is known to be there.
+    cursor.take(HEADER_BYTES);
+    while cursor.remaining() > 0 {
+        let section = next_section(&mut cursor)?;
+        if sections.iter().any(|other| other.0 == section.0) {
+            return Err(ContainerError::Duplicate { kind: section.0 });
         }
-        sections.push((kind, half(head, 2), section));
-        rest = left;
+        if sections.len() as u64 >= u64::from(count) {
+            let at = (cursor.position() - section.2.len() - SECTION_BYTES) as u64;
+            return Err(ContainerError::SectionDamaged { at, what: "it is more than the header counts" });
+        }
+        sections.push(section);
     }
-    if rest.is_empty() { Ok(sections) } else { Err(ContainerError::Trailing { bytes: rest.len() }) }
+    if sections.len() as u64 != u64::from(count) {
+        let at = snapshot.len() as u64;
+        return Err(ContainerError::SectionDamaged { at, what: "it is missing, says the header's count" });
+    }
+    Ok(sections)
+}
+
+/// Returns how many sections the header promises.
+fn check_header(snapshot: &[u8]) -> Result<u32, ContainerError> {
+    let len = snapshot.len() as u64;
+    let magic = &snapshot[..snapshot.len().min(MAGIC.len())];
+    if magic != &MAGIC[..magic.len()] || magic.is_empty() {
+        return Err(ContainerError::NotASnapshot { found: magic.to_vec() });
+    }
+    let truncated = ContainerError::Truncated { at: len, expected: HEADER_BYTES as u64 };
+    let mut cursor = Cursor::new(snapshot);
+    let version = cursor.take(MAGIC.len()).and_then(|_| cursor.u16()).ok_or_else(|| truncated.clone())?;
+    if version != FORMAT {
+        return Err(ContainerError::UnknownFormat { found: version });
+    }
+    let mut fields = || Some((cursor.u16()?, cursor.u64()?, cursor.u32()?, cursor.u32()?));
+    let (reserved, total, count, crc) = fields().ok_or(truncated)?;
+    if crc32c(&snapshot[..HEADER_BYTES - 4]) != crc || reserved != 0 || total < HEADER_BYTES as u64 {
+        return Err(ContainerError::HeaderDamaged);
+    }
+    if total > len {
+        return Err(ContainerError::Truncated { at: len, expected: total });
+    }
+    if total < len {
+        return Err(ContainerError::TrailingBytes { at: total, extra: len - total });
+    }
+    Ok(count)
+}
+
+fn next_section<'a>(cursor: &mut Cursor<'a>) -> Result<Section<'a>, ContainerError> {
+    let at = cursor.position() as u64;
+    let damaged = |what| ContainerError::SectionDamaged { at, what };
+    let header = cursor.take(SECTION_BYTES).ok_or(damaged("its header is cut off"))?;
+    let mut fields = Cursor::new(header);
+    let mut parse = || Some((fields.u16()?, fields.u16()?, fields.u64()?, fields.u32()?, fields.u32()?));
+    let (kind, version, len, crc, header_crc) = parse().ok_or(damaged("its header is cut off"))?;
+    if crc32c(&header[..SECTION_BYTES - 4]) != header_crc {
+        return Err(damaged("its header's checksum does not match"));
+    }
+    let content_at = cursor.position() as u64;
+    let len = usize::try_from(len).map_err(|_| damaged("it reaches past the end"))?;
+    let bytes = cursor.take(len).ok_or(damaged("it reaches past the end"))?;
+    if crc32c(bytes) != crc {
+        return Err(ContainerError::Checksum { kind, at: content_at });
+    }
+    Ok((kind, version, bytes))
 }
