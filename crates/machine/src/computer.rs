@@ -9,8 +9,8 @@
 //! Not here: instructions (`hart`), devices (`board`), what reset loads (`board::load`), state as bytes
 //! (`snapshot`, `digest`).
 
-use crate::board::Board;
-use crate::config::Config;
+use crate::board::{self, Board, BootError};
+use crate::config::{Boot, Config};
 use crate::digest::Digester;
 use crate::hart::code::CodeCache;
 use crate::hart::csr::{NS_PER_TICK, envcfg, irq};
@@ -18,6 +18,7 @@ use crate::hart::execute::{self, Env};
 use crate::hart::{Activity, Hart, fetch, trap};
 use crate::machine::{Machine, Stop};
 use crate::ram::{PAGE, Ram};
+use crate::sbi_host::enter_supervisor;
 use alloc::vec::Vec;
 use pollux_vocab::{Clock, ConsoleId, Digest, Icount, Input, Output, SlotId, VirtTime};
 
@@ -45,6 +46,24 @@ pub struct Computer {
 }
 
 impl Computer {
+    /// A computer at reset, with what `boot` names in its memory.
+    pub fn new(config: &Config, boot: Boot<'_>) -> Result<Self, BootError> {
+        let mut computer = Self::assemble(config, Board::new(config));
+        let state = board::load(config, &boot, &mut computer.ram, &mut computer.board)?;
+        computer.builtin_sbi = state.direct;
+        for hart in &mut computer.harts {
+            if state.direct {
+                enter_supervisor(hart, state.pc, state.fdt);
+                if hart.csrs.hart_id != 0 {
+                    hart.activity = Activity::Stopped;
+                }
+            } else {
+                hart.pc = state.pc;
+            }
+        }
+        Ok(computer)
+    }
+
     /// A computer at power-on, with nothing loaded and every hart at address 0 in M-mode.
     pub(crate) fn assemble(config: &Config, board: Board) -> Self {
         let ram = Ram::new(config.ram_bytes);

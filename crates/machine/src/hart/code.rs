@@ -95,15 +95,15 @@ impl Packed {
 /// All decoded pages. Not part of the state.
 pub(crate) struct CodeCache {
     pages: Vec<Box<CodePage>>,
-    /// RAM page of each decoded page.
-    ram_pages: Vec<u32>,
+    /// Of each decoded page: its physical address, and whether decoded instructions may stay in it.
+    origins: Vec<(u64, bool)>,
     /// Decoded page of each RAM page, plus one; 0 for none.
     by_ram_page: Vec<u32>,
 }
 
 impl CodeCache {
     pub(crate) fn new(ram_pages: usize) -> Self {
-        Self { pages: Vec::new(), ram_pages: Vec::new(), by_ram_page: vec![0; ram_pages] }
+        Self { pages: Vec::new(), origins: Vec::new(), by_ram_page: vec![0; ram_pages] }
     }
 
     /// The decoded page with this index.
@@ -112,9 +112,9 @@ impl CodeCache {
         self.pages.get(index as usize).map(|page| &**page)
     }
 
-    /// The RAM page that a decoded page mirrors.
-    pub(crate) fn ram_page(&self, index: u32) -> usize {
-        self.ram_pages.get(index as usize).map_or(usize::MAX, |&page| page as usize)
+    /// The physical address of the page that a decoded page mirrors.
+    pub(crate) fn physical(&self, index: u32) -> u64 {
+        self.origins.get(index as usize).map_or(0, |origin| origin.0)
     }
 
     /// Whether the next new page needs [`CodeCache::clear`] first.
@@ -122,24 +122,35 @@ impl CodeCache {
         self.pages.len() >= PAGES_MAX
     }
 
-    /// The decoded page of a RAM page, made empty if there is none yet.
-    pub(crate) fn page_for(&mut self, ram: &mut Ram, ram_page: usize) -> u32 {
+    /// The decoded page of a RAM page at a physical address, made empty if there is none yet.
+    pub(crate) fn page_for(&mut self, ram: &mut Ram, ram_page: usize, physical: u64) -> u32 {
         let known = self.by_ram_page[ram_page];
         if known != 0 {
             return known - 1;
         }
-        let index = self.uncached_page_for(ram_page);
+        let index = self.push(physical, true);
         self.by_ram_page[ram_page] = index + 1;
         ram.mark_code(ram_page);
         index
     }
 
-    /// A decoded page whose slots stay empty, so that every fetch from it is checked: for pages of which PMP
-    /// allows only a part.
-    pub(crate) fn uncached_page_for(&mut self, ram_page: usize) -> u32 {
+    /// A decoded page whose slots stay empty, so that every fetch from it is checked: for ROM, and for pages of
+    /// which PMP allows only a part.
+    pub(crate) fn uncached_page_for(&mut self, physical: u64) -> u32 {
+        self.push(physical, false)
+    }
+
+    fn push(&mut self, physical: u64, cached: bool) -> u32 {
         self.pages.push(Box::new([const { AtomicU64::new(0) }; SLOTS]));
-        self.ram_pages.push(ram_page as u32);
+        self.origins.push((physical, cached));
         self.pages.len() as u32 - 1
+    }
+
+    /// Keeps a decoded instruction, if its page keeps any.
+    pub(crate) fn remember(&self, index: u32, slot: usize, packed: Packed) {
+        if let (Some(page), Some((_, true))) = (self.page(index), self.origins.get(index as usize)) {
+            page[slot % SLOTS].store(packed.0, Ordering::Relaxed);
+        }
     }
 
     /// Empties the slots that a store made stale.
@@ -162,7 +173,7 @@ impl CodeCache {
     /// Drops every decoded page. The caller forgets all fetch translations, which hold indices.
     pub(crate) fn clear(&mut self, ram: &mut Ram) {
         self.pages.clear();
-        self.ram_pages.clear();
+        self.origins.clear();
         self.by_ram_page.fill(0);
         ram.forget_code();
     }

@@ -181,9 +181,10 @@ pub(crate) fn run(hart: &mut Hart, ram: &mut Ram, env: &mut Env<'_>, mut limit: 
             };
         }
         macro_rules! float_off {
-            () => {
-                raise!(Exception::illegal(fetch::bits_at(hart, ram, here!())))
-            };
+            () => {{
+                env.begun = begun;
+                raise!(Exception::illegal(fetch::bits_at(hart, ram, env, here!())))
+            }};
         }
 
         loop {
@@ -192,7 +193,7 @@ pub(crate) fn run(hart: &mut Hart, ram: &mut Ram, env: &mut Env<'_>, mut limit: 
             begun += 1;
             if op == Packed::EMPTY {
                 env.begun = begun;
-                match fetch::decode_at(hart, ram, code_cache, page_index, here!()) {
+                match fetch::decode_at(hart, ram, env, page_index, here!()) {
                     Ok(decoded) => op = decoded,
                     Err(exception) => raise!(exception),
                 }

@@ -1,35 +1,60 @@
-//! Instruction fetch off the fast path: translating a page of code, decoding a slot, and instructions that
-//! straddle two pages.
+//! Instruction fetch off the fast path: translating a page of code, decoding a slot, instructions that straddle
+//! two pages, and the reset code in ROM.
 //!
 //! Invariant: a fetch that faults has no effect but its exception; an instruction's second halfword is only
-//! fetched if the first says that there is one.
+//! fetched if the first says that there is one. Instructions are fetched from RAM and ROM alone.
 
 use super::code::{CodeCache, Packed};
+use super::execute::Env;
 use super::memory::translate;
 use super::trap::{Exception, cause};
 use super::{Access, Hart};
+use crate::board::ROM_BASE;
 use crate::mmu::{FetchEntry, PAGE_MASK, Tlb};
 use crate::ram::{PAGE, Ram};
-use core::sync::atomic::Ordering;
 use pollux_isa::{decode, decode_compressed, is_compressed};
 
-/// The offset in RAM of the instruction halfword at `addr`.
-fn translate_fetch(hart: &mut Hart, ram: &mut Ram, addr: u64) -> Result<usize, Exception> {
+const PAGE_BYTES: u64 = PAGE as u64;
+/// Size of the board's ROM.
+const ROM_BYTES: u64 = 0xf000;
+
+fn fault(addr: u64) -> Exception {
+    Exception { cause: cause::FETCH_ACCESS, tval: addr }
+}
+
+/// The physical address of the instruction halfword at `addr`, if it may be fetched.
+fn translate_fetch(hart: &mut Hart, ram: &mut Ram, addr: u64) -> Result<u64, Exception> {
     let physical = translate(hart, ram, addr, Access::Fetch)?;
-    let fault = Exception { cause: cause::FETCH_ACCESS, tval: addr };
-    if !hart.pmp.allows(physical, 2, Access::Fetch, hart.mode) {
-        return Err(fault);
+    check_pmp(hart, addr, physical)?;
+    let in_rom = (ROM_BASE..ROM_BASE + ROM_BYTES).contains(&physical);
+    if in_rom || ram.offset(physical, 2).is_some() { Ok(physical) } else { Err(fault(addr)) }
+}
+
+fn check_pmp(hart: &Hart, addr: u64, physical: u64) -> Result<(), Exception> {
+    if hart.pmp.allows(physical, 2, Access::Fetch, hart.mode) { Ok(()) } else { Err(fault(addr)) }
+}
+
+/// A halfword of RAM or ROM.
+fn half_at(ram: &mut Ram, env: &mut Env<'_>, physical: u64) -> u16 {
+    match ram.offset(physical, 2) {
+        Some(at) => u16::from_le_bytes(ram.load(at)),
+        None => {
+            let now = env.time();
+            env.board.read(ram, now, physical, 2).unwrap_or(0) as u16
+        }
     }
-    ram.offset(physical, 2).ok_or(fault)
 }
 
 /// Translates the page of `hart.pc` and makes the fast path find it.
 pub(crate) fn fill(hart: &mut Hart, ram: &mut Ram, code: &mut CodeCache) -> Result<(), Exception> {
     let pc = hart.pc;
-    let at = translate_fetch(hart, ram, pc)?;
-    let ram_page = at / PAGE;
-    let uniform = hart.pmp.allows(page_addr(at), PAGE as u64, Access::Fetch, hart.mode);
-    let code_page = if uniform { code.page_for(ram, ram_page) } else { code.uncached_page_for(ram_page) };
+    let physical = translate_fetch(hart, ram, pc)?;
+    let page = physical & PAGE_MASK;
+    let whole = hart.pmp.allows(page, PAGE_BYTES, Access::Fetch, hart.mode);
+    let code_page = match ram.offset(page, PAGE_BYTES) {
+        Some(at) if whole => code.page_for(ram, at / PAGE, page),
+        _ => code.uncached_page_for(page),
+    };
     hart.tlb.fetch[Tlb::slot(pc)] = FetchEntry { tag: pc & PAGE_MASK | hart.fetch_context, code_page };
     Ok(())
 }
@@ -40,60 +65,43 @@ pub(crate) fn fill(hart: &mut Hart, ram: &mut Ram, code: &mut CodeCache) -> Resu
 pub(super) fn decode_at(
     hart: &mut Hart,
     ram: &mut Ram,
-    code: &CodeCache,
+    env: &mut Env<'_>,
     code_page: u32,
     pc: u64,
 ) -> Result<Packed, Exception> {
-    let in_page = (pc % PAGE as u64) as usize;
-    let at = code.ram_page(code_page) * PAGE + in_page;
-    check_pmp(hart, pc, at)?;
-    let low = u16::from_le_bytes(ram.load(at));
+    let in_page = pc % PAGE_BYTES;
+    let physical = env.code.physical(code_page) + in_page;
+    check_pmp(hart, pc, physical)?;
+    let low = half_at(ram, env, physical);
     let (inst, bits) = if is_compressed(low) {
         (decode_compressed(low), u32::from(low))
     } else {
         let next = pc.wrapping_add(2);
-        let second = if in_page + 2 < PAGE {
-            check_pmp(hart, next, at + 2)?;
-            at + 2
+        let second = if in_page + 2 < PAGE_BYTES {
+            check_pmp(hart, next, physical + 2)?;
+            physical + 2
         } else {
             translate_fetch(hart, ram, next)?
         };
-        let word = u32::from(low) | u32::from(u16::from_le_bytes(ram.load(second))) << 16;
+        let word = u32::from(low) | u32::from(half_at(ram, env, second)) << 16;
         (decode(word), word)
     };
     let inst = inst.ok_or(Exception::illegal(bits))?;
     let packed = Packed::new(&inst);
-    let whole = in_page + usize::from(inst.len) <= PAGE;
-    if whole
-        && hart.pmp.allows(page_addr(at), PAGE as u64, Access::Fetch, hart.mode)
-        && let Some(page) = code.page(code_page)
-    {
-        page[in_page / 2].store(packed.0, Ordering::Relaxed);
+    if in_page + u64::from(inst.len) <= PAGE_BYTES {
+        env.code.remember(code_page, in_page as usize / 2, packed);
     }
     Ok(packed)
 }
 
-fn page_addr(at: usize) -> u64 {
-    crate::ram::RAM_BASE + (at - at % PAGE) as u64
-}
-
-fn check_pmp(hart: &Hart, addr: u64, at: usize) -> Result<(), Exception> {
-    let physical = crate::ram::RAM_BASE + at as u64;
-    if hart.pmp.allows(physical, 2, Access::Fetch, hart.mode) {
-        Ok(())
-    } else {
-        Err(Exception { cause: cause::FETCH_ACCESS, tval: addr })
-    }
-}
-
 /// The bits of the instruction at `pc`, for `mtval` of an illegal-instruction exception. It has just been
 /// fetched, so this cannot fault; if it does all the same, 0 is a legal answer.
-pub(super) fn bits_at(hart: &mut Hart, ram: &mut Ram, pc: u64) -> u32 {
-    let Ok(at) = translate_fetch(hart, ram, pc) else { return 0 };
-    let low = u16::from_le_bytes(ram.load(at));
+pub(super) fn bits_at(hart: &mut Hart, ram: &mut Ram, env: &mut Env<'_>, pc: u64) -> u32 {
+    let Ok(physical) = translate_fetch(hart, ram, pc) else { return 0 };
+    let low = half_at(ram, env, physical);
     if is_compressed(low) {
         return u32::from(low);
     }
-    let Ok(at) = translate_fetch(hart, ram, pc.wrapping_add(2)) else { return 0 };
-    u32::from(low) | u32::from(u16::from_le_bytes(ram.load(at))) << 16
+    let Ok(second) = translate_fetch(hart, ram, pc.wrapping_add(2)) else { return 0 };
+    u32::from(low) | u32::from(half_at(ram, env, second)) << 16
 }

@@ -59,7 +59,7 @@ pub(super) fn execute(
         code::CboInval if block_op_enabled(hart, envcfg::CBIE) => Ok(Next::Following),
         _ => Err(Illegal),
     };
-    let next = done.map_err(|Illegal| Exception::illegal(bits_at(hart, ram, pc)))?;
+    let next = done.map_err(|Illegal| Exception::illegal(bits_at(hart, ram, env, pc)))?;
     env.leave |= hart.interrupt_due(env.lines);
     Ok(next)
 }
