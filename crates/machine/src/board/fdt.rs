@@ -40,7 +40,11 @@ fn cells(base: u64, bytes: u64) -> [u64; 2] {
 }
 
 /// The blob. `initrd` is where it lies: first byte, and the first behind it.
-pub(super) fn build(config: &Config, command_line: &str, initrd: Option<(u64, u64)>) -> FdtWriterResult<Vec<u8>> {
+pub(super) fn build(
+    config: &Config,
+    command_line: &str,
+    initrd: Option<(u64, u64)>,
+) -> FdtWriterResult<Vec<u8>> {
     let mut fdt = FdtWriter::new()?;
     let root = fdt.begin_node("")?;
     fdt.property_u32("#address-cells", 2)?;
@@ -120,7 +124,10 @@ fn power(fdt: &mut FdtWriter) -> FdtWriterResult<()> {
 
 fn devices(fdt: &mut FdtWriter, harts: u32) -> FdtWriterResult<()> {
     let node = fdt.begin_node(&format!("test@{FINISHER_BASE:x}"))?;
-    fdt.property_string_list("compatible", alloc::vec!["sifive,test1".into(), "sifive,test0".into(), "syscon".into()])?;
+    fdt.property_string_list(
+        "compatible",
+        alloc::vec!["sifive,test1".into(), "sifive,test0".into(), "syscon".into()],
+    )?;
     fdt.property_array_u64("reg", &cells(FINISHER_BASE, finisher::BYTES))?;
     fdt.property_phandle(PHANDLE_FINISHER)?;
     fdt.end_node(node)?;

@@ -87,7 +87,8 @@ fn elf<'a>(what: &'static str, bytes: &'a [u8]) -> Result<Image<'a>, BootError> 
     }
     let mut pieces = Vec::new();
     for index in 0..usize::from(count) {
-        let at = usize::try_from(table).ok().and_then(|t| t.checked_add(index * PHDR_BYTES)).ok_or_else(cut)?;
+        let at =
+            usize::try_from(table).ok().and_then(|t| t.checked_add(index * PHDR_BYTES)).ok_or_else(cut)?;
         if u32_at(bytes, at).ok_or_else(cut)? != PT_LOAD {
             continue;
         }

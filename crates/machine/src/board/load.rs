@@ -49,7 +49,9 @@ pub enum BootError {
         what: &'static str,
     },
     /// It does not fit.
-    #[error("the {what} ({bytes} bytes at {addr:#x}) does not fit into {ram} bytes of RAM at {RAM_BASE:#x}; give the machine more --memory, or a smaller file")]
+    #[error(
+        "the {what} ({bytes} bytes at {addr:#x}) does not fit into {ram} bytes of RAM at {RAM_BASE:#x}; give the machine more --memory, or a smaller file"
+    )]
     NoRoom {
         /// Which.
         what: &'static str,
@@ -69,7 +71,9 @@ pub enum BootError {
         other: &'static str,
     },
     /// The command line.
-    #[error("the kernel command line has {bytes} bytes; {COMMAND_LINE_MAX} are the limit, and it may not contain a NUL")]
+    #[error(
+        "the kernel command line has {bytes} bytes; {COMMAND_LINE_MAX} are the limit, and it may not contain a NUL"
+    )]
     CommandLine {
         /// How long it is.
         bytes: usize,
@@ -105,7 +109,9 @@ impl Layout<'_> {
         let Some(end) = end else {
             return Err(BootError::NoRoom { what, addr, bytes, ram: self.ram.len() });
         };
-        if let Some((other, ..)) = self.taken.iter().find(|(other, from, to)| addr < *to && *from < end && *other != what) {
+        if let Some((other, ..)) =
+            self.taken.iter().find(|(other, from, to)| addr < *to && *from < end && *other != what)
+        {
             return Err(BootError::Overlap { what, other });
         }
         self.taken.push((what, addr, end));
@@ -169,7 +175,12 @@ impl Layout<'_> {
 }
 
 /// Fills RAM and ROM as `boot` asks.
-pub fn load(config: &Config, boot: &Boot<'_>, ram: &mut Ram, board: &mut Board) -> Result<ResetState, BootError> {
+pub fn load(
+    config: &Config,
+    boot: &Boot<'_>,
+    ram: &mut Ram,
+    board: &mut Board,
+) -> Result<ResetState, BootError> {
     let mut layout = Layout { ram, taken: Vec::new() };
     match *boot {
         Boot::Kernel { image, initrd, command_line } => {

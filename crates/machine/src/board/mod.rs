@@ -123,7 +123,14 @@ impl Board {
                 }
             }
             Device::Virtio(slot) => {
-                self.slots.get_mut(slot)?.write(slot as SlotId, offset, bytes, value, ram, &mut self.outputs)?;
+                self.slots.get_mut(slot)?.write(
+                    slot as SlotId,
+                    offset,
+                    bytes,
+                    value,
+                    ram,
+                    &mut self.outputs,
+                )?;
             }
         }
         self.raise_lines(device);
@@ -230,7 +237,11 @@ impl Board {
     /// What the devices have asked the world for and not been answered.
     #[must_use]
     pub fn pending(&self) -> Vec<Output> {
-        self.slots.iter().enumerate().flat_map(|(slot, device)| device.chip().pending(slot as SlotId)).collect()
+        self.slots
+            .iter()
+            .enumerate()
+            .flat_map(|(slot, device)| device.chip().pending(slot as SlotId))
+            .collect()
     }
 
     /// The names of the sections of [`Board::save`], in order, for people.
@@ -264,7 +275,8 @@ impl Board {
             rtc: take(&mut rest, kind::RTC, |_: &Rtc| true)?,
             misc: take(&mut rest, kind::MISC, |_: &Misc| true)?,
             slots: take(&mut rest, kind::SLOTS, |slots: &Vec<Slot>| {
-                slots.len() == SLOTS && slots.iter().enumerate().all(|(i, slot)| slot.fits(device_at(config, i)))
+                slots.len() == SLOTS
+                    && slots.iter().enumerate().all(|(i, slot)| slot.fits(device_at(config, i)))
             })?,
         };
         match rest.first() {

@@ -85,7 +85,16 @@ const EID_HSM: u64 = 0x48_534d;
 const EID_SRST: u64 = 0x5352_5354;
 const EID_DBCN: u64 = 0x4442_434e;
 const EXTENSIONS: [u64; 11] = [
-    EID_SET_TIMER, EID_PUTCHAR, EID_GETCHAR, EID_SHUTDOWN, EID_BASE, EID_TIME, EID_IPI, EID_RFENCE, EID_HSM, EID_SRST,
+    EID_SET_TIMER,
+    EID_PUTCHAR,
+    EID_GETCHAR,
+    EID_SHUTDOWN,
+    EID_BASE,
+    EID_TIME,
+    EID_IPI,
+    EID_RFENCE,
+    EID_HSM,
+    EID_SRST,
     EID_DBCN,
 ];
 /// Bytes that one debug-console call moves.
@@ -113,7 +122,11 @@ pub fn handle(host: &mut impl Host, hart: usize, eid: u64, fid: u64, args: [u64;
         }
         (EID_IPI, 0) => match harts_of(host, args[0], args[1]) {
             Some(harts) => {
-                harts.into_iter().enumerate().filter(|(_, hit)| *hit).for_each(|(h, _)| host.raise_software_interrupt(h));
+                harts
+                    .into_iter()
+                    .enumerate()
+                    .filter(|(_, hit)| *hit)
+                    .for_each(|(h, _)| host.raise_software_interrupt(h));
                 ok(0)
             }
             None => err(ERR_INVALID_PARAM),

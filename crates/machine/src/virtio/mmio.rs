@@ -188,7 +188,9 @@ impl Slot {
         let high = |old: u64| old & 0xffff_ffff | u64::from(value) << 32;
         if offset == 0x44 {
             if value & 1 == 0 {
-                *queue = Queue { size: queue.size, ..Queue::default() };
+                let size = queue.size;
+                *queue = Queue::default();
+                queue.size = size;
             } else {
                 queue.ready = true;
             }
