@@ -1,1 +1,245 @@
-//! placeholder
+//! Builds Debian guests: unmodified packages, fetched and verified by the host's own apt, put together without root.
+//!
+//! ```text
+//!   sources  ─► apt (private state, riscv64) ─► .deb files ─► staging tree ─► kernel, initrd, disk.img
+//! ```
+//!
+//! Nothing of a package is changed and no maintainer script is run on the host; the few files that make a bootable
+//! system of the packages (`guest/`) are ours. Every result is made under a temporary name and renamed, so what has
+//! its name is whole; a build that was interrupted goes on where it was.
+
+mod apt;
+mod assemble;
+mod initramfs;
+mod tools;
+
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Changes whenever the same options give another image.
+const RECIPE: u32 = 1;
+
+/// What kind of guest to build.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct BuildOptions {
+    /// Packages beside the base system.
+    pub packages: Vec<String>,
+    /// Size of the root disk in bytes.
+    pub size_bytes: u64,
+    /// Where images and downloads are kept; `None`: the user's cache folder.
+    #[serde(skip)]
+    pub cache_dir: Option<PathBuf>,
+    /// A folder whose content is laid over the root file system.
+    pub overlay: Option<PathBuf>,
+    /// A Debian mirror, if the host's apt has no Debian source.
+    pub mirror: Option<String>,
+    /// The keyring that goes with it.
+    pub keyring: Option<PathBuf>,
+}
+
+impl Default for BuildOptions {
+    fn default() -> Self {
+        Self {
+            packages: vec!["redis-server".into()],
+            size_bytes: 1 << 30,
+            cache_dir: None,
+            overlay: None,
+            mirror: None,
+            keyring: None,
+        }
+    }
+}
+
+/// A guest that is ready to start.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Image {
+    /// Linux `Image`.
+    pub kernel: PathBuf,
+    /// Initial RAM disk.
+    pub initrd: PathBuf,
+    /// Root file system, ext4 in a raw image. Copy it ([`fresh_disk_copy`]) before a VM writes to it.
+    pub disk: PathBuf,
+    /// The kernel command line that goes with it.
+    pub command_line: String,
+    /// Packages in it, as `name_version_architecture`.
+    pub packages: Vec<String>,
+}
+
+/// Told how a build goes.
+pub trait Progress {
+    /// A step begins: its name, its number from 1, and how many there are.
+    fn step(&mut self, name: &str, index: usize, total: usize);
+    /// The step has come this far.
+    fn advance(&mut self, done: u64, total: u64);
+    /// All steps are done.
+    fn finish(&mut self);
+}
+
+/// Says nothing.
+impl Progress for () {
+    fn step(&mut self, _name: &str, _index: usize, _total: usize) {}
+    fn advance(&mut self, _done: u64, _total: u64) {}
+    fn finish(&mut self) {}
+}
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// A program is missing.
+    #[error("{tool} is not on this host (Debian's package {package} has it); without it, give a kernel and a disk of your own with --kernel and --disk")]
+    Tool {
+        /// The program.
+        tool: &'static str,
+        /// Where it comes from.
+        package: &'static str,
+    },
+    /// The host's apt knows no Debian archive.
+    #[error("this host's apt has no Debian source to take packages from; name one with --mirror URI and its keys with --keyring FILE (Debian's package debian-archive-keyring has them)")]
+    NoSource,
+    /// A program failed.
+    #[error("{what} failed:\n{output}")]
+    Failed {
+        /// What was being done.
+        what: String,
+        /// The end of what the program said.
+        output: String,
+    },
+    /// A file could not be read or written.
+    #[error("{what} {path}: {source}")]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// The host's answer.
+        source: io::Error,
+    },
+    /// A package does not contain what it should.
+    #[error("the packages contain no {0}; has Debian changed its layout?")]
+    Missing(&'static str),
+    /// Ownership cannot be set without root.
+    #[error("cannot give the image's files to root: neither `unshare -r` (user namespaces) nor `fakeroot` works here; install fakeroot, or run as root")]
+    Ownership,
+}
+
+pub(crate) fn io_error<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> ImageError + 'a {
+    move |source| ImageError::Io { what, path: path.into(), source }
+}
+
+/// Builds the image that `options` describe, or finds it in the cache.
+pub fn build(options: &BuildOptions, progress: &mut dyn Progress) -> Result<Image, ImageError> {
+    let cache = options.cache_dir.clone().unwrap_or_else(default_cache);
+    let folder = cache.join("images").join(key(options));
+    if let Ok(image) = Image::open(&folder) {
+        progress.finish();
+        return Ok(image);
+    }
+    tools::check()?;
+    fs::create_dir_all(&cache).map_err(io_error("cannot make the cache folder", &cache))?;
+    let lock_path = cache.join("lock");
+    let lock = File::create(&lock_path).map_err(io_error("cannot create", &lock_path))?;
+    // Somebody else may be building the same image: then it is there afterwards.
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
+        .map_err(|e| io_error("cannot lock", &lock_path)(e.into()))?;
+    if let Ok(image) = Image::open(&folder) {
+        progress.finish();
+        return Ok(image);
+    }
+    let apt = apt::Apt::prepare(&cache.join("apt"), options)?;
+    progress.step("asking Debian's archive for its packages", 1, 5);
+    apt.update()?;
+    progress.step("downloading packages", 2, 5);
+    let debs = apt.download(options, progress)?;
+    let image = assemble::assemble(options, &debs, &folder, progress)?;
+    progress.finish();
+    Ok(image)
+}
+
+fn key(options: &BuildOptions) -> String {
+    let text = format!("{RECIPE} {} {}", serde_json::to_string(options).unwrap_or_default(), assemble::recipe());
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    format!("trixie-riscv64-{hash:016x}")
+}
+
+fn default_cache() -> PathBuf {
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+    base.unwrap_or_else(std::env::temp_dir).join("pollux")
+}
+
+impl Image {
+    /// The image in `folder`, if it is whole.
+    pub fn open(folder: &Path) -> Result<Self, ImageError> {
+        let path = folder.join("manifest.json");
+        let text = fs::read_to_string(&path).map_err(io_error("cannot read", &path))?;
+        let image: Self = serde_json::from_str(&text).map_err(|e| io_error("cannot understand", &path)(e.into()))?;
+        for part in [&image.kernel, &image.initrd, &image.disk] {
+            File::open(part).map_err(io_error("cannot open", part))?;
+        }
+        Ok(image)
+    }
+}
+
+/// A copy of a disk for one VM: shares blocks where the file system can, keeps holes where it cannot.
+pub fn fresh_disk_copy(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{SeekFrom, ioctl_ficlone, seek};
+    let source = File::open(from)?;
+    let target = File::create(to)?;
+    if ioctl_ficlone(&target, &source).is_ok() {
+        return Ok(());
+    }
+    let length = source.metadata()?.len();
+    target.set_len(length)?;
+    let mut offset = 0;
+    while let Ok(data) = seek(&source, SeekFrom::Data(offset)) {
+        let end = seek(&source, SeekFrom::Hole(data)).unwrap_or(length);
+        let (mut from_at, mut to_at) = (data, data);
+        while from_at < end {
+            let chunk = (end - from_at).min(1 << 30) as usize;
+            let copied = rustix::fs::copy_file_range(&source, Some(&mut from_at), &target, Some(&mut to_at), chunk);
+            match copied {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => {}
+                Err(_) => {
+                    // Across file systems that cannot: read and write.
+                    use std::os::unix::fs::FileExt;
+                    let mut buffer = vec![0; chunk.min(1 << 20)];
+                    source.read_exact_at(&mut buffer, from_at)?;
+                    target.write_all_at(&buffer, to_at)?;
+                    from_at += buffer.len() as u64;
+                    to_at += buffer.len() as u64;
+                }
+            }
+        }
+        offset = end;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{FileExt, MetadataExt};
+
+    #[test]
+    fn a_copied_disk_has_the_same_content_and_keeps_its_holes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (from, to) = (folder.path().join("a"), folder.path().join("b"));
+        let file = File::create(&from).expect("room");
+        file.set_len(64 << 20).expect("a hole");
+        file.write_all_at(b"middle", 32 << 20).expect("room");
+        fresh_disk_copy(&from, &to).expect("copied");
+        assert_eq!(fs::read(&from).expect("there"), fs::read(&to).expect("there"));
+        assert!(fs::metadata(&to).expect("there").blocks() * 512 < 8 << 20, "the holes are kept");
+    }
+
+    #[test]
+    fn other_options_are_another_image_and_a_half_built_one_is_none() {
+        let other = BuildOptions { size_bytes: 2 << 30, ..BuildOptions::default() };
+        assert_ne!(key(&other), key(&BuildOptions::default()));
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(Image::open(folder.path()).is_err());
+    }
+}
