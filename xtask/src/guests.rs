@@ -1,0 +1,97 @@
+//! `cargo xtask guests`: the committed guest programs are what their sources make.
+//!
+//! Each `guests/NAME/build.sh` is run in a copy of its folder, and the ELF files that come out are compared with
+//! the committed ones. Without the cross compiler nothing is checked, and that is said. Compilers differ: a
+//! difference under another version of the compiler than the committed files were made with is no fault of the
+//! sources, so the message names the version.
+
+use anyhow::{Context, Result, bail, ensure};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const COMPILER: &str = "riscv64-unknown-elf-gcc";
+
+/// Rebuilds every guest that has a `build.sh`.
+pub(crate) fn run(root: &Path) -> Result<()> {
+    let Ok(version) = Command::new(COMPILER).arg("--version").output() else {
+        println!("guests: not checked, because {COMPILER} is not installed (.ci/install-tools installs it)");
+        return Ok(());
+    };
+    let version = String::from_utf8_lossy(&version.stdout).lines().next().unwrap_or_default().to_owned();
+    let mut compared = 0;
+    for guest in folders(&root.join("guests"))? {
+        if guest.join("build.sh").exists() {
+            compared += check(&guest, &version).with_context(|| format!("guests: {}", guest.display()))?;
+        }
+    }
+    println!("guests: {compared} programs are what their sources make");
+    Ok(())
+}
+
+/// Rebuilds one guest; returns how many programs were compared.
+fn check(guest: &Path, version: &str) -> Result<usize> {
+    let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let copy = scratch.path().join("guest");
+    copy_files(guest, &copy)?;
+    let committed = programs(&copy)?;
+    ensure!(!committed.is_empty(), "no program (*.elf) is committed");
+    for program in &committed {
+        fs::remove_file(program)?;
+    }
+    let output = Command::new("sh").arg("build.sh").current_dir(&copy).output()?;
+    ensure!(output.status.success(), "build.sh failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    for program in &committed {
+        let name = program.strip_prefix(&copy)?;
+        let built = fs::read(program).with_context(|| format!("build.sh did not make {}", name.display()))?;
+        if built != fs::read(guest.join(name))? {
+            bail!("{} is not what its sources make with {version}; rebuild and commit it", name.display());
+        }
+    }
+    Ok(committed.len())
+}
+
+/// The folders in a folder; none if there is no such folder.
+fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The ELF files in a folder and below.
+fn programs(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(programs(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "elf") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let path = entry?.path();
+        let target = to.join(path.file_name().context("a file has a name")?);
+        if path.is_dir() {
+            copy_files(&path, &target)?;
+        } else {
+            fs::copy(&path, &target)?;
+        }
+    }
+    Ok(())
+}

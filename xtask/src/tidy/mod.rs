@@ -1,0 +1,49 @@
+//! `cargo xtask tidy`: the rules of the house that no compiler checks (STYLE, LAYOUT).
+//!
+//! Each rule is a function from the tree to problems, in a file of its own; a problem says where and what to
+//! do. All rules run, so that one look shows everything.
+
+mod deps;
+mod graph;
+mod heads;
+mod purity;
+mod ratchet;
+mod size;
+mod source;
+mod tree;
+mod unsafety;
+mod wire;
+mod words;
+
+use anyhow::{Result, bail};
+use source::Source;
+use std::path::Path;
+use tree::Tree;
+
+/// What a rule found: one line each, `path:line: what to do`.
+type Problems = Vec<String>;
+
+/// Runs every rule; an error if any of them found something.
+pub(crate) fn run(root: &Path) -> Result<()> {
+    let tree = Tree::read(root)?;
+    let metadata = graph::metadata(root)?;
+    let mut problems = Problems::new();
+    let sources = Source::parse_all(&tree, &mut problems);
+    problems.extend(heads::check(&sources));
+    problems.extend(size::check(&sources, tree.text("xtask/ratchet.toml").unwrap_or_default())?);
+    problems.extend(unsafety::check(&sources));
+    problems.extend(purity::check(&sources));
+    problems.extend(graph::check(&metadata)?);
+    problems.extend(words::check(&tree));
+    problems.extend(wire::check(&sources, tree.text("docs/wire.md").unwrap_or_default()));
+    let (manifest, table) = (tree.text("Cargo.toml"), tree.text("docs/dependencies.md"));
+    problems.extend(deps::check(&metadata, manifest.unwrap_or_default(), table.unwrap_or_default())?);
+    if problems.is_empty() {
+        println!("tidy: {} files, {} of them Rust: all good", tree.len(), sources.len());
+        return Ok(());
+    }
+    for problem in &problems {
+        eprintln!("tidy: {problem}");
+    }
+    bail!("tidy: {} problems", problems.len())
+}
