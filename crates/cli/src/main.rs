@@ -1,2 +1,83 @@
-//! placeholder
-fn main() {}
+//! `pollux`: the one binary. Thin: parses, calls, says how it went.
+//!
+//! Exit statuses are part of the interface; see [`exit`].
+
+// In a binary nothing is reachable from outside; `pub` here means "for the other files".
+#![allow(unreachable_pub)]
+
+mod commands;
+mod config;
+mod exit;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Keeps an unmodified virtual machine running when the host under it dies.
+#[derive(Parser, Debug)]
+#[command(version, about, after_help = exit::HELP, max_term_width = 100)]
+struct Cli {
+    /// Say more (-v: debug, -vv: trace); POLLUX_LOG takes a tracing filter
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Start a VM, alone or protected by a backup
+    Run(Box<commands::run::RunArgs>),
+    /// Wait for a primary, replay it, take over when it dies
+    Backup(commands::backup::BackupArgs),
+    /// Run the user-space network switch with its gateway (DHCP, NAT, port forwards)
+    Switch(commands::switch::SwitchArgs),
+    /// Show the VMs that run on this host
+    Status(commands::status::StatusArgs),
+    /// Attach to a VM's console socket
+    Console(commands::status::ConsoleArgs),
+    /// End a VM, on both sides
+    Stop(commands::status::StopArgs),
+    /// Run a VM alone and write its log to a file
+    Record(Box<commands::record::RecordArgs>),
+    /// Replay a recording bit-exactly, checking its digests
+    Replay(commands::replay::ReplayArgs),
+    /// Build a Debian guest image
+    Image(commands::image::ImageArgs),
+    /// See a real service survive `kill -9` of its primary
+    Demo(commands::demo::DemoArgs),
+    /// Inspect or reset who may run a VM
+    Arbiter(commands::arbiter::ArbiterArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    init_logs(cli.verbose);
+    let result = match cli.command {
+        Command::Run(args) => commands::run::run(*args),
+        Command::Backup(args) => commands::backup::run(args),
+        Command::Switch(args) => commands::switch::run(args),
+        Command::Status(args) => commands::status::status(&args),
+        Command::Console(args) => commands::status::console(&args),
+        Command::Stop(args) => commands::status::stop(&args),
+        Command::Record(args) => commands::record::run(*args),
+        Command::Replay(args) => commands::replay::run(&args),
+        Command::Image(args) => commands::image::run(args),
+        Command::Demo(args) => commands::demo::run(&args),
+        Command::Arbiter(args) => commands::arbiter::run(&args),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("pollux: {error:#}");
+            ExitCode::from(exit::FAILED)
+        }
+    }
+}
+
+/// Logs go to standard error: standard output is the guest's console, or data.
+fn init_logs(verbose: u8) {
+    let level = ["info", "debug", "trace"][usize::from(verbose.min(2))];
+    let filter = std::env::var("POLLUX_LOG").unwrap_or_else(|_| level.into());
+    let filter = tracing_subscriber::EnvFilter::try_new(&filter).unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr).init();
+}

@@ -1,0 +1,47 @@
+//! `pollux arbiter`: who may run a VM, and a person's way to say that nobody does.
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use pollux_host::arbiter_file::FileArbiter;
+use std::path::PathBuf;
+
+#[derive(Args, Debug)]
+pub struct ArbiterArgs {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// Show the newest generation of a VM and who holds it
+    Show {
+        /// The VM
+        vm: String,
+        /// The folder that both hosts reach
+        #[arg(long, value_name = "FOLDER")]
+        arbiter: PathBuf,
+    },
+    /// Forget all generations of a VM. ONLY if no instance of it runs on any host: a paused or cut-off one
+    /// would find itself alone in the right
+    Forget {
+        /// The VM
+        vm: String,
+        /// The folder that both hosts reach
+        #[arg(long, value_name = "FOLDER")]
+        arbiter: PathBuf,
+    },
+}
+
+pub fn run(args: &ArbiterArgs) -> Result<u8> {
+    match &args.action {
+        Action::Show { vm, arbiter } => match FileArbiter::open(arbiter)?.newest(vm)? {
+            Some((generation, claim)) => println!("{vm}: generation {generation}, held by {}", claim.holder),
+            None => println!("{vm}: never started, or ended in good order"),
+        },
+        Action::Forget { vm, arbiter } => {
+            let removed = FileArbiter::open(arbiter)?.forget(vm)?;
+            println!("{vm}: {removed} generations forgotten");
+        }
+    }
+    Ok(0)
+}

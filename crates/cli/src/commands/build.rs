@@ -1,0 +1,147 @@
+//! What `run`, `backup` and `record` share: opening what a VM needs, and plugging it into the ports.
+
+use crate::config::{DiskSpec, DiskSpecMode, Vm};
+use anyhow::{Context, Result, bail};
+use pollux_codec::message::DiskHello;
+use pollux_host::console::Console;
+use pollux_host::control;
+use pollux_host::disk::Image;
+use pollux_host::net::NetPort;
+use pollux_host::pairing::OwnDisk;
+use pollux_host::ports::HostPorts;
+use pollux_machine::{Boot, Computer, Config, DeviceConfig};
+use pollux_node::Event;
+use pollux_vocab::ConsoleId;
+use std::path::{Path, PathBuf};
+
+/// Largest kernel, initial RAM disk or firmware that is read.
+const BOOT_FILE_BYTES_MAX: u64 = 4 << 30;
+
+/// Opens a disk image as its mode asks.
+pub fn open_disk(spec: &DiskSpec) -> Result<Image> {
+    Ok(Image::open(&spec.path, spec.readonly, spec.mode == DiskSpecMode::Replicated)?)
+}
+
+/// A disk's size, for building the machine.
+pub fn disk_bytes(spec: &DiskSpec) -> Result<u64> {
+    Ok(Image::open(&spec.path, true, false)?.bytes())
+}
+
+fn read_boot_file(path: &Path, what: &str) -> Result<Vec<u8>> {
+    let length = std::fs::metadata(path).with_context(|| format!("cannot read the {what} {}", path.display()))?.len();
+    if length > BOOT_FILE_BYTES_MAX {
+        bail!("the {what} {} has {length} bytes; that is no {what}", path.display());
+    }
+    std::fs::read(path).with_context(|| format!("cannot read the {what} {}", path.display()))
+}
+
+/// Builds the machine in its reset state.
+pub fn build_machine(vm: &Vm) -> Result<Computer> {
+    let read = |path: &Option<PathBuf>, what| path.as_deref().map(|p| read_boot_file(p, what)).transpose();
+    let kernel = read(&vm.args.kernel, "kernel")?;
+    let initrd = read(&vm.args.initrd, "initial RAM disk")?;
+    let bios = read(&vm.args.bios, "firmware")?;
+    let command_line = vm.args.append.as_deref().unwrap_or("");
+    let boot = match (&bios, &kernel) {
+        (Some(image), kernel) => {
+            Boot::Firmware { image, kernel: kernel.as_deref(), initrd: initrd.as_deref(), command_line }
+        }
+        (None, Some(image)) => Boot::Kernel { image, initrd: initrd.as_deref(), command_line },
+        (None, None) => bail!("nothing to start: give --kernel or --bios (`pollux image build` makes a Debian guest)"),
+    };
+    Computer::new(&vm.machine, boot).map_err(|e| anyhow::anyhow!("cannot start the machine: {e}"))
+}
+
+/// Opens and plugs in disks, networks and the console.
+pub fn plug_in(vm: &Vm, ports: &mut HostPorts, images: Vec<(u8, Image)>) -> Result<()> {
+    for (slot, image) in images {
+        ports.add_disk(slot, image.serve(slot, ports.sender())?);
+    }
+    for (slot, mac, spec) in &vm.nets {
+        ports.add_net(*slot, *mac, NetPort::open(&spec.target()?, *slot, &ports.sender())?);
+    }
+    plug_console(vm, ports)
+}
+
+fn plug_console(vm: &Vm, ports: &mut HostPorts) -> Result<()> {
+    let console = Console::open(&vm.console, ConsoleId::Uart, &ports.sender()).context("cannot open the console")?;
+    if let pollux_host::console::ConsoleTarget::Socket(path) = &vm.console {
+        with_status(ports, |status| status.console = Some(path.display().to_string()));
+    }
+    ports.add_console(ConsoleId::Uart, console);
+    Ok(())
+}
+
+/// Changes the status.
+pub fn with_status(ports: &HostPorts, change: impl FnOnce(&mut pollux_host::status::Status)) {
+    change(&mut ports.status.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+}
+
+/// Makes the run folder, private to this user, and serves the control socket of `instance` in it.
+pub fn serve_control(ports: &HostPorts, instance: &str) -> Result<PathBuf> {
+    use std::os::unix::fs::DirBuilderExt;
+    let folder = control::run_folder();
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .with_context(|| format!("cannot make the run folder {}", folder.display()))?;
+    let path = folder.join(format!("{instance}.sock"));
+    control::serve(&path, ports.status.clone(), ports.sender())
+        .with_context(|| format!("cannot serve the control socket {}", path.display()))?;
+    Ok(path)
+}
+
+/// SIGTERM and SIGINT end the VM in good order; a second one ends the process.
+pub fn stop_on_signals(ports: &HostPorts) -> Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot catch signals")?;
+    let events = ports.sender();
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for (count, _signal) in signals.forever().enumerate() {
+            if count > 0 {
+                std::process::exit(i32::from(crate::exit::FAILED));
+            }
+            tracing::info!("stopping; once more to leave at once");
+            let _ = events.send(Event::Stop);
+        }
+    })?;
+    Ok(())
+}
+
+/// Opens every disk of `vm`; with `hash`, says what the peer compares.
+pub fn open_disks(vm_disks: &[(u8, DiskSpec)], hash: bool) -> Result<(Vec<(u8, Image)>, Vec<OwnDisk>)> {
+    let mut images = Vec::new();
+    let mut own = Vec::new();
+    for (slot, spec) in vm_disks {
+        let image = open_disk(spec)?;
+        let shared = spec.mode == DiskSpecMode::Shared;
+        let content_hash = (hash && !shared).then(|| image.content_hash()).transpose()?;
+        own.push(OwnDisk { slot: *slot, shared, bytes: image.bytes(), content_hash });
+        images.push((*slot, image));
+    }
+    Ok((images, own))
+}
+
+/// The same, as the primary tells them.
+pub fn disk_hellos(own: &[OwnDisk]) -> Vec<DiskHello> {
+    own.iter()
+        .map(|d| DiskHello { slot: d.slot, shared: d.shared, bytes: d.bytes, content_hash: d.content_hash })
+        .collect()
+}
+
+/// The network cards of a machine that came over the wire, in slot order.
+pub fn nets_of(config: &Config) -> Vec<(u8, [u8; 6])> {
+    let net = |(slot, device): (usize, &DeviceConfig)| match device {
+        DeviceConfig::Net { mac } => Some((slot as u8, *mac)),
+        _ => None,
+    };
+    config.devices.iter().enumerate().filter_map(net).collect()
+}
+
+/// Who this process is, for the arbiter: unique per process start on any host.
+pub fn holder_id() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(32).collect();
+    format!("{host}-{}-{}", std::process::id(), pollux_host::clock::now().0)
+}

@@ -1,0 +1,134 @@
+//! Two clients of redis: one counts through a single connection, one writes to disk.
+
+use super::fleet::Fleet;
+use super::history::{Exchange, Verdict};
+use anyhow::{Context, Result, bail, ensure};
+use pollux_host::clock;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// A reply that takes longer than this is an outage that the demo does not forgive.
+const REPLY_PATIENCE: Duration = Duration::from_secs(30);
+
+/// One connection to redis, RESP over TCP.
+struct Connection {
+    reader: BufReader<TcpStream>,
+}
+
+impl Connection {
+    fn open(address: SocketAddr, patience: Duration) -> Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, patience)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(patience))?;
+        Ok(Self { reader: BufReader::new(stream) })
+    }
+
+    /// Sends one command and waits for its reply: the integer, the string, or `None` for nil.
+    fn call(&mut self, command: &[&str]) -> Result<Option<String>> {
+        let mut request = format!("*{}\r\n", command.len());
+        for word in command {
+            request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+        }
+        self.reader.get_mut().write_all(request.as_bytes())?;
+        let line = self.line()?;
+        match line.split_at_checked(1) {
+            Some(("+" | ":", text)) => Ok(Some(text.into())),
+            Some(("$", "-1")) => Ok(None),
+            Some(("$", _)) => Ok(Some(self.line()?)),
+            _ => bail!("redis answered {line:?} to {command:?}"),
+        }
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        ensure!(self.reader.read_line(&mut line)? > 0, "the connection was closed");
+        Ok(line.trim_end().into())
+    }
+}
+
+/// Waits until redis answers; returns how long the guest took since its start.
+pub fn wait_ready(fleet: &Fleet, patience: Duration) -> Result<Duration> {
+    loop {
+        fleet.check()?;
+        let ping = Connection::open(fleet.service(), Duration::from_secs(2)).and_then(|mut c| c.call(&["PING"]));
+        if ping.is_ok_and(|reply| reply.as_deref() == Some("PONG")) {
+            return Ok(fleet.uptime());
+        }
+        ensure!(fleet.uptime() < patience, "no answer from redis within {patience:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// The clients at work.
+pub struct Clients {
+    stop: Arc<AtomicBool>,
+    counter: JoinHandle<Result<Vec<Exchange>>>,
+    writer: JoinHandle<Result<u64>>,
+    service: SocketAddr,
+}
+
+/// Starts both clients.
+pub fn start(service: SocketAddr) -> Result<super::ClientsKind> {
+    let mut connection = Connection::open(service, REPLY_PATIENCE).context("cannot connect to redis")?;
+    connection.call(&["DEL", "counter"])?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let counter = std::thread::spawn(move || count(connection, &stopped));
+    let writer_connection = Connection::open(service, REPLY_PATIENCE).context("cannot connect to redis")?;
+    let stopped = stop.clone();
+    let writer = std::thread::spawn(move || write(writer_connection, &stopped));
+    Ok(super::ClientsKind::Redis(Clients { stop, counter, writer, service }))
+}
+
+/// Increments and reads in turn, as fast as replies come, through one connection.
+fn count(mut connection: Connection, stop: &AtomicBool) -> Result<Vec<Exchange>> {
+    let mut history = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let increments = history.len() % 2 == 0;
+        let sent_ns = clock::now().0;
+        let reply = connection.call(if increments { &["INCR", "counter"] } else { &["GET", "counter"] })?;
+        let replied_ns = clock::now().0;
+        let value = reply.context("the counter is gone")?.parse().context("the counter is no number")?;
+        history.push(Exchange { sent_ns, replied_ns, value, increments });
+    }
+    Ok(history)
+}
+
+/// Writes key after key; with `appendfsync always`, an `OK` means that the write is on the disk.
+fn write(mut connection: Connection, stop: &AtomicBool) -> Result<u64> {
+    let mut written = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let reply = connection.call(&["SET", &format!("key:{written}"), &format!("value:{written}")])?;
+        ensure!(reply.as_deref() == Some("OK"), "SET answered {reply:?}");
+        written += 1;
+    }
+    Ok(written)
+}
+
+impl Clients {
+    /// Fails if a client has given up.
+    pub fn check_alive(&self) -> Result<()> {
+        ensure!(!self.counter.is_finished() && !self.writer.is_finished(), "a client ended before the kill");
+        Ok(())
+    }
+
+    /// Stops the clients and judges what they saw.
+    pub fn finish(self, boot: Duration, killed_ns: u64) -> Result<Verdict> {
+        self.stop.store(true, Ordering::Relaxed);
+        let exchanges = self.counter.join().map_err(|_| anyhow::anyhow!("the counting client crashed"))?;
+        let written = self.writer.join().map_err(|_| anyhow::anyhow!("the writing client crashed"))?;
+        let exchanges = exchanges.context("the connection that counts did not survive")?;
+        let written = written.context("the connection that writes did not survive")?;
+        let mut check = Connection::open(self.service, REPLY_PATIENCE).context("cannot connect to read back")?;
+        let mut lost = 0;
+        for key in 0..written {
+            let value = check.call(&["GET", &format!("key:{key}")])?;
+            lost += usize::from(value != Some(format!("value:{key}")));
+        }
+        Ok(Verdict::of_counter(&exchanges, killed_ns).and_writes(written as usize, lost).and_boot(boot))
+    }
+}

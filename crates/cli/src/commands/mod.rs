@@ -1,0 +1,12 @@
+//! One file a command.
+
+pub mod arbiter;
+pub mod backup;
+pub mod build;
+pub mod demo;
+pub mod image;
+pub mod record;
+pub mod replay;
+pub mod run;
+pub mod status;
+pub mod switch;

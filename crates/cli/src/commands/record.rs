@@ -1,0 +1,47 @@
+//! `pollux record`: a VM alone, with everything that enters it written down.
+
+use super::{build, run};
+use crate::config::VmArgs;
+use crate::exit;
+use anyhow::{Context, Result};
+use clap::Args;
+use pollux_host::clock;
+use pollux_host::ports::HostPorts;
+use pollux_host::recorder::Recorder;
+use pollux_machine::Machine;
+use pollux_protocol::Primary;
+use pollux_vocab::{Generation, Lsn};
+use std::path::{Path, PathBuf};
+
+#[derive(Args, Debug)]
+pub struct RecordArgs {
+    /// The recording to write
+    #[arg(long, value_name = "FILE")]
+    pub log: PathBuf,
+    /// The VM's description (TOML); every key is also a flag, and flags win
+    #[arg(value_name = "VM.toml")]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub vm: VmArgs,
+}
+
+pub fn run(args: RecordArgs) -> Result<u8> {
+    let default_name =
+        args.file.as_deref().and_then(Path::file_stem).and_then(|s| s.to_str()).unwrap_or("recorded").to_owned();
+    let vm = args.vm.merged_with(args.file.as_deref())?.resolve(&default_name, build::disk_bytes)?;
+    let (images, _) = build::open_disks(&vm.disks, false)?;
+    let machine = build::build_machine(&vm)?;
+    let recorder = Recorder::create(&args.log, &machine.snapshot())
+        .with_context(|| format!("cannot write the recording {}", args.log.display()))?;
+    let mut ports = HostPorts::default();
+    build::with_status(&ports, |status| status.vm.clone_from(&vm.name));
+    let control = build::serve_control(&ports, &vm.name)?;
+    build::stop_on_signals(&ports)?;
+    build::plug_in(&vm, &mut ports, images)?;
+    ports.set_recorder(recorder);
+    let protocol = Primary::new_solo(vm.settings.protocol.clone(), Generation(0), clock::now(), Lsn(1));
+    let outcome = run::run_live(machine, protocol, &vm, &mut ports);
+    let _ = std::fs::remove_file(control);
+    ports.finish_recording().with_context(|| format!("the recording {} is not whole", args.log.display()))?;
+    Ok(exit::report(&outcome))
+}

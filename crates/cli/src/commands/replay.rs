@@ -1,0 +1,225 @@
+//! `pollux replay`: a recording, again, bit for bit, in this process.
+
+use crate::exit;
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use pollux_codec::logfile::{LogEnd, LogItem, LogReader};
+use pollux_machine::{Computer, Machine};
+use pollux_node::Divergence;
+use pollux_node::replay::{Replay, Replayed};
+use pollux_vocab::{Output, Record};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Bytes read from the file at a time.
+const READ_BYTES: usize = 1 << 20;
+/// Largest snapshot that a recording may start from.
+const SNAPSHOT_BYTES_MAX: u64 = 65 << 30;
+
+#[derive(Args, Debug)]
+pub struct ReplayArgs {
+    /// The recording
+    pub log: PathBuf,
+    /// Do not show what the guest said on its console
+    #[arg(long)]
+    pub quiet: bool,
+    /// Stop at the first record at or behind this icount
+    #[arg(long, value_name = "ICOUNT")]
+    pub until: Option<u64>,
+    /// Write a snapshot of where the replay stopped
+    #[arg(long, value_name = "FILE")]
+    pub snapshot: Option<PathBuf>,
+    /// Start from this snapshot (of the same recording) instead of from its beginning
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
+    /// Forget every cache this often, in records: it must not show (for testing)
+    #[arg(long, value_name = "N")]
+    pub cold: Option<u64>,
+    /// Flip one bit of RAM before the record at or behind this icount: ICOUNT:ADDRESS (for testing)
+    #[arg(long, value_name = "ICOUNT:ADDRESS")]
+    pub flip: Option<String>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A recording being read.
+struct Log {
+    file: File,
+    reader: LogReader,
+    records: VecDeque<Record>,
+    path: PathBuf,
+}
+
+impl Log {
+    /// Opens a recording and reads the snapshot that it starts from.
+    fn open(path: &PathBuf) -> Result<(Self, Vec<u8>)> {
+        let file = File::open(path).with_context(|| format!("cannot open the recording {}", path.display()))?;
+        let mut log = Self { file, reader: LogReader::new(), records: VecDeque::new(), path: path.clone() };
+        let mut snapshot = Vec::new();
+        let mut expected = None;
+        while expected.is_none_or(|bytes| (snapshot.len() as u64) < bytes) {
+            match log.poll()? {
+                Some(LogItem::Header(header)) => {
+                    ensure!(header.snapshot_bytes <= SNAPSHOT_BYTES_MAX, "the recording's snapshot is impossibly large");
+                    expected = Some(header.snapshot_bytes);
+                }
+                Some(LogItem::Snapshot { bytes, .. }) => snapshot.extend_from_slice(&bytes),
+                Some(LogItem::Records(records)) => {
+                    log.records.extend(records);
+                    break;
+                }
+                None => {
+                    log.end()?;
+                    break;
+                }
+            }
+        }
+        Ok((log, snapshot))
+    }
+
+    /// The next item; `None` at the end of the file.
+    fn poll(&mut self) -> Result<Option<LogItem>> {
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            let item = self.reader.poll().with_context(|| self.path.display().to_string())?;
+            if item.is_some() {
+                return Ok(item);
+            }
+            let got = self.file.read(&mut buffer).with_context(|| format!("cannot read {}", self.path.display()))?;
+            if got == 0 {
+                return Ok(None);
+            }
+            self.reader.push(&buffer[..got]);
+        }
+    }
+
+    fn next(&mut self) -> Result<Option<Record>> {
+        while self.records.is_empty() {
+            match self.poll()? {
+                Some(LogItem::Records(records)) => self.records.extend(records),
+                Some(_) => bail!("{}: something other than records behind the snapshot", self.path.display()),
+                None => return Ok(None),
+            }
+        }
+        Ok(self.records.pop_front())
+    }
+
+    fn end(&self) -> Result<LogEnd> {
+        self.reader.finish().with_context(|| self.path.display().to_string())
+    }
+}
+
+pub fn run(args: &ReplayArgs) -> Result<u8> {
+    let begun = Instant::now();
+    let (mut log, first) = Log::open(&args.log)?;
+    let snapshot = match &args.from {
+        Some(path) => std::fs::read(path).with_context(|| format!("cannot read the snapshot {}", path.display()))?,
+        None => first,
+    };
+    let machine = Computer::restore(&snapshot).context("the snapshot that the replay starts from")?;
+    let start = machine.icount();
+    let mut replay = Replay::new(machine);
+    match play(args, &mut log, &mut replay, start)? {
+        Some(divergence) => {
+            tracing::error!("the replay differs from the recording at icount {}: {}", divergence.icount, divergence.what);
+            if args.json {
+                println!("{}", serde_json::json!({ "diverged": divergence.icount.0, "what": divergence.what }));
+            }
+            return Ok(exit::DIVERGED);
+        }
+        None => finish(args, &log, &mut replay, begun)?,
+    }
+    Ok(0)
+}
+
+fn play(
+    args: &ReplayArgs,
+    log: &mut Log,
+    replay: &mut Replay<Computer>,
+    start: pollux_vocab::Icount,
+) -> Result<Option<Divergence>> {
+    let mut flip = args.flip.as_deref().map(parse_flip).transpose()?;
+    let mut outputs = Vec::new();
+    let mut count = 0;
+    let mut skipped_to_start = args.from.is_none();
+    while let Some(record) = log.next()? {
+        // A snapshot of `--snapshot` is taken right before a record; those before it are in it.
+        if !skipped_to_start {
+            if record.icount < start {
+                continue;
+            }
+            skipped_to_start = true;
+        }
+        if args.until.is_some_and(|until| record.icount.0 >= until) {
+            break;
+        }
+        if let Some((_, addr)) = flip.take_if(|(at, _)| record.icount.0 >= *at) {
+            replay.machine().flip_ram_bit(pollux_vocab::GuestAddr(addr), 0);
+        }
+        count += 1;
+        if args.cold.is_some_and(|every| count % every.max(1) == 0) {
+            replay.machine().clear_caches();
+        }
+        loop {
+            let replayed = replay.step(&record, &mut outputs);
+            show(args, &mut outputs);
+            match replayed {
+                Ok(Replayed::Running) => {}
+                Ok(Replayed::Applied) => break,
+                Ok(Replayed::Ended) => return Ok(None),
+                Err(divergence) => return Ok(Some(divergence)),
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn show(args: &ReplayArgs, outputs: &mut Vec<Output>) {
+    for output in outputs.drain(..) {
+        if let (Output::Console { bytes, .. }, false) = (output, args.quiet) {
+            let mut out = std::io::stdout().lock();
+            let _ = out.write_all(&bytes).and_then(|()| out.flush());
+        }
+    }
+}
+
+fn finish(args: &ReplayArgs, log: &Log, replay: &mut Replay<Computer>, begun: Instant) -> Result<()> {
+    if args.until.is_none()
+        && let LogEnd::Cut { good_bytes, torn_bytes } = log.end()?
+    {
+        tracing::warn!(good_bytes, torn_bytes, "the recording was cut off; everything before that has been replayed");
+    }
+    if let Some(path) = &args.snapshot {
+        std::fs::write(path, replay.machine().snapshot()).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let (records, inputs, digests) = replay.counts();
+    let digest = replay.machine().digest();
+    let icount = replay.icount();
+    let seconds = begun.elapsed().as_secs_f64();
+    let state = digest.harts.iter().chain(&digest.devices).fold(digest.ram, |all, h| all.rotate_left(7) ^ h);
+    if args.json {
+        println!(
+            "{}",
+            serde_json::json!({ "icount": icount.0, "records": records, "inputs": inputs, "digests_equal": digests,
+                "state": format!("{state:016x}"), "seconds": seconds })
+        );
+    } else {
+        eprintln!(
+            "replayed {icount} steps in {seconds:.1} s: {records} records, {inputs} inputs, {digests} digests equal, final state {state:016x}"
+        );
+    }
+    Ok(())
+}
+
+fn parse_flip(text: &str) -> Result<(u64, u64)> {
+    let number = |s: &str| match s.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => s.parse().ok(),
+    };
+    let parsed = text.split_once(':').and_then(|(at, addr)| Some((number(at)?, number(addr)?)));
+    parsed.with_context(|| format!("--flip {text:?}: write ICOUNT:ADDRESS, e.g. 1000000:0x80200000"))
+}

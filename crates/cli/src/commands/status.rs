@@ -1,0 +1,131 @@
+//! `pollux status`, `console` and `stop`: an operator's view of what runs on this host.
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use pollux_host::console::RawTerminal;
+use pollux_host::control::{Request, ask, run_folder};
+use pollux_host::status::Status;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    /// Only this instance
+    pub instance: Option<String>,
+    /// One JSON object an instance, one a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct ConsoleArgs {
+    /// The instance (a VM started with --console socket)
+    pub instance: String,
+}
+
+#[derive(Args, Debug)]
+pub struct StopArgs {
+    /// The instance
+    pub instance: String,
+    /// Press the power button instead of ending the VM from outside
+    #[arg(long)]
+    pub power_button: bool,
+}
+
+fn instances(only: Option<&str>) -> Result<Vec<(String, PathBuf)>> {
+    let folder = run_folder();
+    if let Some(name) = only {
+        return Ok(vec![(name.into(), folder.join(format!("{name}.sock")))]);
+    }
+    let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
+        let name = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".sock")).map(str::to_owned);
+        if let Some(name) = name {
+            found.push((name, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+pub fn status(args: &StatusArgs) -> Result<u8> {
+    let mut shown = 0;
+    for (name, path) in instances(args.instance.as_deref())? {
+        let answer = match ask(&path, Request::Status) {
+            Ok(answer) => answer,
+            Err(error) if args.instance.is_some() => return Err(error.into()),
+            // A socket left behind by an instance that was killed.
+            Err(_) => continue,
+        };
+        if args.json {
+            println!("{answer}");
+        } else {
+            let status: Status = serde_json::from_value(answer).context("an instance of another version answered")?;
+            if shown == 0 {
+                println!("{:<20} {:<12} {:<8} {:>4} {:>16} {:>9} {:>9} {:>6}", "INSTANCE", "VM", "ROLE", "GEN", "ICOUNT", "LAG ms", "LOG MiB", "HELD");
+            }
+            println!(
+                "{:<20} {:<12} {:<8} {:>4} {:>16} {:>9.1} {:>9.1} {:>6}",
+                name,
+                status.vm,
+                status.role,
+                status.generation,
+                status.icount,
+                status.lag_ns as f64 / 1e6,
+                status.log_bytes as f64 / 1_048_576.0,
+                status.held
+            );
+        }
+        shown += 1;
+    }
+    if shown == 0 && !args.json {
+        println!("nothing runs here (looked in {})", run_folder().display());
+    }
+    Ok(0)
+}
+
+pub fn stop(args: &StopArgs) -> Result<u8> {
+    let path = run_folder().join(format!("{}.sock", args.instance));
+    let request = if args.power_button { Request::PowerButton } else { Request::Stop };
+    let answer = ask(&path, request)?;
+    if let Some(error) = answer.get("error") {
+        bail!("{error}");
+    }
+    Ok(0)
+}
+
+pub fn console(args: &ConsoleArgs) -> Result<u8> {
+    let control = run_folder().join(format!("{}.sock", args.instance));
+    let answer = ask(&control, Request::Status)?;
+    let Some(path) = answer["console"].as_str() else {
+        bail!("{} has no console socket; start it with --console socket", args.instance);
+    };
+    let mut output = UnixStream::connect(path).with_context(|| format!("cannot attach to {path}"))?;
+    let mut input = output.try_clone()?;
+    eprintln!("attached to {}; Ctrl-] leaves", args.instance);
+    let raw = RawTerminal::enter();
+    std::thread::spawn(move || {
+        let mut buffer = [0u8; 1024];
+        let mut stdin = std::io::stdin().lock();
+        while let Ok(n @ 1..) = stdin.read(&mut buffer) {
+            let end = buffer[..n].iter().position(|b| *b == 0x1d);
+            let _ = output.write_all(&buffer[..end.unwrap_or(n)]);
+            if end.is_some() {
+                break;
+            }
+        }
+        let _ = output.shutdown(std::net::Shutdown::Both);
+    });
+    let mut buffer = [0u8; 4096];
+    let mut stdout = std::io::stdout();
+    while let Ok(n @ 1..) = input.read(&mut buffer) {
+        stdout.write_all(&buffer[..n])?;
+        stdout.flush()?;
+    }
+    drop(raw);
+    eprintln!();
+    Ok(0)
+}

@@ -1,0 +1,61 @@
+//! `pollux switch`: the network outside the VM's fault domain.
+
+use anyhow::{Context, Result};
+use clap::Args;
+use pollux_switch::{Config, Forward, Stopper, Subnet, Switch, SwitchAddr};
+use std::path::PathBuf;
+
+#[derive(Args, Debug)]
+pub struct SwitchArgs {
+    /// Where VMs plug in: unix:PATH, or tcp:HOST:PORT on a network where everybody is trusted
+    #[arg(long, value_name = "ADDR")]
+    pub listen: SwitchAddr,
+    /// A host port that leads to a guest: [tcp:|udp:][HOST]:PORT-[GUEST]:PORT; may be repeated
+    #[arg(long, value_name = "SPEC")]
+    pub forward: Vec<Forward>,
+    /// The network of guests and gateway
+    #[arg(long, value_name = "ADDR/BITS")]
+    pub subnet: Option<Subnet>,
+    /// Guests may not connect to the outside
+    #[arg(long)]
+    pub no_nat: bool,
+    /// Write the addresses that were bound to this file, one a line
+    #[arg(long, value_name = "FILE")]
+    pub bound: Option<PathBuf>,
+}
+
+pub fn run(args: SwitchArgs) -> Result<u8> {
+    let mut config = Config::new(args.listen);
+    config.forwards = args.forward;
+    config.nat = !args.no_nat;
+    if let Some(subnet) = args.subnet {
+        config.subnet = subnet;
+    }
+    let switch = Switch::bind(config)?;
+    let bound = switch.bound().clone();
+    for forward in &bound.forwards {
+        tracing::info!(%forward, "forwarding");
+    }
+    if let Some(path) = &args.bound {
+        let text: String = bound.forwards.iter().map(|address| format!("{address}\n")).collect();
+        let temporary = path.with_extension("new");
+        std::fs::write(&temporary, text)
+            .and_then(|()| std::fs::rename(&temporary, path))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let stopper = Stopper::new().context("cannot make a stopper")?;
+    let mut signals = signal_hook::iterator::Signals::new([
+        signal_hook::consts::SIGTERM,
+        signal_hook::consts::SIGINT,
+        signal_hook::consts::SIGHUP,
+    ])?;
+    let on_signal = stopper.clone();
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        if signals.forever().next().is_some() {
+            on_signal.stop();
+        }
+    })?;
+    tracing::info!(listen = %bound.listen, "switching");
+    switch.run(&stopper)?;
+    Ok(0)
+}

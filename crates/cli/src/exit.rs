@@ -1,0 +1,50 @@
+//! Exit statuses: stable, so that scripts and supervisors may rely on them.
+
+use pollux_node::{HaltCause, Outcome};
+
+/// Something went wrong before or outside of the guest; the message says what.
+pub const FAILED: u8 = 1;
+/// This replica must not run on: somebody else holds the VM's generation, or the peer said so.
+pub const HALTED: u8 = 70;
+/// The replicas, or the recording and its replay, differ.
+pub const DIVERGED: u8 = 71;
+/// This host's disk failed where the other's did not.
+pub const DISK: u8 = 72;
+/// The guest asked for a reset.
+pub const RESET: u8 = 73;
+
+/// Shown at the end of `--help`.
+pub const HELP: &str = "Exit status: 0 orderly end; 1 failure; 2 wrong usage; 70 halted (another replica holds the VM); \
+71 divergence; 72 disk failure on one side; 73 guest reset; a guest that ends through the test finisher sets its own.";
+
+/// The status of a finished node, after saying what it means.
+pub fn report(outcome: &Outcome) -> u8 {
+    match outcome {
+        Outcome::PoweredOff { status } => {
+            tracing::info!(status, "the VM has ended");
+            // Like a process: the low eight bits, but never a failure shown as success.
+            match (*status & 0xff) as u8 {
+                0 if *status != 0 => FAILED,
+                low => low,
+            }
+        }
+        Outcome::Reset => {
+            tracing::warn!("the guest asked for a reset; start it again with the same command");
+            RESET
+        }
+        Outcome::Halted(HaltCause::Protocol(reason)) => {
+            tracing::error!("halted: {reason}");
+            HALTED
+        }
+        Outcome::Halted(HaltCause::Diverged(d)) => {
+            tracing::error!("the replicas differ at icount {}: {}", d.icount, d.what);
+            DIVERGED
+        }
+        Outcome::Halted(HaltCause::DiskDiffers { slot, request, here, there }) => {
+            tracing::error!(
+                "request {request} of disk {slot} ended as {here:?} on this host and as {there:?} on the primary; this backup leaves the pair"
+            );
+            DISK
+        }
+    }
+}
