@@ -23,6 +23,8 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     for guest in folders(&root.join("guests"))? {
         if guest.join("build.sh").exists() {
             compared += check(&guest, &version).with_context(|| format!("guests: {}", guest.display()))?;
+        } else if let Some(program) = programs(&guest)?.first() {
+            bail!("guests: {} has no build.sh beside it that makes it", program.display());
         }
     }
     println!("guests: {compared} programs are what their sources make");

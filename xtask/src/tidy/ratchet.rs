@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 /// An entry may exceed what is there by this many lines before it must be lowered.
-const SLACK_LINES: usize = 10;
+const SLACK_LINES: usize = 20;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -59,7 +59,7 @@ impl<'a> Exemptions<'a> {
             return None;
         }
         let Some(index) = self.entries.iter().position(|e| e.path == path && e.name == name) else {
-            return Some(format!("{lines} lines, more than {}; split it", self.limit));
+            return Some(format!("has {lines} lines, more than {}; split it", self.limit));
         };
         self.used[index] = true;
         let allowed = self.entries[index].lines;

@@ -20,12 +20,12 @@ pub(crate) fn check(sources: &[Source], ratchet: &str) -> Result<Problems> {
     let mut problems = Problems::new();
     for Source { path, text, file, .. } in sources {
         let judged = files.judge(path, "", text.lines().count());
-        problems.extend(judged.map(|what| format!("{path}:1: the file has {what}")));
+        problems.extend(judged.map(|what| format!("{path}:1: the file {what}")));
         let mut found = Functions::default();
         found.visit_file(file);
         for Function { name, line, lines } in found.0 {
             let judged = functions.judge(path, &name, lines);
-            problems.extend(judged.map(|what| format!("{path}:{line}: function `{name}` has {what}")));
+            problems.extend(judged.map(|what| format!("{path}:{line}: function `{name}` {what}")));
         }
     }
     problems.extend(files.stale());
