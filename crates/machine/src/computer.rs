@@ -113,16 +113,8 @@ impl Computer {
 
     /// The interrupt lines into a hart's `mip`: from the board, and its timers against the clock.
     pub(crate) fn lines(&self, hart: usize) -> u64 {
-        let ticks = self.now().0 / NS_PER_TICK;
-        let c = &self.harts[hart].csrs;
-        let mut lines = self.board.interrupts(hart) & (irq::MSI | irq::SEI | irq::MEI);
-        if ticks >= self.board.mtimecmp(hart) {
-            lines |= irq::MTI;
-        }
-        if c.menvcfg & envcfg::STCE != 0 && ticks >= c.stimecmp {
-            lines |= irq::STI;
-        }
-        lines
+        let board = self.board.interrupts(hart) & (irq::MSI | irq::SEI | irq::MEI);
+        board | self.harts[hart].csrs.timer_lines(self.board.mtimecmp(hart), self.now())
     }
 
     /// When the hart's next timer interrupt that is enabled and not yet pending becomes so.
@@ -239,6 +231,7 @@ impl Computer {
                 return;
             }
             self.fetch_page();
+            self.settle();
         }
     }
 

@@ -304,7 +304,7 @@ impl Ram {
 
     /// One page's bytes.
     pub(crate) fn page(&self, page: usize) -> Option<&[u8; PAGE]> {
-        self.bytes.get(page * PAGE..)?.first_chunk()
+        self.bytes.get(page.checked_mul(PAGE)?..)?.first_chunk()
     }
 
     /// Takes the list of pages written since their hashes were taken, and flags them clean.

@@ -28,7 +28,7 @@ pub(super) fn execute(
     let bytes = if double { 8 } else { 4 };
     let addr = hart.x[op.rs1()];
     let reserve = kind == code::LrW || kind == code::LrD;
-    if addr % bytes != 0 {
+    if !addr.is_multiple_of(bytes) {
         let cause = if reserve { cause::LOAD_MISALIGNED } else { cause::STORE_MISALIGNED };
         return Err(Exception { cause, tval: addr });
     }
@@ -117,4 +117,16 @@ pub(super) fn zero_block(
         settle(ram, env);
     }
     Ok(())
+}
+
+/// Checks that a cache-block management instruction may name the block around an address: it may if a load or
+/// a store may; if neither may, it is a store that faults (CMO, "Traps").
+pub(super) fn check_block(hart: &mut Hart, ram: &mut Ram, addr: u64) -> Result<(), Exception> {
+    let block = addr & !(BLOCK_BYTES - 1);
+    if resolve(hart, ram, block, BLOCK_BYTES, Access::Load).is_ok() {
+        return Ok(());
+    }
+    resolve(hart, ram, block, BLOCK_BYTES, Access::Store)
+        .map(|_| ())
+        .map_err(|exception| Exception { tval: addr, ..exception })
 }

@@ -104,6 +104,15 @@ impl Csrs {
         Self { hart_id, mstatus: status::XL, stimecmp: u64::MAX, ..Self::default() }
     }
 
+    /// The timer interrupts that are pending at `time`: MTIP against the CLINT's `mtimecmp`, STIP against
+    /// `stimecmp` (Sstc).
+    pub(crate) fn timer_lines(&self, mtimecmp: u64, time: VirtTime) -> u64 {
+        let ticks = time.0 / NS_PER_TICK;
+        let machine = if ticks >= mtimecmp { irq::MTI } else { 0 };
+        let sstc = self.menvcfg & envcfg::STCE != 0;
+        machine | if sstc && ticks >= self.stimecmp { irq::STI } else { 0 }
+    }
+
     /// `mstatus` as read: SD summarises FS.
     fn mstatus_read(&self) -> u64 {
         let dirty = self.mstatus & status::FS == status::FS;

@@ -12,6 +12,7 @@
 //! than a function should be because it is a table.
 
 use super::code::{CodeCache, CodePage, Packed, SLOTS};
+use super::csr::irq;
 use super::system::Next;
 use super::trap::{self, Exception};
 use super::{Hart, amo, fetch, float, memory, system};
@@ -55,6 +56,13 @@ impl Env<'_> {
     /// The hart's steps before the instruction that executes.
     pub(super) fn hart_steps(&self) -> u64 {
         self.steps_base + self.begun - 1
+    }
+
+    /// The interrupt lines at the instruction that executes. Timers that no interrupt is enabled for do not end
+    /// the step budget, so they are compared with the clock again.
+    pub(super) fn lines_now(&self, hart: &Hart) -> u64 {
+        let mtimecmp = self.board.mtimecmp(hart.csrs.hart_id as usize);
+        self.lines & !(irq::MTI | irq::STI) | hart.csrs.timer_lines(mtimecmp, self.time())
     }
 
     /// Virtual time at the instruction that executes.
@@ -132,7 +140,12 @@ pub(crate) fn run(hart: &mut Hart, ram: &mut Ram, env: &mut Env<'_>, mut limit: 
         macro_rules! slow {
             ($call:expr) => {{
                 env.begun = begun;
-                match $call {
+                let result = $call;
+                // A walk may have set bits of an entry in a page that also holds code.
+                if ram.is_stale() {
+                    memory::settle(ram, env);
+                }
+                match result {
                     Ok(value) => {
                         if env.leave {
                             limit = begun;
@@ -192,11 +205,7 @@ pub(crate) fn run(hart: &mut Hart, ram: &mut Ram, env: &mut Env<'_>, mut limit: 
             op = Packed(cell.load(Ordering::Relaxed));
             begun += 1;
             if op == Packed::EMPTY {
-                env.begun = begun;
-                match fetch::decode_at(hart, ram, env, page_index, here!()) {
-                    Ok(decoded) => op = decoded,
-                    Err(exception) => raise!(exception),
-                }
+                op = slow!(fetch::decode_at(hart, ram, env, page_index, here!()));
             }
             match op.kind() {
                 // I

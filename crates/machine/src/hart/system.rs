@@ -1,8 +1,8 @@
 //! Instructions of the privileged half: CSR accesses, environment calls, trap returns, `wfi`, fences and
 //! cache-block management.
 //!
-//! Choices: `wfi` in U-mode is illegal; `wfi` under TW traps at once; fences and `cbo.clean/flush/inval` have
-//! nothing to do, because memory is coherent and the MMU too (`mmu`). Source: privileged specification,
+//! Choices: `wfi` in U-mode is illegal; `wfi` under TW traps at once; fences have nothing to do, and
+//! `cbo.clean/flush/inval` nothing but to check the address, because memory is coherent and the MMU too (`mmu`). Source: privileged specification,
 //! "Machine-Mode Privileged Instructions", "Supervisor Instructions"; Zicsr; CMO.
 
 use super::code::Packed;
@@ -55,8 +55,14 @@ pub(super) fn execute(
             amo::zero_block(hart, ram, env, hart.x[op.rs1()])?;
             Ok(Next::Following)
         }
-        code::CboClean | code::CboFlush if block_op_enabled(hart, envcfg::CBCFE) => Ok(Next::Following),
-        code::CboInval if block_op_enabled(hart, envcfg::CBIE) => Ok(Next::Following),
+        code::CboClean | code::CboFlush if block_op_enabled(hart, envcfg::CBCFE) => {
+            amo::check_block(hart, ram, hart.x[op.rs1()])?;
+            Ok(Next::Following)
+        }
+        code::CboInval if block_op_enabled(hart, envcfg::CBIE) => {
+            amo::check_block(hart, ram, hart.x[op.rs1()])?;
+            Ok(Next::Following)
+        }
         _ => Err(Illegal),
     };
     let next = done.map_err(|Illegal| Exception::illegal(bits_at(hart, ram, env, pc)))?;
@@ -103,7 +109,8 @@ fn csr(hart: &mut Hart, env: &mut Env<'_>, op: Packed) -> Result<(), Illegal> {
     let swap = kind == code::Csrrw || kind == code::Csrrwi;
     let writes = swap || op.rs1() != 0;
     let source = if immediate { op.rs1() as u64 } else { hart.x[op.rs1()] };
-    let now = Now { icount: env.icount(), steps: env.hart_steps(), time: env.time(), lines: env.lines };
+    let now =
+        Now { icount: env.icount(), steps: env.hart_steps(), time: env.time(), lines: env.lines_now(hart) };
     let old = hart.csr_read(number, writes, &now)?;
     if writes {
         let base = hart.csr_modify_base(number, old);

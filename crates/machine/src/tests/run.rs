@@ -185,3 +185,54 @@ fn a_store_conditional_fails_after_a_trap() {
     steps(&mut m, 3);
     assert_eq!(x(&m, A1), 1);
 }
+
+#[test]
+fn polling_a_timer_that_is_not_enabled_sees_it_at_the_exact_step() {
+    // Counts polls of mip until STIP shows; no interrupt is enabled, so nothing ends the run's step budget.
+    let program = [addi(A1, A1, 1), csrrs(A2, 0x344, ZERO), beq(A2, ZERO, -8), jal(ZERO, 0)];
+    let machine = || {
+        let mut m = machine(1, &program);
+        (m.harts[0].csrs.menvcfg, m.harts[0].csrs.stimecmp) = (envcfg::STCE, 50);
+        m
+    };
+    let mut whole = machine();
+    whole.run(Icount(2000));
+    let mut pieces = machine();
+    for until in 0..2000 {
+        pieces.run(Icount(until));
+    }
+    // The poll at step 500 is the first that can see tick 50; polls are the steps 1, 4, 7, ...
+    assert_eq!((x(&whole, A1), x(&pieces, A1)), (168, 168));
+}
+
+#[test]
+fn code_in_the_page_of_its_own_page_table_sees_the_accessed_bit() {
+    // A leaf entry whose accessed bit is an immediate bit of the next instruction to execute.
+    let mut m = machine(1, &[jal(ZERO, 0)]);
+    let (root, target) = (RAM_BASE + 0x10_0000, RAM_BASE + 0x20_0000);
+    let entry = |physical: u64, bits: u64| physical >> 2 | bits;
+    m.ram.write_u64(pollux_vocab::GuestAddr(root + 16), entry(0x8000_0000, 0xcf)).unwrap();
+    // Entry 1 maps a gigapage at 0x8000_0000 to 0x4000_0000, readable, A clear: as code, 0x2000_0003 is `lb x0`.
+    m.ram.write_u64(pollux_vocab::GuestAddr(root + 8), entry(0x8000_0000, 0x03)).unwrap();
+    super::put(&mut m, root + 0x800, &[jal(ZERO, 8 - 0x800), jal(ZERO, 0)]);
+    super::put(&mut m, target, &[lbu(A0, 0, T0), jal(ZERO, 0)]);
+    let hart = &mut m.harts[0];
+    hart.mode = crate::hart::Mode::Supervisor;
+    hart.csrs.satp = 8 << 60 | root >> 12;
+    hart.csrs.mtvec = RAM_BASE;
+    hart.x[T0 as usize] = 0x4000_0000;
+    hart.pc = root + 0x800;
+    hart.refresh_contexts();
+    // Decodes the entry's low half as `lb zero, 512(zero)`: faults, but is cached.
+    steps(&mut m, 2);
+    let cached = m.code.page(m.harts[0].tlb.fetch[crate::mmu::Tlb::slot(root)].code_page).unwrap()[4]
+        .load(core::sync::atomic::Ordering::Relaxed);
+    assert_ne!(cached, 0);
+    let hart = &mut m.harts[0];
+    (hart.mode, hart.pc) = (crate::hart::Mode::Supervisor, target);
+    hart.refresh_contexts();
+    steps(&mut m, 1);
+    let index = m.harts[0].tlb.fetch[crate::mmu::Tlb::slot(root)].code_page;
+    let slot = m.code.page(index).unwrap()[4].load(core::sync::atomic::Ordering::Relaxed);
+    assert_eq!(slot, 0, "the walk changed the entry, so its decoded instruction is stale");
+}
