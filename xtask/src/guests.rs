@@ -97,3 +97,24 @@ fn copy_files(from: &Path, to: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_its_sources_do_not_make_is_found() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("room");
+        write("build.sh", "cat source > tiny.elf");
+        write("source", "one");
+        write("tiny.elf", "one");
+        assert_eq!(check(folder.path(), "cc 1").expect("equal"), 1);
+        write("source", "two");
+        let error = check(folder.path(), "cc 1").expect_err("unequal");
+        assert!(error.to_string().contains("not what its sources make with cc 1"), "{error}");
+        write("build.sh", "exit 1");
+        assert!(check(folder.path(), "cc 1").is_err());
+        assert_eq!(fs::read(folder.path().join("tiny.elf")).expect("untouched"), b"one");
+    }
+}
