@@ -28,7 +28,9 @@ fn main() {
             }
         }
         match stop {
-            Stop::Idle { wake: Some(time) } => machine.apply(&Input::Clock { time, rate: ClockRate::default() }),
+            Stop::Idle { wake: Some(time) } => {
+                machine.apply(&Input::Clock { time, rate: ClockRate::default() })
+            }
             Stop::Idle { wake: None } | Stop::Halted => break,
             Stop::Until | Stop::Output => {}
         }
