@@ -57,8 +57,10 @@ impl<M: Machine> Replay<M> {
             }
             match stop {
                 Stop::Until | Stop::Output => {}
-                Stop::Idle { .. } => return Err(self.diverged("the replay is idle where the recording is not".into())),
-                Stop::Halted => return Err(self.diverged("the replay has halted where the recording has not".into())),
+                // Idle or halted right at the record's instant is where the recording was, too.
+                Stop::Idle { .. } | Stop::Halted if self.machine.icount() >= limit => {}
+                Stop::Idle { .. } => return Err(self.stuck("is idle", record)),
+                Stop::Halted => return Err(self.stuck("has halted", record)),
             }
         }
         if self.machine.icount() < record.icount {
@@ -90,6 +92,11 @@ impl<M: Machine> Replay<M> {
             RecordBody::Mark | RecordBody::Progress => {}
         }
         Ok(Replayed::Applied)
+    }
+
+    fn stuck(&self, how: &str, next: &Record) -> Divergence {
+        let (lsn, icount) = (next.lsn, next.icount);
+        self.diverged(format!("the replay {how}, but the recording goes on executing to record {lsn} at icount {icount}"))
     }
 
     fn diverged(&self, what: String) -> Divergence {

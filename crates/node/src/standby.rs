@@ -179,6 +179,8 @@ impl<M: Machine> Standby<M> {
             match stop {
                 Stop::Until => return Ok(()),
                 Stop::Output => {}
+                // Idle or halted right at the record's instant is where the primary was, too.
+                Stop::Idle { .. } | Stop::Halted if self.machine.icount() >= until => return Ok(()),
                 Stop::Idle { .. } => {
                     return Err(self.diverged("this side is idle where the other went on executing".into()));
                 }

@@ -7,7 +7,7 @@ use pollux_codec::logfile::{LogEnd, LogItem, LogReader};
 use pollux_machine::{Computer, Machine};
 use pollux_node::Divergence;
 use pollux_node::replay::{Replay, Replayed};
-use pollux_vocab::{Output, Record};
+use pollux_vocab::{Input, Output, Record, RecordBody};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -161,6 +161,7 @@ fn play(
             replay.machine().flip_ram_bit(pollux_vocab::GuestAddr(addr), 0);
         }
         count += 1;
+        tracing::trace!(lsn = %record.lsn, icount = %record.icount, body = ?Brief(&record.body), "record");
         if args.cold.is_some_and(|every| count % every.max(1) == 0) {
             replay.machine().clear_caches();
         }
@@ -176,6 +177,20 @@ fn play(
         }
     }
     Ok(None)
+}
+
+/// A record without its payload.
+struct Brief<'a>(&'a RecordBody);
+
+impl std::fmt::Debug for Brief<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            RecordBody::Input(Input::Packet { slot, frame }) => write!(f, "Packet {slot} {} bytes", frame.len()),
+            RecordBody::Input(Input::DiskDone { slot, request, .. }) => write!(f, "DiskDone {slot} {request}"),
+            RecordBody::Digest(_) => write!(f, "Digest"),
+            other => other.fmt(f),
+        }
+    }
 }
 
 fn show(args: &ReplayArgs, outputs: &mut Vec<Output>) {
