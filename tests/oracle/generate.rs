@@ -127,8 +127,8 @@ impl<'a> Writer<'a> {
     /// And what an `sc` does that does not match the `lr` before it, the specification leaves open.
     fn is_judged(&self, info: &OpcodeInfo, address: u64) -> bool {
         match info.opcode {
-            Opcode::ScW => address % 4 == 0 && !self.reserved,
-            Opcode::ScD => address % 8 == 0 && !self.reserved,
+            Opcode::ScW => address.is_multiple_of(4) && !self.reserved,
+            Opcode::ScD => address.is_multiple_of(8) && !self.reserved,
             _ => true,
         }
     }
@@ -360,8 +360,9 @@ impl<'a> Writer<'a> {
         let (lr, sc) = if double { (Opcode::LrD, Opcode::ScD) } else { (Opcode::LrW, Opcode::ScW) };
         let scratch = self.case.base + SCRATCH as u64;
         let inside = scratch..scratch + SCRATCH_BYTES as u64 - 8;
-        let bases: Vec<usize> =
-            (1..32).filter(|&r| self.known[r].is_some_and(|v| v % 8 == 0 && inside.contains(&v))).collect();
+        let bases: Vec<usize> = (1..32)
+            .filter(|&r| self.known[r].is_some_and(|v| v.is_multiple_of(8) && inside.contains(&v)))
+            .collect();
         let (Some(lr), Some(sc), false) = (lr.info(), sc.info(), bases.is_empty()) else { return };
         let base = self.random.pick(&bases) as u32;
         // Neither rd may be the base, or its value would be lost.
