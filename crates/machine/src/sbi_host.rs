@@ -3,6 +3,7 @@
 
 use crate::computer::Computer;
 use crate::hart::csr::{envcfg, irq, status};
+use crate::hart::pmp::Pmp;
 use crate::hart::{Activity, Hart, Mode};
 use crate::sbi::{self, End, Host};
 use pollux_vocab::{GuestAddr, Output};
@@ -13,13 +14,14 @@ const DELEGATED: u64 = 0xb1ff;
 /// `cycle`, `time` and `instret` are the supervisor's to read.
 const COUNTERS: u64 = 7;
 
-/// Puts a hart into S-mode at `pc` as firmware would: everything delegated, counters readable, the supervisor's own
-/// timer (Sstc) and cache-block operations on.
+/// Puts a hart into S-mode at `pc` as firmware would: everything delegated, memory open, counters readable, the
+/// supervisor's own timer (Sstc) and cache-block operations on.
 pub(crate) fn enter_supervisor(hart: &mut Hart, pc: u64, opaque: u64) {
     hart.mode = Mode::Supervisor;
     hart.pc = pc & !1;
     hart.x[10] = hart.csrs.hart_id;
     hart.x[11] = opaque;
+    hart.pmp = Pmp::open();
     let c = &mut hart.csrs;
     c.medeleg = DELEGATED;
     c.mideleg = irq::DELEGABLE;

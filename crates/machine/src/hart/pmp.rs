@@ -1,7 +1,8 @@
 //! Physical memory protection: 16 entries (privileged specification, "Physical Memory Protection").
 //!
-//! Choices: granularity 4 bytes; the reserved combination W without R reads as neither. While every entry is
-//! off, all accesses are allowed, as QEMU does, so that a program that knows no PMP runs.
+//! Choices: granularity 4 bytes; the reserved combination W without R reads as neither. An access from S- or
+//! U-mode that no entry matches fails, also while every entry is off: firmware has to open memory first, as on
+//! QEMU and as [`Pmp::open`] does for a machine that is its own firmware.
 
 use super::{Access, Mode};
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,8 @@ const LOCKED: u8 = 0x80;
 const OFF: u8 = 0;
 const TOR: u8 = 1;
 const NA4: u8 = 2;
+/// NAPOT, in its place.
+const NAPOT: u8 = 3 << 3;
 
 /// The PMP registers of one hart.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -27,6 +30,14 @@ pub(crate) struct Pmp {
 }
 
 impl Pmp {
+    /// All of memory open to every mode, by one entry: what firmware leaves behind that protects nothing.
+    pub(crate) fn open() -> Self {
+        let mut pmp = Self::default();
+        pmp.set_addr(0, u64::MAX);
+        pmp.set_cfg(0, u64::from(R | W | X | NAPOT));
+        pmp
+    }
+
     /// One of `pmpcfg0`, `pmpcfg2`: eight entries' configurations.
     pub(crate) fn cfg(&self, first: usize) -> u64 {
         (0..8).fold(0, |value, i| value | u64::from(self.cfg.get(first + i).copied().unwrap_or(0)) << (8 * i))
@@ -85,7 +96,7 @@ impl Pmp {
     /// decides, and it must match all of them.
     pub(crate) fn allows(&self, addr: u64, len: u64, access: Access, mode: Mode) -> bool {
         if !self.active() {
-            return true;
+            return mode == Mode::Machine;
         }
         let end = addr.saturating_add(len);
         for index in 0..ENTRIES {
@@ -115,7 +126,9 @@ mod tests {
     #[test]
     fn the_lowest_numbered_match_decides() {
         let mut pmp = Pmp::default();
-        assert!(pmp.allows(0x8000_0000, 8, Access::Store, Mode::User), "no entry in use");
+        assert!(!pmp.allows(0x8000_0000, 8, Access::Store, Mode::User), "no entry matches");
+        assert!(pmp.allows(0x8000_0000, 8, Access::Store, Mode::Machine));
+        assert!(Pmp::open().allows(0x8000_0000, 8, Access::Store, Mode::User));
         pmp.set_addr(0, 0x8000_0000 >> 2 | 0x1ff); // NAPOT, 4 KiB
         pmp.set_addr(1, u64::MAX);
         pmp.set_cfg(0, 0x1f18); // entry 0: NAPOT, nothing allowed; entry 1: NAPOT, RWX

@@ -8,12 +8,14 @@ use crate::board::Board;
 use crate::computer::Computer;
 use crate::config::Config;
 use crate::hart::Mode;
+use crate::hart::pmp::Pmp;
 use crate::machine::Machine;
 use crate::ram::RAM_BASE;
 use alloc::vec::Vec;
 use pollux_vocab::{GuestAddr, Icount};
 
-/// A machine with this many harts, all about to execute `program` at the start of RAM in M-mode.
+/// A machine with this many harts, all about to execute `program` at the start of RAM in M-mode, memory
+/// open to all modes.
 pub(super) fn machine(harts: u32, program: &[u32]) -> Computer {
     let config = Config { ram_bytes: 8 << 20, harts, devices: Vec::new(), rtc_base_ns: 0 };
     let mut computer = Computer::assemble(&config, Board::new(&config));
@@ -21,6 +23,7 @@ pub(super) fn machine(harts: u32, program: &[u32]) -> Computer {
     for hart in &mut computer.harts {
         hart.pc = RAM_BASE;
         hart.mode = Mode::Machine;
+        hart.pmp = Pmp::open();
         hart.x[10] = hart.csrs.hart_id;
         hart.refresh_contexts();
     }
