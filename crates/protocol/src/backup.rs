@@ -134,7 +134,10 @@ impl Backup {
             return Err(HaltReason::PeerFault(what));
         }
         if record.icount < self.received_icount {
-            let what = format!("record {} goes back from icount {} to {}", record.lsn, self.received_icount, record.icount);
+            let what = format!(
+                "record {} goes back from icount {} to {}",
+                record.lsn, self.received_icount, record.icount
+            );
             return Err(HaltReason::PeerFault(what));
         }
         self.received = record.lsn;
@@ -211,7 +214,8 @@ impl Backup {
 
     /// Rule: before going live, win the arbiter.
     fn seek_live(&mut self) {
-        self.state = State::Claiming(Asking::begun(self.settings.claim_retry_ns, self.settings.claim_retry_max_ns));
+        self.state =
+            State::Claiming(Asking::begun(self.settings.claim_retry_ns, self.settings.claim_retry_max_ns));
         self.ack_due = false;
         self.commands.push_back(BackupCommand::Claim(self.generation.next()));
     }
@@ -279,7 +283,8 @@ impl Backup {
 
     /// This side differs from the primary: it leaves, and says why.
     pub fn handle_divergence(&mut self) {
-        self.messages.push_back(Message::Goodbye { generation: self.generation, reason: GoodbyeReason::Diverged });
+        self.messages
+            .push_back(Message::Goodbye { generation: self.generation, reason: GoodbyeReason::Diverged });
         self.state = State::Halted;
         self.ack_due = false;
     }
@@ -318,7 +323,9 @@ impl Backup {
     #[must_use]
     pub fn next_timeout(&self) -> Option<HostTime> {
         match &self.state {
-            State::Backup => Some(self.said_at.after(self.settings.heartbeat_every_ns).min(self.silence.deadline())),
+            State::Backup => {
+                Some(self.said_at.after(self.settings.heartbeat_every_ns).min(self.silence.deadline()))
+            }
             State::Claiming(asking) => asking.next(),
             State::Draining(_) | State::Live | State::Halted => None,
         }

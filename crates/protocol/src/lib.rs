@@ -21,4 +21,6 @@ pub use backup::{Backup, BackupCommand};
 pub use hold_stats::{HoldStats, HoldSummary};
 pub use output_gate::OutputGate;
 pub use primary::{Command, Primary};
-pub use types::{GoodbyeReason, HaltReason, HostTime, Message, Pace, Report, Role, Settings, Verdict, weight};
+pub use types::{
+    GoodbyeReason, HaltReason, HostTime, Message, Pace, Report, Role, Settings, Verdict, weight,
+};

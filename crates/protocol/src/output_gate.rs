@@ -42,7 +42,9 @@ impl<T> OutputGate<T> {
     /// The oldest output, if it may leave.
     pub fn release(&mut self) -> Option<T> {
         match self.sealed.front() {
-            Some((covering, _)) if *covering <= self.acked => self.sealed.pop_front().map(|(_, output)| output),
+            Some((covering, _)) if *covering <= self.acked => {
+                self.sealed.pop_front().map(|(_, output)| output)
+            }
             _ => None,
         }
     }

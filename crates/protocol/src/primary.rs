@@ -15,7 +15,8 @@ use crate::lag::LagLoop;
 use crate::output_gate::OutputGate;
 use crate::silence::{Asking, Silence};
 use crate::types::{
-    GoodbyeReason, HaltReason, HostTime, Message, Pace, Report, Role, Settings, Verdict, output_weight, weight,
+    GoodbyeReason, HaltReason, HostTime, Message, Pace, Report, Role, Settings, Verdict, output_weight,
+    weight,
 };
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -148,7 +149,9 @@ impl Primary {
         }
         self.silence.handle_sound(now);
         match message {
-            Message::Ack { received, time, buffered_bytes, .. } => self.handle_ack(now, received, time, buffered_bytes),
+            Message::Ack { received, time, buffered_bytes, .. } => {
+                self.handle_ack(now, received, time, buffered_bytes)
+            }
             Message::Goodbye { .. } => self.seek_solo(now),
             Message::Heartbeat { .. } | Message::Records { .. } => {}
         }
@@ -226,7 +229,8 @@ impl Primary {
 
     /// Rule: a primary whose backup is gone releases nothing until it has won the next generation.
     fn seek_solo(&mut self, _now: HostTime) {
-        self.state = State::Claiming(Asking::begun(self.settings.claim_retry_ns, self.settings.claim_retry_max_ns));
+        self.state =
+            State::Claiming(Asking::begun(self.settings.claim_retry_ns, self.settings.claim_retry_max_ns));
         self.unsent.clear();
         self.in_flight.clear();
         self.in_flight_bytes = 0;
@@ -297,13 +301,18 @@ impl Primary {
         self.said_at = now;
         self.progress_at = now;
         self.progress_icount = icount;
-        self.messages.push_back(Message::Records { generation: self.generation, released: self.acked, records });
+        self.messages.push_back(Message::Records {
+            generation: self.generation,
+            released: self.acked,
+            records,
+        });
     }
 
     /// The VM has ended in good order: tells the backup not to take over.
     pub fn say_goodbye(&mut self) {
         if matches!(self.state, State::Primary | State::Claiming(_)) {
-            self.messages.push_back(Message::Goodbye { generation: self.generation, reason: GoodbyeReason::Ended });
+            self.messages
+                .push_back(Message::Goodbye { generation: self.generation, reason: GoodbyeReason::Ended });
         }
         self.state = State::Halted;
     }

@@ -1,0 +1,359 @@
+//! Every rule of DESIGN section 5, one test each, each a sentence. A test here fails when its rule is removed.
+
+use pollux_protocol::*;
+use pollux_vocab::*;
+
+const G1: Generation = Generation(1);
+const G2: Generation = Generation(2);
+const MS: u64 = 1_000_000;
+
+fn at(ms: u64) -> HostTime {
+    HostTime(ms * MS)
+}
+
+fn output(byte: u8) -> Output {
+    Output::Console { console: ConsoleId::Uart, bytes: vec![byte] }
+}
+
+fn primary() -> Primary {
+    Primary::new_protected(Settings::default(), G1, at(0))
+}
+
+fn backup() -> Backup {
+    Backup::new(Settings::default(), G1, at(0))
+}
+
+fn record(lsn: u64, icount: u64, body: RecordBody) -> Record {
+    Record { lsn: Lsn(lsn), icount: Icount(icount), body }
+}
+
+fn records(lsns: std::ops::RangeInclusive<u64>) -> Message {
+    let records = lsns.map(|lsn| record(lsn, lsn * 10, RecordBody::Mark)).collect();
+    Message::Records { generation: G1, released: Lsn(0), records }
+}
+
+fn ack(received: u64) -> Message {
+    let (received, icount, time) = (Lsn(received), Icount(0), VirtTime(0));
+    Message::Ack { generation: G1, received, executed: Lsn(0), icount, time, buffered_bytes: 0 }
+}
+
+fn commands(primary: &mut Primary) -> Vec<Command> {
+    std::iter::from_fn(|| primary.poll_command()).collect()
+}
+
+fn backup_commands(backup: &mut Backup) -> Vec<BackupCommand> {
+    std::iter::from_fn(|| backup.poll_command()).collect()
+}
+
+fn messages(primary: &mut Primary) -> Vec<Message> {
+    std::iter::from_fn(|| primary.poll_message()).collect()
+}
+
+/// A primary that holds one output covered by record 1, which has been sent.
+fn primary_with_a_held_output() -> Primary {
+    let mut p = primary();
+    p.hold(at(1), Icount(100), output(1));
+    p.flush(at(1), Icount(100), VirtTime(1000));
+    p
+}
+
+#[test]
+fn no_output_leaves_before_its_mark_is_acknowledged() {
+    let mut p = primary_with_a_held_output();
+    let sent = messages(&mut p);
+    let Some(Message::Records { records, .. }) = sent.last() else { panic!("{sent:?}") };
+    assert_eq!(records.last(), Some(&record(1, 100, RecordBody::Mark)), "the mark tells the output's icount");
+    assert_eq!(p.poll_release(at(2)), None);
+    p.handle_message(at(2), ack(0));
+    assert_eq!(p.poll_release(at(2)), None, "an acknowledgement of less is none");
+    p.handle_message(at(3), ack(1));
+    assert_eq!(p.poll_release(at(3)), Some(output(1)));
+}
+
+#[test]
+fn one_mark_covers_all_outputs_of_a_flush() {
+    let mut p = primary();
+    for byte in 0..10 {
+        p.hold(at(1), Icount(100), output(byte));
+    }
+    p.flush(at(1), Icount(100), VirtTime(0));
+    let marks = messages(&mut p)
+        .iter()
+        .filter(|m| matches!(m, Message::Records { records, .. } if records.len() == 1))
+        .count();
+    assert_eq!(marks, 1);
+}
+
+#[test]
+fn the_vm_never_waits_for_an_acknowledgement() {
+    let p = primary_with_a_held_output();
+    assert_eq!(p.pace(at(2)), Pace::Run { share_permille: 1000 });
+}
+
+#[test]
+fn a_solo_vm_releases_at_the_next_flush() {
+    let mut p = Primary::new_solo(Settings::default(), G1, at(0), Lsn(1));
+    p.hold(at(1), Icount(5), output(1));
+    p.flush(at(1), Icount(5), VirtTime(0));
+    assert_eq!(p.poll_release(at(1)), Some(output(1)));
+}
+
+#[test]
+fn acknowledgements_are_given_on_receipt_not_on_execution() {
+    let mut b = backup();
+    b.handle_message(at(1), records(1..=3));
+    let Some(Message::Ack { received, executed, .. }) = b.poll_message() else { panic!("an ack is due") };
+    assert_eq!((received, executed), (Lsn(3), Lsn(0)));
+}
+
+#[test]
+fn a_backup_goes_live_only_after_the_arbiter_says_so() {
+    let mut b = backup();
+    b.handle_link_lost(at(10));
+    assert_eq!(backup_commands(&mut b), [BackupCommand::Claim(G2)]);
+    b.handle_tick(at(5000));
+    assert_eq!(backup_commands(&mut b), [], "waiting is not winning");
+    b.handle_arbiter(at(5001), G2, Verdict::Won);
+    assert_eq!(backup_commands(&mut b), [BackupCommand::GoLive { generation: G2, next_lsn: Lsn(1) }]);
+}
+
+#[test]
+fn going_live_replays_the_log_to_its_end_through_the_last_mark() {
+    let mut b = backup();
+    b.handle_message(at(1), records(1..=3));
+    b.handle_link_lost(at(10));
+    b.handle_arbiter(at(11), G2, Verdict::Won);
+    assert_eq!(backup_commands(&mut b), [BackupCommand::Claim(G2)]);
+    for lsn in 1..=3 {
+        assert!(backup_commands(&mut b).is_empty(), "record {lsn} is still to be replayed");
+        assert_eq!(b.next_record().map(|r| r.lsn), Some(Lsn(lsn)));
+        b.pop_record();
+    }
+    assert_eq!(backup_commands(&mut b), [BackupCommand::GoLive { generation: G2, next_lsn: Lsn(4) }]);
+}
+
+#[test]
+fn from_its_claim_on_a_backup_takes_nothing_in_and_acknowledges_nothing() {
+    let mut b = backup();
+    b.handle_message(at(1), records(1..=1));
+    while b.poll_message().is_some() {}
+    b.handle_tick(at(1000)); // silence, after a pause of its own: it listens first
+    b.handle_tick(at(1140));
+    b.handle_tick(at(1151));
+    assert_eq!(backup_commands(&mut b), [BackupCommand::Claim(G2)]);
+    b.handle_message(at(1152), records(2..=2));
+    assert_eq!(b.poll_message(), None, "a late record must not be acknowledged: it will not be replayed");
+    b.handle_arbiter(at(1153), G2, Verdict::Won);
+    assert_eq!(b.pop_record().map(|r| r.lsn), Some(Lsn(1)));
+    assert_eq!(backup_commands(&mut b), [BackupCommand::GoLive { generation: G2, next_lsn: Lsn(2) }]);
+}
+
+#[test]
+fn a_primary_whose_backup_is_gone_releases_nothing_until_it_has_won() {
+    let mut p = primary_with_a_held_output();
+    p.handle_link_lost(at(10));
+    assert_eq!(commands(&mut p), [Command::BackupLost, Command::Claim(G2)]);
+    p.handle_message(at(11), ack(1));
+    p.flush(at(11), Icount(200), VirtTime(0));
+    assert_eq!(p.poll_release(at(11)), None, "not even for an acknowledgement that comes late");
+    p.handle_arbiter(at(12), G2, Verdict::Won);
+    assert_eq!(commands(&mut p), [Command::WentSolo { generation: G2 }]);
+    assert_eq!(p.poll_release(at(12)), Some(output(1)));
+}
+
+#[test]
+fn the_loser_halts_and_releases_nothing() {
+    let mut p = primary_with_a_held_output();
+    p.handle_link_lost(at(10));
+    p.handle_arbiter(at(11), G2, Verdict::Lost);
+    assert!(commands(&mut p).contains(&Command::Halt(HaltReason::LostClaim(G2))));
+    assert_eq!((p.poll_release(at(12)), p.pace(at(12))), (None, Pace::Wait));
+    let mut b = backup();
+    b.handle_link_lost(at(10));
+    b.handle_arbiter(at(11), G2, Verdict::Lost);
+    assert!(backup_commands(&mut b).contains(&BackupCommand::Halt(HaltReason::LostClaim(G2))));
+    assert_eq!(b.next_record(), None);
+}
+
+#[test]
+fn an_unreachable_arbiter_lets_none_run_and_is_asked_again() {
+    let (mut p, mut b) = (primary_with_a_held_output(), backup());
+    p.handle_link_lost(at(10));
+    b.handle_link_lost(at(10));
+    let (mut asked_p, mut asked_b) = (0, 0);
+    for ms in 11..5000 {
+        p.handle_tick(at(ms));
+        b.handle_tick(at(ms));
+        for command in commands(&mut p) {
+            asked_p += u32::from(command == Command::Claim(G2));
+            p.handle_arbiter(at(ms), G2, Verdict::Unreachable);
+        }
+        for command in backup_commands(&mut b) {
+            assert_eq!(command, BackupCommand::Claim(G2), "it never guesses");
+            asked_b += 1;
+            b.handle_arbiter(at(ms), G2, Verdict::Unreachable);
+        }
+        assert_eq!(p.poll_release(at(ms)), None);
+    }
+    assert!((4..20).contains(&asked_p) && (4..20).contains(&asked_b), "asked {asked_p} and {asked_b} times");
+}
+
+#[test]
+fn a_returning_primary_finds_its_generation_spent_and_halts() {
+    let mut p = primary_with_a_held_output();
+    p.handle_message(at(5), Message::Heartbeat { generation: G2 });
+    assert_eq!(commands(&mut p), [Command::Halt(HaltReason::GenerationSpent(G2))]);
+    let mut new = Primary::new_solo(Settings::default(), G2, at(0), Lsn(9));
+    new.handle_message(at(1), records(1..=1));
+    assert_eq!(messages(&mut new), [Message::Heartbeat { generation: G2 }], "and the new one tells it so");
+}
+
+#[test]
+fn a_primary_that_slept_longer_than_the_timeout_asks_before_it_releases() {
+    let mut p = primary_with_a_held_output();
+    p.handle_tick(at(2));
+    p.handle_tick(at(2000));
+    p.handle_message(at(2000), ack(1));
+    assert_eq!(p.poll_release(at(2000)), None);
+    assert_eq!(commands(&mut p), [Command::BackupLost, Command::Claim(G2)]);
+}
+
+#[test]
+fn a_backup_that_slept_listens_before_it_judges() {
+    let mut b = backup();
+    b.handle_tick(at(2000));
+    assert_eq!(backup_commands(&mut b), []);
+    b.handle_message(at(2000), records(1..=1));
+    b.handle_tick(at(2100));
+    assert_eq!(backup_commands(&mut b), []);
+}
+
+#[test]
+fn silence_is_suspected_after_the_timeout_and_not_before() {
+    let (mut p, mut b) = (primary(), backup());
+    for ms in (0..300).step_by(10) {
+        p.handle_tick(at(ms));
+        b.handle_tick(at(ms));
+    }
+    assert_eq!((commands(&mut p).len(), backup_commands(&mut b).len()), (0, 0));
+    p.handle_tick(at(300));
+    b.handle_tick(at(300));
+    assert_eq!((commands(&mut p).len(), backup_commands(&mut b).len()), (2, 1));
+}
+
+#[test]
+fn heartbeats_go_both_ways_when_there_is_nothing_else_to_say() {
+    let (mut p, mut b) = (primary(), backup());
+    for ms in (0..=100).step_by(10) {
+        p.handle_tick(at(ms));
+        b.handle_tick(at(ms));
+    }
+    assert!(messages(&mut p).iter().any(|m| matches!(m, Message::Heartbeat { .. })));
+    assert!(matches!(b.poll_message(), Some(Message::Ack { .. })));
+}
+
+#[test]
+fn a_full_window_makes_the_primary_wait_and_an_acknowledgement_lets_it_go_on() {
+    let settings = Settings { send_window_bytes: 10_000, ..Settings::default() };
+    let mut p = Primary::new_protected(settings, G1, at(0));
+    let packet = || RecordBody::Input(Input::Packet { slot: 0, frame: vec![0; 1500] });
+    for _ in 0..8 {
+        p.admit(Icount(1), packet());
+    }
+    p.flush(at(1), Icount(1), VirtTime(0));
+    assert_eq!(p.pace(at(1)), Pace::Wait);
+    p.handle_message(at(2), ack(8));
+    assert!(matches!(p.pace(at(2)), Pace::Run { .. }));
+}
+
+#[test]
+fn a_backup_whose_buffer_is_full_of_unexecuted_log_makes_the_primary_wait() {
+    let settings = Settings { send_window_bytes: 10_000, ..Settings::default() };
+    let mut p = Primary::new_protected(settings, G1, at(0));
+    let full = Message::Ack {
+        generation: G1,
+        received: Lsn(0),
+        executed: Lsn(0),
+        icount: Icount(0),
+        time: VirtTime(0),
+        buffered_bytes: 10_001,
+    };
+    p.handle_message(at(1), full);
+    assert_eq!(p.pace(at(1)), Pace::Wait);
+}
+
+#[test]
+fn a_lagging_backup_slows_the_primary() {
+    let mut p = primary();
+    for ms in 1..200u64 {
+        p.handle_message(at(ms * 10), ack(0));
+        p.flush(at(ms * 10), Icount(ms), VirtTime(ms * 10 * MS));
+    }
+    let Pace::Run { share_permille } = p.pace(at(2000)) else { panic!("it runs") };
+    assert!(share_permille < 300, "{share_permille}");
+    assert!(p.report().lag_ns > 1_000 * MS);
+}
+
+#[test]
+fn a_gap_in_the_log_makes_the_backup_leave_and_not_take_over() {
+    let mut b = backup();
+    b.handle_message(at(1), records(1..=1));
+    b.handle_message(at(2), records(3..=3));
+    assert!(matches!(backup_commands(&mut b)[..], [BackupCommand::Halt(HaltReason::PeerFault(_))]));
+}
+
+#[test]
+fn records_that_come_twice_are_taken_once() {
+    let mut b = backup();
+    b.handle_message(at(1), records(1..=2));
+    b.handle_message(at(2), records(1..=3));
+    let replayed: Vec<_> = std::iter::from_fn(|| b.pop_record()).map(|r| r.lsn.0).collect();
+    assert_eq!(replayed, [1, 2, 3]);
+}
+
+#[test]
+fn a_backup_that_acknowledges_what_it_cannot_have_is_not_believed() {
+    let mut p = primary_with_a_held_output();
+    p.handle_message(at(2), ack(99));
+    assert_eq!(p.poll_release(at(2)), None);
+    assert_eq!(commands(&mut p), [Command::BackupLost, Command::Claim(G2)]);
+}
+
+#[test]
+fn messages_of_an_older_generation_change_nothing() {
+    let mut p = Primary::new_protected(Settings::default(), G2, at(0));
+    p.hold(at(1), Icount(1), output(1));
+    p.flush(at(1), Icount(1), VirtTime(0));
+    p.handle_message(at(2), ack(1));
+    assert_eq!(p.poll_release(at(2)), None, "the acknowledgement is of generation 1");
+}
+
+#[test]
+fn an_orderly_end_lets_nobody_take_over() {
+    let mut p = primary();
+    p.say_goodbye();
+    let goodbye = messages(&mut p).pop().expect("it says goodbye");
+    let mut b = backup();
+    b.handle_message(at(1), goodbye);
+    b.handle_link_lost(at(2));
+    assert_eq!(backup_commands(&mut b), [BackupCommand::Halt(HaltReason::PeerEnded)]);
+}
+
+#[test]
+fn a_backup_that_leaves_is_not_waited_for() {
+    let mut b = backup();
+    b.leave();
+    let goodbye = b.poll_message().expect("it says goodbye");
+    let mut p = primary();
+    p.handle_message(at(1), goodbye);
+    assert_eq!(commands(&mut p), [Command::BackupLost, Command::Claim(G2)]);
+}
+
+#[test]
+fn a_backup_knows_up_to_where_outputs_have_been_released() {
+    let mut b = backup();
+    b.handle_message(at(1), records(1..=3));
+    assert_eq!(b.released_icount(), Icount(0));
+    b.handle_message(at(2), Message::Records { generation: G1, released: Lsn(2), records: vec![] });
+    assert_eq!(b.released_icount(), Icount(20));
+}
