@@ -120,14 +120,17 @@ impl std::str::FromStr for DiskSpec {
         let mut parts = text.split(',');
         let path = parts.next().unwrap_or_default();
         ensure!(!path.is_empty(), "a disk needs a path: PATH[,mode=shared][,readonly][,serial=TEXT]");
-        let mut spec = Self { path: path.into(), mode: DiskSpecMode::default(), readonly: false, serial: None };
+        let mut spec =
+            Self { path: path.into(), mode: DiskSpecMode::default(), readonly: false, serial: None };
         for part in parts {
             match part.split_once('=').unwrap_or((part, "")) {
                 ("mode", "replicated") => spec.mode = DiskSpecMode::Replicated,
                 ("mode", "shared") => spec.mode = DiskSpecMode::Shared,
                 ("readonly", "") => spec.readonly = true,
                 ("serial", serial) => spec.serial = Some(serial.into()),
-                _ => bail!("unknown disk option {part:?}; there are mode=replicated|shared, readonly and serial=TEXT"),
+                _ => bail!(
+                    "unknown disk option {part:?}; there are mode=replicated|shared, readonly and serial=TEXT"
+                ),
             }
         }
         Ok(spec)
@@ -157,10 +160,15 @@ impl std::str::FromStr for NetSpec {
                 ("tap", name) if !name.is_empty() => spec.tap = Some(name.into()),
                 ("mac", mac) => spec.mac = Some(mac.into()),
                 ("none", "") => {}
-                _ => bail!("unknown network option {part:?}; there are switch=ADDR, tap=NAME, none and mac=ADDR"),
+                _ => bail!(
+                    "unknown network option {part:?}; there are switch=ADDR, tap=NAME, none and mac=ADDR"
+                ),
             }
         }
-        ensure!(spec.switch.is_none() || spec.tap.is_none(), "a network card is plugged into one place: switch or tap");
+        ensure!(
+            spec.switch.is_none() || spec.tap.is_none(),
+            "a network card is plugged into one place: switch or tap"
+        );
         Ok(spec)
     }
 }
@@ -169,7 +177,9 @@ impl NetSpec {
     /// Where the card is plugged in on this host.
     pub fn target(&self) -> Result<NetTarget> {
         Ok(match (&self.switch, &self.tap) {
-            (Some(addr), _) => NetTarget::Switch(addr.parse().map_err(|e| anyhow::anyhow!("switch address {addr:?}: {e}"))?),
+            (Some(addr), _) => {
+                NetTarget::Switch(addr.parse().map_err(|e| anyhow::anyhow!("switch address {addr:?}: {e}"))?)
+            }
             (None, Some(name)) => NetTarget::Tap(name.clone()),
             (None, None) => NetTarget::None,
         })
@@ -178,13 +188,21 @@ impl NetSpec {
     fn mac(&self, vm: &str, index: usize) -> Result<[u8; 6]> {
         let Some(text) = &self.mac else {
             // Locally administered, the same for the same VM on every host.
-            let hash = vm.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+            let hash = vm
+                .bytes()
+                .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
             let [a, b, c, ..] = hash.to_le_bytes();
             return Ok([0x52, 0x54, 0, a, b, c.wrapping_add(index as u8)]);
         };
         let bytes: Vec<u8> = text.split(':').map_while(|part| u8::from_str_radix(part, 16).ok()).collect();
-        let mac: [u8; 6] = bytes.try_into().ok().with_context(|| format!("{text:?} is no MAC address (six hex bytes with colons)"))?;
-        ensure!(mac[0] & 1 == 0, "{text} is a multicast address; a network card needs a unicast one (even first byte)");
+        let mac: [u8; 6] = bytes
+            .try_into()
+            .ok()
+            .with_context(|| format!("{text:?} is no MAC address (six hex bytes with colons)"))?;
+        ensure!(
+            mac[0] & 1 == 0,
+            "{text} is a multicast address; a network card needs a unicast one (even first byte)"
+        );
         Ok(mac)
     }
 }
@@ -212,8 +230,10 @@ impl VmArgs {
     /// Reads `file`, if given, and lays these flags over it.
     pub fn merged_with(self, file: Option<&Path>) -> Result<Self> {
         let Some(path) = file else { return Ok(self) };
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the VM file {}", path.display()))?;
-        let base: Self = toml::from_str(&text).with_context(|| format!("{} is not a VM file", path.display()))?;
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the VM file {}", path.display()))?;
+        let base: Self =
+            toml::from_str(&text).with_context(|| format!("{} is not a VM file", path.display()))?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let base = base.relative_to(folder);
         Ok(Self {
@@ -255,12 +275,18 @@ impl VmArgs {
             "--memory must be a multiple of 2M from 16M to 64G, not {ram_bytes} bytes"
         );
         let harts = self.harts.unwrap_or(1);
-        ensure!((1..=pollux_machine::config::HARTS_MAX).contains(&harts), "--harts must be 1 to 8, not {harts}");
+        ensure!(
+            (1..=pollux_machine::config::HARTS_MAX).contains(&harts),
+            "--harts must be 1 to 8, not {harts}"
+        );
         let mut devices = Vec::new();
         let mut disks = Vec::new();
         for spec in &self.disk {
             let serial = spec.serial.clone().unwrap_or_else(|| format!("pollux{}", disks.len()));
-            ensure!(serial.is_ascii() && serial.len() <= 20, "disk serial {serial:?}: at most 20 ASCII characters");
+            ensure!(
+                serial.is_ascii() && serial.len() <= 20,
+                "disk serial {serial:?}: at most 20 ASCII characters"
+            );
             disks.push((devices.len() as u8, spec.clone()));
             devices.push(DeviceConfig::Block { bytes: disk_bytes(spec)?, read_only: spec.readonly, serial });
         }
@@ -280,12 +306,22 @@ impl VmArgs {
             pollux_machine::config::SLOTS
         );
         let rtc_s = self.rtc.unwrap_or_else(|| {
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+            std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs())
         });
         let rtc_base_ns = rtc_s.checked_mul(1_000_000_000).context("--rtc lies too far in the future")?;
         let settings = self.settings(&disks)?;
         let console = parse_console(self.console.as_deref().unwrap_or("stdio"), &name)?;
-        Ok(Vm { name, machine: Config { ram_bytes, harts, devices, rtc_base_ns }, disks, nets, console, settings, args: self })
+        Ok(Vm {
+            name,
+            machine: Config { ram_bytes, harts, devices, rtc_base_ns },
+            disks,
+            nets,
+            console,
+            settings,
+            args: self,
+        })
     }
 
     /// The node's settings for these disks.
@@ -326,7 +362,8 @@ pub fn parse_size(text: &str) -> Result<u64> {
         "G" => 30,
         _ => bail!("{text:?} is no size; write 512M or 2G"),
     };
-    let number: u64 = digits.parse().ok().with_context(|| format!("{text:?} is no size; write 512M or 2G"))?;
+    let number: u64 =
+        digits.parse().ok().with_context(|| format!("{text:?} is no size; write 512M or 2G"))?;
     number.checked_mul(1 << shift).with_context(|| format!("{text:?} is too large"))
 }
 
@@ -334,7 +371,9 @@ fn parse_console(text: &str, name: &str) -> Result<ConsoleTarget> {
     Ok(match text.split_once('=').unwrap_or((text, "")) {
         ("stdio", "") => ConsoleTarget::Stdio,
         ("none", "") => ConsoleTarget::None,
-        ("socket", "") => ConsoleTarget::Socket(pollux_host::control::run_folder().join(format!("{name}.console"))),
+        ("socket", "") => {
+            ConsoleTarget::Socket(pollux_host::control::run_folder().join(format!("{name}.console")))
+        }
         ("socket", path) => ConsoleTarget::Socket(path.into()),
         ("file", path) if !path.is_empty() => ConsoleTarget::File(path.into()),
         _ => bail!("--console {text:?}: there are stdio, none, socket, socket=PATH and file=PATH"),
@@ -351,7 +390,9 @@ mod tests {
 
     #[test]
     fn sizes_are_read_with_their_units() {
-        for (text, bytes) in [("512M", 512 << 20), ("2G", 2 << 30), ("4096", 4096), ("1KiB", 1024), ("3mb", 3 << 20)] {
+        for (text, bytes) in
+            [("512M", 512 << 20), ("2G", 2 << 30), ("4096", 4096), ("1KiB", 1024), ("3mb", 3 << 20)]
+        {
             assert_eq!(parse_size(text).expect(text), bytes);
         }
         for text in ["", "M", "-1", "1T", "99999999999999999999", "18446744073709551615G"] {
@@ -395,7 +436,10 @@ mod tests {
         assert!(with(|a| a.name = Some("../x".into())).contains("--name"));
         assert!(with(|a| a.failure_ms = Some(60)).contains("twice"));
         assert!(with(|a| a.console = Some("printer".into())).contains("file=PATH"));
-        assert!(with(|a| a.net = vec![NetSpec { mac: Some("01:00:00:00:00:00".into()), ..NetSpec::default() }]).contains("multicast"));
+        assert!(
+            with(|a| a.net = vec![NetSpec { mac: Some("01:00:00:00:00:00".into()), ..NetSpec::default() }])
+                .contains("multicast")
+        );
         assert!("d,mod=shared".parse::<DiskSpec>().is_err());
         assert!("switch=a,tap=b".parse::<NetSpec>().is_err());
     }

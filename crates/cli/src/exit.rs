@@ -1,6 +1,7 @@
 //! Exit statuses: stable, so that scripts and supervisors may rely on them.
 
 use pollux_node::{HaltCause, Outcome};
+use pollux_protocol::HaltReason;
 
 /// Something went wrong before or outside of the guest; the message says what.
 pub const FAILED: u8 = 1;
@@ -31,6 +32,10 @@ pub fn report(outcome: &Outcome) -> u8 {
         Outcome::Reset => {
             tracing::warn!("the guest asked for a reset; start it again with the same command");
             RESET
+        }
+        Outcome::Halted(HaltCause::Protocol(reason @ (HaltReason::PeerEnded | HaltReason::Left))) => {
+            tracing::info!("{reason}");
+            0
         }
         Outcome::Halted(HaltCause::Protocol(reason)) => {
             tracing::error!("halted: {reason}");

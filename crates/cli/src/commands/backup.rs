@@ -59,7 +59,8 @@ pub fn run(args: BackupArgs) -> Result<u8> {
         status.listen = Some(address.to_string());
     });
     let arbiter = FileArbiter::open(&args.arbiter)?;
-    let disks: Vec<_> = args.disk.iter().cloned().enumerate().map(|(slot, spec)| (slot as u8, spec)).collect();
+    let disks: Vec<_> =
+        args.disk.iter().cloned().enumerate().map(|(slot, spec)| (slot as u8, spec)).collect();
     let (images, own) = build::open_disks(&disks, !args.trust_disks)?;
     tracing::info!(%address, "waiting for a primary");
     let (hello, machine, link, reader) = accept(&listener, &args, &own)?;
@@ -141,9 +142,15 @@ fn check(hello: &Hello, args: &BackupArgs, own: &[pairing::OwnDisk]) -> Result<(
 fn plug_nets(args: &BackupArgs, machine: &Computer, ports: &mut HostPorts) -> Result<()> {
     let cards = build::nets_of(machine.config());
     if cards.len() > args.net.len() {
-        tracing::warn!("the VM has {} network cards, this backup was given {}: the rest is unplugged", cards.len(), args.net.len());
+        tracing::warn!(
+            "the VM has {} network cards, this backup was given {}: the rest is unplugged",
+            cards.len(),
+            args.net.len()
+        );
     }
-    for ((slot, mac), spec) in cards.into_iter().zip(args.net.iter().chain(std::iter::repeat(&NetSpec::default()))) {
+    for ((slot, mac), spec) in
+        cards.into_iter().zip(args.net.iter().chain(std::iter::repeat(&NetSpec::default())))
+    {
         ports.add_net(slot, mac, NetPort::open(&spec.target()?, slot, &ports.sender())?);
     }
     Ok(())

@@ -28,7 +28,8 @@ pub fn disk_bytes(spec: &DiskSpec) -> Result<u64> {
 }
 
 fn read_boot_file(path: &Path, what: &str) -> Result<Vec<u8>> {
-    let length = std::fs::metadata(path).with_context(|| format!("cannot read the {what} {}", path.display()))?.len();
+    let length =
+        std::fs::metadata(path).with_context(|| format!("cannot read the {what} {}", path.display()))?.len();
     if length > BOOT_FILE_BYTES_MAX {
         bail!("the {what} {} has {length} bytes; that is no {what}", path.display());
     }
@@ -47,7 +48,9 @@ pub fn build_machine(vm: &Vm) -> Result<Computer> {
             Boot::Firmware { image, kernel: kernel.as_deref(), initrd: initrd.as_deref(), command_line }
         }
         (None, Some(image)) => Boot::Kernel { image, initrd: initrd.as_deref(), command_line },
-        (None, None) => bail!("nothing to start: give --kernel or --bios (`pollux image build` makes a Debian guest)"),
+        (None, None) => {
+            bail!("nothing to start: give --kernel or --bios (`pollux image build` makes a Debian guest)")
+        }
     };
     Computer::new(&vm.machine, boot).map_err(|e| anyhow::anyhow!("cannot start the machine: {e}"))
 }
@@ -64,7 +67,8 @@ pub fn plug_in(vm: &Vm, ports: &mut HostPorts, images: Vec<(u8, Image)>) -> Resu
 }
 
 fn plug_console(vm: &Vm, ports: &mut HostPorts) -> Result<()> {
-    let console = Console::open(&vm.console, ConsoleId::Uart, &ports.sender()).context("cannot open the console")?;
+    let console =
+        Console::open(&vm.console, ConsoleId::Uart, &ports.sender()).context("cannot open the console")?;
     if let pollux_host::console::ConsoleTarget::Socket(path) = &vm.console {
         with_status(ports, |status| status.console = Some(path.display().to_string()));
     }
@@ -95,7 +99,8 @@ pub fn serve_control(ports: &HostPorts, instance: &str) -> Result<PathBuf> {
 /// SIGTERM and SIGINT end the VM in good order; a second one ends the process.
 pub fn stop_on_signals(ports: &HostPorts) -> Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot catch signals")?;
+    let mut signals =
+        signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot catch signals")?;
     let events = ports.sender();
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for (count, _signal) in signals.forever().enumerate() {

@@ -26,8 +26,13 @@ pub struct RecordArgs {
 }
 
 pub fn run(args: RecordArgs) -> Result<u8> {
-    let default_name =
-        args.file.as_deref().and_then(Path::file_stem).and_then(|s| s.to_str()).unwrap_or("recorded").to_owned();
+    let default_name = args
+        .file
+        .as_deref()
+        .and_then(Path::file_stem)
+        .and_then(|s| s.to_str())
+        .unwrap_or("recorded")
+        .to_owned();
     let vm = args.vm.merged_with(args.file.as_deref())?.resolve(&default_name, build::disk_bytes)?;
     let (images, _) = build::open_disks(&vm.disks, false)?;
     let machine = build::build_machine(&vm)?;

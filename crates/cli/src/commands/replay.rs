@@ -57,14 +57,18 @@ struct Log {
 impl Log {
     /// Opens a recording and reads the snapshot that it starts from.
     fn open(path: &PathBuf) -> Result<(Self, Vec<u8>)> {
-        let file = File::open(path).with_context(|| format!("cannot open the recording {}", path.display()))?;
+        let file =
+            File::open(path).with_context(|| format!("cannot open the recording {}", path.display()))?;
         let mut log = Self { file, reader: LogReader::new(), records: VecDeque::new(), path: path.clone() };
         let mut snapshot = Vec::new();
         let mut expected = None;
         while expected.is_none_or(|bytes| (snapshot.len() as u64) < bytes) {
             match log.poll()? {
                 Some(LogItem::Header(header)) => {
-                    ensure!(header.snapshot_bytes <= SNAPSHOT_BYTES_MAX, "the recording's snapshot is impossibly large");
+                    ensure!(
+                        header.snapshot_bytes <= SNAPSHOT_BYTES_MAX,
+                        "the recording's snapshot is impossibly large"
+                    );
                     expected = Some(header.snapshot_bytes);
                 }
                 Some(LogItem::Snapshot { bytes, .. }) => snapshot.extend_from_slice(&bytes),
@@ -89,7 +93,10 @@ impl Log {
             if item.is_some() {
                 return Ok(item);
             }
-            let got = self.file.read(&mut buffer).with_context(|| format!("cannot read {}", self.path.display()))?;
+            let got = self
+                .file
+                .read(&mut buffer)
+                .with_context(|| format!("cannot read {}", self.path.display()))?;
             if got == 0 {
                 return Ok(None);
             }
@@ -117,7 +124,9 @@ pub fn run(args: &ReplayArgs) -> Result<u8> {
     let begun = Instant::now();
     let (mut log, first) = Log::open(&args.log)?;
     let snapshot = match &args.from {
-        Some(path) => std::fs::read(path).with_context(|| format!("cannot read the snapshot {}", path.display()))?,
+        Some(path) => {
+            std::fs::read(path).with_context(|| format!("cannot read the snapshot {}", path.display()))?
+        }
         None => first,
     };
     let machine = Computer::restore(&snapshot).context("the snapshot that the replay starts from")?;
@@ -125,9 +134,16 @@ pub fn run(args: &ReplayArgs) -> Result<u8> {
     let mut replay = Replay::new(machine);
     match play(args, &mut log, &mut replay, start)? {
         Some(divergence) => {
-            tracing::error!("the replay differs from the recording at icount {}: {}", divergence.icount, divergence.what);
+            tracing::error!(
+                "the replay differs from the recording at icount {}: {}",
+                divergence.icount,
+                divergence.what
+            );
             if args.json {
-                println!("{}", serde_json::json!({ "diverged": divergence.icount.0, "what": divergence.what }));
+                println!(
+                    "{}",
+                    serde_json::json!({ "diverged": divergence.icount.0, "what": divergence.what })
+                );
             }
             return Ok(exit::DIVERGED);
         }
@@ -147,9 +163,9 @@ fn play(
     let mut count = 0;
     let mut skipped_to_start = args.from.is_none();
     while let Some(record) = log.next()? {
-        // A snapshot of `--snapshot` is taken right before a record; those before it are in it.
+        // A snapshot of `--snapshot` is taken with every record of its instant applied.
         if !skipped_to_start {
-            if record.icount < start {
+            if record.icount <= start {
                 continue;
             }
             skipped_to_start = true;
@@ -185,8 +201,12 @@ struct Brief<'a>(&'a RecordBody);
 impl std::fmt::Debug for Brief<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
-            RecordBody::Input(Input::Packet { slot, frame }) => write!(f, "Packet {slot} {} bytes", frame.len()),
-            RecordBody::Input(Input::DiskDone { slot, request, .. }) => write!(f, "DiskDone {slot} {request}"),
+            RecordBody::Input(Input::Packet { slot, frame }) => {
+                write!(f, "Packet {slot} {} bytes", frame.len())
+            }
+            RecordBody::Input(Input::DiskDone { slot, request, .. }) => {
+                write!(f, "DiskDone {slot} {request}")
+            }
             RecordBody::Digest(_) => write!(f, "Digest"),
             other => other.fmt(f),
         }
@@ -206,10 +226,15 @@ fn finish(args: &ReplayArgs, log: &Log, replay: &mut Replay<Computer>, begun: In
     if args.until.is_none()
         && let LogEnd::Cut { good_bytes, torn_bytes } = log.end()?
     {
-        tracing::warn!(good_bytes, torn_bytes, "the recording was cut off; everything before that has been replayed");
+        tracing::warn!(
+            good_bytes,
+            torn_bytes,
+            "the recording was cut off; everything before that has been replayed"
+        );
     }
     if let Some(path) = &args.snapshot {
-        std::fs::write(path, replay.machine().snapshot()).with_context(|| format!("cannot write {}", path.display()))?;
+        std::fs::write(path, replay.machine().snapshot())
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     let (records, inputs, digests) = replay.counts();
     let digest = replay.machine().digest();

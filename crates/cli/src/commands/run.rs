@@ -45,7 +45,8 @@ pub struct RunArgs {
 }
 
 pub fn run(args: RunArgs) -> Result<u8> {
-    let default_name = args.file.as_deref().and_then(Path::file_stem).and_then(|s| s.to_str()).unwrap_or("vm").to_owned();
+    let default_name =
+        args.file.as_deref().and_then(Path::file_stem).and_then(|s| s.to_str()).unwrap_or("vm").to_owned();
     let vm = args.vm.merged_with(args.file.as_deref())?.resolve(&default_name, build::disk_bytes)?;
     let (images, own) = build::open_disks(&vm.disks, args.backup.is_some() && !args.trust_disks)?;
     let mut machine = start_machine(&vm, args.snapshot.as_deref())?;
@@ -83,8 +84,10 @@ pub fn forget(vm: &str, folder: &Path) {
 
 fn start_machine(vm: &Vm, snapshot: Option<&Path>) -> Result<Computer> {
     let Some(path) = snapshot else { return build::build_machine(vm) };
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read the snapshot {}", path.display()))?;
-    let machine = Computer::restore(&bytes).map_err(|e| anyhow::anyhow!("snapshot {}: {e}", path.display()))?;
+    let bytes =
+        std::fs::read(path).with_context(|| format!("cannot read the snapshot {}", path.display()))?;
+    let machine =
+        Computer::restore(&bytes).map_err(|e| anyhow::anyhow!("snapshot {}: {e}", path.display()))?;
     let wanted = &vm.machine;
     let found = machine.config();
     ensure!(
@@ -159,7 +162,8 @@ fn pair(
 fn connect(backup: &str) -> Result<TcpStream> {
     let begun = Instant::now();
     loop {
-        let addresses = backup.to_socket_addrs().with_context(|| format!("--backup {backup:?} is no HOST:PORT"))?;
+        let addresses =
+            backup.to_socket_addrs().with_context(|| format!("--backup {backup:?} is no HOST:PORT"))?;
         let mut last = None;
         for address in addresses {
             match TcpStream::connect_timeout(&address, Duration::from_secs(3)) {
@@ -169,7 +173,9 @@ fn connect(backup: &str) -> Result<TcpStream> {
         }
         if begun.elapsed() > BACKUP_PATIENCE {
             let why = last.map_or_else(|| "no such host".into(), |e| e.to_string());
-            bail!("cannot reach the backup at {backup}: {why}; start it there: pollux backup --listen {backup} …");
+            bail!(
+                "cannot reach the backup at {backup}: {why}; start it there: pollux backup --listen {backup} …"
+            );
         }
         std::thread::sleep(Duration::from_millis(100));
     }

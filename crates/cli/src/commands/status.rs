@@ -42,7 +42,11 @@ fn instances(only: Option<&str>) -> Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
     for entry in entries {
         let path = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
-        let name = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".sock")).map(str::to_owned);
+        let name = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .and_then(|n| n.strip_suffix(".sock"))
+            .map(str::to_owned);
         if let Some(name) = name {
             found.push((name, path));
         }
@@ -63,9 +67,13 @@ pub fn status(args: &StatusArgs) -> Result<u8> {
         if args.json {
             println!("{answer}");
         } else {
-            let status: Status = serde_json::from_value(answer).context("an instance of another version answered")?;
+            let status: Status =
+                serde_json::from_value(answer).context("an instance of another version answered")?;
             if shown == 0 {
-                println!("{:<20} {:<12} {:<8} {:>4} {:>16} {:>9} {:>9} {:>6}", "INSTANCE", "VM", "ROLE", "GEN", "ICOUNT", "LAG ms", "LOG MiB", "HELD");
+                println!(
+                    "{:<20} {:<12} {:<8} {:>4} {:>16} {:>9} {:>9} {:>6}",
+                    "INSTANCE", "VM", "ROLE", "GEN", "ICOUNT", "LAG ms", "LOG MiB", "HELD"
+                );
             }
             println!(
                 "{:<20} {:<12} {:<8} {:>4} {:>16} {:>9.1} {:>9.1} {:>6}",

@@ -52,7 +52,13 @@ impl GuestFiles {
 
     /// The embedded guest.
     pub fn tiny() -> Self {
-        Self { kernel: None, initrd: None, disk: None, command_line: String::new(), forward: "udp:127.0.0.1:0-:7000" }
+        Self {
+            kernel: None,
+            initrd: None,
+            disk: None,
+            command_line: String::new(),
+            forward: "udp:127.0.0.1:0-:7000",
+        }
     }
 }
 
@@ -70,7 +76,10 @@ pub struct Fleet {
 impl Fleet {
     /// Starts all three and waits until they stand.
     pub fn start(args: &DemoArgs, guest: &GuestFiles) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("pollux-demo").tempdir().context("cannot make a working folder")?;
+        let folder = tempfile::Builder::new()
+            .prefix("pollux-demo")
+            .tempdir()
+            .context("cannot make a working folder")?;
         let path = folder.path().to_owned();
         let disks = ["primary.img", "backup.img"].map(|name| path.join(name));
         for disk in &disks {
@@ -109,7 +118,12 @@ impl Fleet {
         let started = Instant::now();
         let primary = spawn(&path, "primary", |c| {
             c.args(["run", "--name", "demo", "--backup", &listen, "--arbiter"]).arg(&arbiter);
-            c.arg("--kernel").arg(&kernel).args(["--memory", &args.memory, "--harts", &args.harts.to_string()]);
+            c.arg("--kernel").arg(&kernel).args([
+                "--memory",
+                &args.memory,
+                "--harts",
+                &args.harts.to_string(),
+            ]);
             if let Some(initrd) = &guest.initrd {
                 c.arg("--initrd").arg(initrd);
             }
@@ -153,7 +167,8 @@ impl Fleet {
 
     /// Fails if a process that should run does not.
     pub fn check(&self) -> Result<()> {
-        for (name, child) in [("switch", &self.switch), ("backup", &self.backup), ("primary", &self.primary)] {
+        for (name, child) in [("switch", &self.switch), ("backup", &self.backup), ("primary", &self.primary)]
+        {
             if let Some(status) = child.borrow_mut().try_wait()? {
                 let log = std::fs::read_to_string(self.path.join(format!("{name}.log"))).unwrap_or_default();
                 let last: Vec<_> = log.lines().rev().take(5).collect();

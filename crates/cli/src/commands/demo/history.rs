@@ -98,8 +98,10 @@ impl Verdict {
         let mut times: Vec<u64> = before.map(|e| e.replied_ns - e.sent_ns).collect();
         times.sort_unstable();
         verdict.request_ms_p50 = ms(times.get(times.len() / 2).copied().unwrap_or(0));
-        verdict.resume_ms =
-            exchanges.iter().find(|e| e.replied_ns >= killed_ns).map_or(0.0, |e| ms(e.replied_ns - killed_ns));
+        verdict.resume_ms = exchanges
+            .iter()
+            .find(|e| e.replied_ns >= killed_ns)
+            .map_or(0.0, |e| ms(e.replied_ns - killed_ns));
         verdict
     }
 

@@ -87,7 +87,11 @@ pub fn run(args: &DemoArgs) -> Result<u8> {
 
 fn story(args: &DemoArgs, fleet: &Fleet) -> Result<Verdict> {
     let half = Duration::from_secs_f64(args.seconds);
-    say(&format!("booting the guest under a primary (pid {}) and a backup (pid {})", fleet.primary_pid(), fleet.backup_pid()));
+    say(&format!(
+        "booting the guest under a primary (pid {}) and a backup (pid {})",
+        fleet.primary_pid(),
+        fleet.backup_pid()
+    ));
     let patience = Duration::from_secs_f64(args.patience);
     let boot = match args.guest {
         Guest::Debian => redis::wait_ready(fleet, patience),

@@ -54,7 +54,8 @@ impl Connection {
 pub fn wait_ready(fleet: &Fleet, patience: Duration) -> Result<Duration> {
     loop {
         fleet.check()?;
-        let ping = Connection::open(fleet.service(), Duration::from_secs(2)).and_then(|mut c| c.call(&["PING"]));
+        let ping =
+            Connection::open(fleet.service(), Duration::from_secs(2)).and_then(|mut c| c.call(&["PING"]));
         if ping.is_ok_and(|reply| reply.as_deref() == Some("PONG")) {
             return Ok(fleet.uptime());
         }
@@ -123,7 +124,8 @@ impl Clients {
         let written = self.writer.join().map_err(|_| anyhow::anyhow!("the writing client crashed"))?;
         let exchanges = exchanges.context("the connection that counts did not survive")?;
         let written = written.context("the connection that writes did not survive")?;
-        let mut check = Connection::open(self.service, REPLY_PATIENCE).context("cannot connect to read back")?;
+        let mut check =
+            Connection::open(self.service, REPLY_PATIENCE).context("cannot connect to read back")?;
         let mut lost = 0;
         for key in 0..written {
             let value = check.call(&["GET", &format!("key:{key}")])?;

@@ -46,7 +46,8 @@ impl Client {
                 let Ok(n) = self.socket.recv(&mut buffer) else { break };
                 let text = String::from_utf8_lossy(&buffer[..n]).into_owned();
                 let mut words = text.split_whitespace();
-                let ours = words.next() == Some(&self.id.to_string()) && words.next() == Some(&self.seq.to_string());
+                let ours =
+                    words.next() == Some(&self.id.to_string()) && words.next() == Some(&self.seq.to_string());
                 if let (true, Some(answer)) = (ours, words.next()) {
                     return Ok(answer.into());
                 }

@@ -1,0 +1,314 @@
+//! The real thing: unmodified Debian, its kernel and its redis-server. Needs apt and a few minutes, so it runs where
+//! `POLLUX_TEST_DEBIAN=1` is set, as in CI; elsewhere it says that it was skipped.
+
+mod common;
+
+use common::*;
+use rustix::process::Signal;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+const BOOT_PATIENCE: Duration = Duration::from_secs(150);
+
+fn image() -> Option<&'static pollux_image::Image> {
+    static IMAGE: OnceLock<Option<pollux_image::Image>> = OnceLock::new();
+    let image = IMAGE.get_or_init(|| {
+        if std::env::var_os("POLLUX_TEST_DEBIAN").is_none() {
+            println!("skipped: set POLLUX_TEST_DEBIAN=1 to test with Debian");
+            return None;
+        }
+        Some(pollux_image::build(&pollux_image::BuildOptions::default(), &mut ()).expect("an image"))
+    });
+    image.as_ref()
+}
+
+/// A running VM with a console to type at.
+struct Vm {
+    process: Process,
+    console: UnixStream,
+    seen: String,
+}
+
+impl Vm {
+    fn start(folder: &Path, command: &str, args: &[String]) -> Self {
+        let socket = folder.join("console");
+        let mut words = strings(&[command, "--console", &format!("socket={}", socket.display())]);
+        words.extend(args.iter().cloned());
+        let process = spawn(folder, "vm", &[], &words);
+        let console = eventually("the console is there", || UnixStream::connect(&socket).ok());
+        console.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+        Self { process, console, seen: String::new() }
+    }
+
+    /// Reads the console until `text` appears behind what was awaited before.
+    fn wait_for(&mut self, text: &str) {
+        let begun = Instant::now();
+        let mut buffer = [0; 4096];
+        loop {
+            if let Some(at) = self.seen.find(text) {
+                self.seen.drain(..at + text.len());
+                return;
+            }
+            assert!(
+                begun.elapsed() < BOOT_PATIENCE,
+                "{text:?} does not come:\n{}\n{}",
+                self.seen,
+                self.process.log()
+            );
+            match self.console.read(&mut buffer) {
+                Ok(n) if n > 0 => self.seen.push_str(&String::from_utf8_lossy(&buffer[..n])),
+                _ => {
+                    assert!(self.process.is_running(), "the VM ended:\n{}\n{}", self.seen, self.process.log())
+                }
+            }
+        }
+    }
+
+    fn type_line(&mut self, line: &str) {
+        writeln!(self.console, "{line}").expect("the console takes it");
+    }
+}
+
+fn kernel_args(image: &pollux_image::Image, disk: &Path) -> Vec<String> {
+    let mut args = strings(&["--name", "vm", "--append", &image.command_line]);
+    for (flag, path) in [("--kernel", &image.kernel), ("--initrd", &image.initrd)] {
+        args.extend([flag.to_owned(), path.display().to_string()]);
+    }
+    args.extend(["--disk".into(), disk.display().to_string()]);
+    args
+}
+
+fn fresh_disk(image: &pollux_image::Image, to: PathBuf) -> PathBuf {
+    pollux_image::fresh_disk_copy(&image.disk, &to).expect("a copy of the disk");
+    to
+}
+
+fn boots_and_powers_off(extra: &[&str]) {
+    let Some(image) = image() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let disk = fresh_disk(image, folder.path().join("disk.img"));
+    let mut args = kernel_args(image, &disk);
+    args.extend(strings(extra));
+    let mut vm = Vm::start(folder.path(), "run", &args);
+    vm.wait_for("root@pollux");
+    vm.type_line("nproc; redis-cli ping");
+    vm.wait_for("PONG");
+    vm.type_line("poweroff");
+    let status = vm.process.wait(Duration::from_secs(60)).expect("the VM ends");
+    assert_eq!(status.code(), Some(0), "{}", vm.process.log());
+}
+
+#[test]
+fn debian_boots_to_a_shell_and_powers_off_with_one_hart() {
+    boots_and_powers_off(&[]);
+}
+
+#[test]
+fn debian_boots_to_a_shell_and_powers_off_with_four_harts() {
+    boots_and_powers_off(&["--harts", "4"]);
+}
+
+#[test]
+fn unmodified_opensbi_boots_debian() {
+    const FIRMWARE: &str = "/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin";
+    if !Path::new(FIRMWARE).exists() {
+        println!("skipped: Debian's package opensbi is not installed");
+        assert!(std::env::var_os("CI").is_none(), "CI installs it");
+        return;
+    }
+    boots_and_powers_off(&["--bios", FIRMWARE]);
+}
+
+/// A line to redis and the line that it answers.
+fn redis(stream: &mut BufReader<TcpStream>, command: &str) -> std::io::Result<String> {
+    writeln!(stream.get_mut(), "{command}\r")?;
+    let mut line = String::new();
+    stream.read_line(&mut line)?;
+    if line.starts_with('$') && !line.starts_with("$-1") {
+        line.clear();
+        stream.read_line(&mut line)?;
+    }
+    Ok(line.trim().to_owned())
+}
+
+fn connect(service: SocketAddr, patience: Duration) -> BufReader<TcpStream> {
+    let begun = Instant::now();
+    loop {
+        if let Ok(stream) = TcpStream::connect(service) {
+            let _ = stream.set_read_timeout(Some(Duration::from_secs(20)));
+            let _ = stream.set_nodelay(true);
+            let mut reader = BufReader::new(stream);
+            if redis(&mut reader, "PING").is_ok_and(|answer| answer == "+PONG") {
+                return reader;
+            }
+        }
+        assert!(begun.elapsed() < patience, "redis does not answer");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// A recorded boot with network and disk traffic, and what is left of it: the recording, and the disk at its end.
+struct Recorded {
+    folder: tempfile::TempDir,
+    log: String,
+}
+
+fn record_a_boot(image: &pollux_image::Image) -> Recorded {
+    let folder = tempfile::tempdir().expect("a folder");
+    let f = folder.path();
+    let disk = fresh_disk(image, f.join("disk.img"));
+    let switch_addr = format!("unix:{}", f.join("switch.sock").display());
+    let bound = f.join("bound").display().to_string();
+    let words = ["switch", "--listen", &switch_addr, "--forward", "tcp:127.0.0.1:0-:6379", "--bound", &bound];
+    let _switch = spawn(f, "switch", &[], &strings(&words));
+    let service: SocketAddr =
+        eventually("the switch is bound", || fs::read_to_string(&bound).ok()?.lines().next()?.parse().ok());
+    let log = f.join("boot.log").display().to_string();
+    let mut args = strings(&["--log", &log, "--net", &format!("switch={switch_addr}"), "--digest-s", "0.25"]);
+    args.extend(kernel_args(image, &disk));
+    let mut vm = Vm::start(f, "record", &args);
+    let mut client = connect(service, BOOT_PATIENCE);
+    for i in 0..200 {
+        assert_eq!(redis(&mut client, &format!("SET recorded:{i} {i}")).expect("an answer"), "+OK");
+    }
+    vm.type_line("echo typed; sync");
+    vm.wait_for("typed");
+    std::thread::sleep(Duration::from_millis(300));
+    let stopped =
+        Command::new(POLLUX).args(["stop", "vm"]).env("POLLUX_RUN_DIR", f).status().expect("it runs");
+    assert!(stopped.success());
+    assert_eq!(
+        vm.process.wait(Duration::from_secs(30)).and_then(|s| s.code()),
+        Some(0),
+        "{}",
+        vm.process.log()
+    );
+    Recorded { folder, log }
+}
+
+fn replay(words: &[&str]) -> (Option<i32>, serde_json::Value, String) {
+    let output =
+        Command::new(POLLUX).args(["replay", "--quiet", "--json"]).args(words).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), serde_json::from_slice(&output.stdout).unwrap_or_default(), said)
+}
+
+#[test]
+fn a_recorded_boot_replays_to_the_same_digests_warm_cold_from_the_middle_and_then_fails_over() {
+    let Some(image) = image() else { return };
+    let recorded = record_a_boot(image);
+    let f = recorded.folder.path();
+    let end = f.join("end.snapshot").display().to_string();
+    let (code, warm, said) = replay(&[&recorded.log, "--snapshot", &end]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(warm["digests_equal"].as_u64() >= Some(20), "{warm}");
+    let half = (warm["icount"].as_u64().expect("a count") / 2).to_string();
+    let middle = f.join("middle.snapshot").display().to_string();
+    let (code, _, said) = replay(&[&recorded.log, "--until", &half, "--snapshot", &middle]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, second, said) = replay(&[&recorded.log, "--from", &middle, "--cold", "20"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(second["state"], warm["state"], "from the middle, in another process, with cold caches");
+    assert_eq!(second["icount"], warm["icount"]);
+    let (code, diverged, said) = replay(&[&recorded.log, "--flip", &format!("{half}:0x80400000")]);
+    assert_eq!(code, Some(71), "a flipped bit is found: {said}");
+    assert!(diverged["what"].as_str().is_some_and(|what| what.contains("page 0x80400")), "{diverged}");
+    fail_over(image, f, &end, false);
+    fail_over(image, f, &end, true);
+}
+
+/// Kills the primary during a write load, again and again; every acknowledged write must be on the survivor's disk,
+/// and its file system clean once its journal has been replayed.
+fn fail_over(image: &pollux_image::Image, recorded: &Path, snapshot: &str, shared: bool) {
+    let mut random = Random(if shared { 11 } else { 5 });
+    for round in 0..rounds(3).min(10) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let disks = ["p.img", "b.img"].map(|name| {
+            let disk = folder.path().join(name);
+            pollux_image::fresh_disk_copy(&recorded.join("disk.img"), &disk).expect("a copy");
+            disk
+        });
+        let mut primary_args = strings(&["--snapshot", snapshot, "--memory", "512M"]);
+        primary_args.extend(strings(&["--append", &image.command_line]));
+        let options = Options {
+            disks: Some(disks),
+            shared,
+            forward: "tcp:127.0.0.1:0-:6379",
+            primary_args,
+            ..Options::default()
+        };
+        let mut pair = Pair::start(&options);
+        pair.wait_paired();
+        let mut client = connect(pair.service, Duration::from_secs(60));
+        let written =
+            write_through_a_kill(&mut pair, &mut client, Duration::from_millis(200 + random.below(800)));
+        for i in 0..written {
+            let answer =
+                redis(&mut client, &format!("GET failover:{i}")).expect("the same connection answers");
+            assert_eq!(answer, format!("value-{i}"), "round {round}: an acknowledged write is lost");
+        }
+        drop(client);
+        // Pull the plug on the survivor: only what is on its disk counts.
+        pair.backup.signal(Signal::KILL);
+        let _ = pair.backup.child.wait();
+        let disk = &pair.disks[usize::from(!shared)];
+        check_disk(disk, written, round);
+        println!("round {round}, {}: {written} writes", if shared { "shared" } else { "replicated" });
+    }
+}
+
+/// Writes key after key; kills the primary after `before`; goes on for half a second. Returns how many were acknowledged.
+fn write_through_a_kill(pair: &mut Pair, client: &mut BufReader<TcpStream>, before: Duration) -> usize {
+    let begun = Instant::now();
+    let (mut written, mut killed) = (0, false);
+    while begun.elapsed() < before + Duration::from_millis(500) {
+        if !killed && begun.elapsed() >= before {
+            pair.primary.signal(Signal::KILL);
+            let _ = pair.primary.child.wait();
+            killed = true;
+        }
+        let answer = redis(client, &format!("SET failover:{written} value-{written}"));
+        assert_eq!(answer.expect("the connection lives"), "+OK", "{}", pair.backup.log());
+        written += 1;
+    }
+    assert!(killed && written > 10, "{written} writes");
+    assert_eq!(pair.backup_status().expect("it is live").role, "solo");
+    written
+}
+
+fn check_disk(disk: &Path, written: usize, round: u64) {
+    let run = |program: &str, args: &[&str]| {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let output = Command::new(program)
+            .args(args)
+            .arg(disk)
+            .env("PATH", format!("{path}:/usr/sbin:/sbin"))
+            .output();
+        output.unwrap_or_else(|e| panic!("{program}: {e}"))
+    };
+    let preen = run("e2fsck", &["-p"]);
+    assert!(matches!(preen.status.code(), Some(0 | 1)), "round {round}: {preen:?}");
+    let check = run("e2fsck", &["-fn"]);
+    assert_eq!(check.status.code(), Some(0), "round {round}: {}", String::from_utf8_lossy(&check.stdout));
+    let folder = "/var/lib/redis/appendonlydir";
+    let list = run("debugfs", &["-R", &format!("ls -p {folder}")]);
+    let names = String::from_utf8_lossy(&list.stdout).into_owned();
+    let mut log = String::new();
+    for name in names.lines().filter_map(|line| line.split('/').nth(5)).filter(|name| name.ends_with(".aof"))
+    {
+        let content = run("debugfs", &["-R", &format!("cat {folder}/{name}")]);
+        log.push_str(&String::from_utf8_lossy(&content.stdout));
+    }
+    for i in 0..written {
+        assert!(
+            log.contains(&format!("value-{i}\r\n")),
+            "round {round}: write {i} of {written} is not on the disk"
+        );
+    }
+}
