@@ -7,13 +7,30 @@ use pollux_vocab::{GuestAddr, Icount, Output};
 /// Steps in which any batch is through.
 const STEPS_MAX: u64 = 50_000_000;
 
+/// How the computer is run. It must not show (DESIGN 2.1, 2.3).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// In one go.
+    Straight,
+    /// Stopped now and then, every cache dropped.
+    Forgetful,
+}
+
+/// Steps between stops of the forgetful manner: no multiple of anything in the harness.
+const STEPS_BETWEEN: u64 = 3989;
+
 /// Boots `image` and returns the memory it leaves.
-pub(crate) fn run(image: &[u8]) -> Vec<u8> {
+pub(crate) fn run(image: &[u8], manner: Manner) -> Vec<u8> {
     let config = Config { ram_bytes: RAM_BYTES as u64, harts: 1, devices: Vec::new(), rtc_base_ns: 0 };
     let boot = Boot::Firmware { image, kernel: None, initrd: None, command_line: "" };
     let mut computer = Computer::new(&config, boot).expect("the image boots");
     loop {
-        match computer.run(Icount(STEPS_MAX)) {
+        let until = match manner {
+            Manner::Straight => Icount(STEPS_MAX),
+            Manner::Forgetful => computer.icount().after(STEPS_BETWEEN),
+        };
+        match computer.run(until) {
+            Stop::Until if until.0 < STEPS_MAX => computer.clear_caches(),
             Stop::Output => {
                 while let Some(output) = computer.take_output() {
                     if let Output::PowerOff { status } = output {
