@@ -1,2 +1,2 @@
-//! Tests that need more than one crate, or a program from outside. Nothing lives here: each test is a target
-//! of its own, `oracle` (QEMU judges the computer) among them.
+//! A home for tests that judge the whole machine by an oracle; see `oracle/`. Tests with real processes live with the
+//! command that they start, in `crates/cli/tests`.

@@ -57,7 +57,9 @@ pub enum NameError {
     #[error("a name has 1 to {NAME_BYTES_MAX} bytes")]
     Length,
     /// A character that names no file safely.
-    #[error("a name consists of letters, digits, '-', '_' and '.', and does not start with '.'; {0:?} is something else")]
+    #[error(
+        "a name consists of letters, digits, '-', '_' and '.', and does not start with '.'; {0:?} is something else"
+    )]
     Character(char),
 }
 
@@ -84,7 +86,13 @@ pub fn validate_name(name: &str) -> Result<(), NameError> {
 /// The bytes of a claim at rest: text, one fact a line, ended by a line that says that it is whole.
 #[must_use]
 pub fn encode(claim: &Claim) -> Vec<u8> {
-    alloc::format!("{HEADER}\nvm {}\ngeneration {}\nholder {}\nend\n", claim.vm, claim.generation, claim.holder).into_bytes()
+    alloc::format!(
+        "{HEADER}\nvm {}\ngeneration {}\nholder {}\nend\n",
+        claim.vm,
+        claim.generation,
+        claim.holder
+    )
+    .into_bytes()
 }
 
 /// Reads a claim at rest.
@@ -93,7 +101,9 @@ pub fn decode(bytes: &[u8]) -> Result<Claim, ClaimError> {
     let mut lines = text.lines();
     match lines.next() {
         Some(HEADER) => {}
-        Some(other) if other.starts_with("pollux-claim ") => return Err(ClaimError::Version(other.to_string())),
+        Some(other) if other.starts_with("pollux-claim ") => {
+            return Err(ClaimError::Version(other.to_string()));
+        }
         _ => return Err(ClaimError::NotAClaim("it does not start like one")),
     }
     let mut field = |name: &'static str| {
@@ -106,7 +116,8 @@ pub fn decode(bytes: &[u8]) -> Result<Claim, ClaimError> {
     let vm = field("vm")?.to_string();
     let number = field("generation")?;
     let holder = field("holder")?.to_string();
-    let generation = Generation(number.parse().map_err(|_| ClaimError::NotAClaim("the generation is no number"))?);
+    let generation =
+        Generation(number.parse().map_err(|_| ClaimError::NotAClaim("the generation is no number"))?);
     if lines.next() != Some("end") {
         return Err(ClaimError::NotAClaim("it is cut off"));
     }

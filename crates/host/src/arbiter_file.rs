@@ -36,7 +36,9 @@ pub enum ArbiterError {
         source: io::Error,
     },
     /// A claim in it makes no sense.
-    #[error("the claim file {path} is damaged ({what}); nothing will run while it is. If no instance of the VM runs anywhere, remove it")]
+    #[error(
+        "the claim file {path} is damaged ({what}); nothing will run while it is. If no instance of the VM runs anywhere, remove it"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -157,7 +159,9 @@ mod tests {
                 let threads: Vec<_> = (0..8)
                     .map(|n| {
                         let arbiter = &arbiter;
-                        scope.spawn(move || arbiter.claim(&claim(&format!("host{n}"), generation)).expect("reachable"))
+                        scope.spawn(move || {
+                            arbiter.claim(&claim(&format!("host{n}"), generation)).expect("reachable")
+                        })
                     })
                     .collect();
                 threads.into_iter().map(|t| t.join().expect("no panic")).collect()

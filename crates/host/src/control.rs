@@ -54,7 +54,9 @@ pub enum ControlError {
 /// The folder where instances of this user put their sockets.
 #[must_use]
 pub fn run_folder() -> PathBuf {
-    match std::env::var_os("POLLUX_RUN_DIR").or_else(|| std::env::var_os("XDG_RUNTIME_DIR").map(|d| Path::new(&d).join("pollux").into())) {
+    match std::env::var_os("POLLUX_RUN_DIR")
+        .or_else(|| std::env::var_os("XDG_RUNTIME_DIR").map(|d| Path::new(&d).join("pollux").into()))
+    {
         Some(folder) => folder.into(),
         None => PathBuf::from(format!("/tmp/pollux-{}", rustix::process::getuid().as_raw())),
     }
@@ -70,7 +72,9 @@ pub fn serve(path: &Path, status: Arc<Mutex<Status>>, events: Sender<Event>) -> 
     std::thread::Builder::new().name("control".into()).spawn(move || {
         for stream in listener.incoming().flatten() {
             let (status, events) = (status.clone(), events.clone());
-            let _ = std::thread::Builder::new().name("control".into()).spawn(move || answer(stream, &status, &events));
+            let _ = std::thread::Builder::new()
+                .name("control".into())
+                .spawn(move || answer(stream, &status, &events));
         }
     })?;
     Ok(())

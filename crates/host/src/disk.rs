@@ -32,7 +32,9 @@ pub enum DiskError {
         source: io::Error,
     },
     /// Its size makes no disk.
-    #[error("disk image {path} has {bytes} bytes, which is not a positive multiple of {SECTOR_BYTES}; is it truncated, or not a raw image? (qemu-img convert -O raw makes one)")]
+    #[error(
+        "disk image {path} has {bytes} bytes, which is not a positive multiple of {SECTOR_BYTES}; is it truncated, or not a raw image? (qemu-img convert -O raw makes one)"
+    )]
     Size {
         /// The image.
         path: PathBuf,
@@ -40,13 +42,17 @@ pub enum DiskError {
         bytes: u64,
     },
     /// Somebody else uses it.
-    #[error("disk image {path} is in use by another process; two writers would destroy it. Give each replica an image of its own, or share it with mode = \"shared\"")]
+    #[error(
+        "disk image {path} is in use by another process; two writers would destroy it. Give each replica an image of its own, or share it with mode = \"shared\""
+    )]
     InUse {
         /// The image.
         path: PathBuf,
     },
     /// It looks like something other than a raw image.
-    #[error("disk image {path} is in {format} format; Pollux takes raw images: qemu-img convert -O raw {path} NEW")]
+    #[error(
+        "disk image {path} is in {format} format; Pollux takes raw images: qemu-img convert -O raw {path} NEW"
+    )]
     Format {
         /// The image.
         path: PathBuf,
@@ -83,7 +89,8 @@ impl Image {
             rustix::fs::seek(file, SeekFrom::Start(0))?;
             Ok::<u64, io::Error>(end)
         };
-        let bytes = length(&file).map_err(|source| DiskError::Open { path: path.into(), read_only, source })?;
+        let bytes =
+            length(&file).map_err(|source| DiskError::Open { path: path.into(), read_only, source })?;
         let image = Self { file, path: path.into(), bytes };
         image.refuse_formats()?;
         if bytes == 0 || !bytes.is_multiple_of(SECTOR_BYTES) {
@@ -149,8 +156,9 @@ impl Image {
     /// Starts the thread that serves the image in `slot`; completions go to `events`.
     pub fn serve(self, slot: SlotId, events: Sender<Event>) -> io::Result<DiskServer> {
         let (requests, inbox) = channel();
-        let thread =
-            std::thread::Builder::new().name(format!("disk{slot}")).spawn(move || serve(&self, &inbox, &events))?;
+        let thread = std::thread::Builder::new()
+            .name(format!("disk{slot}"))
+            .spawn(move || serve(&self, &inbox, &events))?;
         Ok(DiskServer { requests: Some(requests), thread: Some(thread) })
     }
 

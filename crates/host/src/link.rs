@@ -54,7 +54,8 @@ pub struct LinkSender {
 /// Makes the two halves of a connected link.
 pub fn split(stream: TcpStream) -> io::Result<(LinkSender, LinkReader)> {
     stream.set_nodelay(true)?;
-    let reader = LinkReader { stream: stream.try_clone()?, decoder: FrameDecoder::new(), buffer: vec![0; READ_BYTES] };
+    let reader =
+        LinkReader { stream: stream.try_clone()?, decoder: FrameDecoder::new(), buffer: vec![0; READ_BYTES] };
     Ok((LinkSender { stream, backlog: VecDeque::new(), broken: false, sent_bytes: 0 }, reader))
 }
 
@@ -161,7 +162,8 @@ impl LinkSender {
     fn offer(&mut self, bytes: &[u8]) -> usize {
         let mut taken = 0;
         while taken < bytes.len() {
-            match rustix::net::send(&self.stream, &bytes[taken..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            match rustix::net::send(&self.stream, &bytes[taken..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+            {
                 Ok(n) => taken += n,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,

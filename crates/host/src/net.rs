@@ -39,7 +39,9 @@ pub enum NetError {
         why: String,
     },
     /// No TAP device.
-    #[error("cannot open the TAP device {name}: {source}; it needs CAP_NET_ADMIN, or a device made for you: ip tuntap add {name} mode tap user YOU")]
+    #[error(
+        "cannot open the TAP device {name}: {source}; it needs CAP_NET_ADMIN, or a device made for you: ip tuntap add {name} mode tap user YOU"
+    )]
     Tap {
         /// Its name.
         name: String,
@@ -69,7 +71,10 @@ impl NetPort {
         let events = events.clone();
         match target {
             NetTarget::Switch(addr) => {
-                let fault = |e: &dyn std::fmt::Display| NetError::Switch { addr: addr.to_string(), why: e.to_string() };
+                let fault = |e: &dyn std::fmt::Display| NetError::Switch {
+                    addr: addr.to_string(),
+                    why: e.to_string(),
+                };
                 let client = PortClient::connect(addr, CONNECT_PATIENCE).map_err(|e| fault(&e))?;
                 let (sender, mut receiver) = client.split();
                 let receive = move || {
@@ -79,7 +84,10 @@ impl NetPort {
                             return;
                         }
                     }
-                    tracing::error!(slot, "the switch is gone; the guest has no network until the VM is restarted");
+                    tracing::error!(
+                        slot,
+                        "the switch is gone; the guest has no network until the VM is restarted"
+                    );
                 };
                 thread.spawn(receive).map_err(NetError::Thread)?;
                 Ok(Self::Switch(sender))

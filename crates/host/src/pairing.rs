@@ -47,7 +47,9 @@ pub enum PairingError {
         got: &'static str,
     },
     /// The two machines are not equal.
-    #[error("the backup built another machine from the same snapshot ({what}); the two hosts run different versions of Pollux, or one has bad memory")]
+    #[error(
+        "the backup built another machine from the same snapshot ({what}); the two hosts run different versions of Pollux, or one has bad memory"
+    )]
     Unequal {
         /// What differs.
         what: String,
@@ -114,7 +116,10 @@ pub fn check_disks(theirs: &[DiskHello], ours: &[OwnDisk]) -> Result<(), String>
     for disk in theirs {
         let shared = disk.shared;
         let Some(own) = ours.iter().find(|own| own.slot == disk.slot) else {
-            return Err(format!("the VM has a disk in slot {}, for which this backup was given no --disk", disk.slot));
+            return Err(format!(
+                "the VM has a disk in slot {}, for which this backup was given no --disk",
+                disk.slot
+            ));
         };
         let word = |shared| if shared { "shared" } else { "replicated" };
         if own.shared != shared {
@@ -137,7 +142,10 @@ pub fn check_disks(theirs: &[DiskHello], ours: &[OwnDisk]) -> Result<(), String>
         }
     }
     if let Some(extra) = ours.iter().find(|own| theirs.iter().all(|disk| disk.slot != own.slot)) {
-        return Err(format!("this backup was given a disk for slot {}, which the VM does not have", extra.slot));
+        return Err(format!(
+            "this backup was given a disk for slot {}, which the VM does not have",
+            extra.slot
+        ));
     }
     Ok(())
 }
@@ -158,13 +166,20 @@ pub fn refuse(link: &mut LinkSender, reason: &str) {
 }
 
 /// The backup's second half: takes the snapshot, builds the machine, says so.
-pub fn welcome(link: &mut LinkSender, reader: &mut LinkReader, hello: &Hello) -> Result<Computer, PairingError> {
+pub fn welcome(
+    link: &mut LinkSender,
+    reader: &mut LinkReader,
+    hello: &Hello,
+) -> Result<Computer, PairingError> {
     let unfit = |link: &mut LinkSender, reason: String| {
         refuse(link, &reason);
         PairingError::Unfit(reason)
     };
     if hello.snapshot_bytes > SNAPSHOT_BYTES_MAX {
-        return Err(unfit(link, format!("a snapshot of {} bytes is more than any machine has", hello.snapshot_bytes)));
+        return Err(unfit(
+            link,
+            format!("a snapshot of {} bytes is more than any machine has", hello.snapshot_bytes),
+        ));
     }
     link.send_blocking(&Wire::Welcome)?;
     let mut snapshot = Vec::new();
@@ -172,13 +187,19 @@ pub fn welcome(link: &mut LinkSender, reader: &mut LinkReader, hello: &Hello) ->
         match reader.receive()? {
             Wire::State { offset, bytes } => {
                 if offset != snapshot.len() as u64 || offset + bytes.len() as u64 > hello.snapshot_bytes {
-                    return Err(unfit(link, format!("a piece of the snapshot is out of place at byte {offset}")));
+                    return Err(unfit(
+                        link,
+                        format!("a piece of the snapshot is out of place at byte {offset}"),
+                    ));
                 }
                 snapshot.extend_from_slice(&bytes);
             }
             Wire::StateEnd { total } if total == snapshot.len() as u64 => break,
             Wire::StateEnd { total } => {
-                return Err(unfit(link, format!("the snapshot ends after {} of {total} bytes", snapshot.len())));
+                return Err(unfit(
+                    link,
+                    format!("the snapshot ends after {} of {total} bytes", snapshot.len()),
+                ));
             }
             other => return Err(PairingError::OutOfStep { expected: "State", got: other.name() }),
         }
@@ -195,6 +216,7 @@ pub fn welcome(link: &mut LinkSender, reader: &mut LinkReader, hello: &Hello) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::slice::from_ref;
 
     fn disk(slot: SlotId, bytes: u64, hash: u64) -> (DiskHello, OwnDisk) {
         let content_hash = Some(hash);
@@ -207,14 +229,15 @@ mod tests {
     #[test]
     fn equal_disks_make_a_pair_and_every_difference_is_named() {
         let (theirs, ours) = disk(0, 4096, 7);
-        assert_eq!(check_disks(&[theirs.clone()], &[ours.clone()]), Ok(()));
-        let missing = check_disks(&[theirs.clone()], &[]).expect_err("no disk");
+        assert_eq!(check_disks(from_ref(&theirs), from_ref(&ours)), Ok(()));
+        let missing = check_disks(from_ref(&theirs), &[]).expect_err("no disk");
         assert!(missing.contains("no --disk"), "{missing}");
-        let extra = check_disks(&[], &[ours.clone()]).expect_err("one too many");
+        let extra = check_disks(&[], from_ref(&ours)).expect_err("one too many");
         assert!(extra.contains("does not have"), "{extra}");
-        let size = check_disks(&[theirs.clone()], &[OwnDisk { bytes: 512, ..ours.clone() }]).expect_err("small");
+        let size =
+            check_disks(from_ref(&theirs), &[OwnDisk { bytes: 512, ..ours.clone() }]).expect_err("small");
         assert!(size.contains("512 here"), "{size}");
-        let content = check_disks(&[theirs.clone()], &[OwnDisk { content_hash: Some(8), ..ours.clone() }]);
+        let content = check_disks(from_ref(&theirs), &[OwnDisk { content_hash: Some(8), ..ours.clone() }]);
         assert!(content.expect_err("other bytes").contains("content"));
         let mode = check_disks(&[theirs], &[OwnDisk { shared: true, ..ours }]).expect_err("other mode");
         assert!(mode.contains("shared here"), "{mode}");

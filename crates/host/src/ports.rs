@@ -165,7 +165,11 @@ impl Ports for HostPorts {
     fn release(&mut self, output: Output) {
         match output {
             Output::Packet { slot, frame } => {
-                let sent = self.nets.iter_mut().find(|(s, ..)| *s == slot).is_none_or(|(.., port)| port.send(&frame));
+                let sent = self
+                    .nets
+                    .iter_mut()
+                    .find(|(s, ..)| *s == slot)
+                    .is_none_or(|(.., port)| port.send(&frame));
                 if !sent {
                     self.with_status(|status| status.packets_dropped += 1);
                 }

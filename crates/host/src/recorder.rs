@@ -34,7 +34,8 @@ impl Recorder {
         let (batches, inbox) = sync_channel::<Vec<u8>>(BATCHES_WAITING);
         let shown = path.to_owned();
         let thread = std::thread::Builder::new().name("recorder".into()).spawn(move || {
-            let written = inbox.iter().try_for_each(|bytes| file.write_all(&bytes)).and_then(|()| file.flush());
+            let written =
+                inbox.iter().try_for_each(|bytes| file.write_all(&bytes)).and_then(|()| file.flush());
             if let Err(error) = &written {
                 tracing::error!(path = %shown.display(), %error, "the recording ends here; the VM runs on");
             }
@@ -47,7 +48,8 @@ impl Recorder {
     pub fn append(&mut self, record: &Record, read: Option<&[u8]>) {
         let mut record = record.clone();
         if let (RecordBody::DiskDoneLocal { slot, request, status }, Some(data)) = (&record.body, read) {
-            let done = Input::DiskDone { slot: *slot, request: *request, status: *status, data: data.to_vec() };
+            let done =
+                Input::DiskDone { slot: *slot, request: *request, status: *status, data: data.to_vec() };
             record.body = RecordBody::Input(done);
         }
         self.records += 1;

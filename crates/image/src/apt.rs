@@ -16,8 +16,25 @@ const ARCHITECTURE: &str = "riscv64";
 const DEBIAN_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// What every guest has. With `--no-install-recommends`, plus what these depend on.
 const BASE: [&str; 19] = [
-    "base-files", "base-passwd", "bash", "busybox-static", "coreutils", "dash", "e2fsprogs", "grep", "hostname",
-    "iproute2", "kmod", "libc-bin", "libc6", "login", "mount", "procps", "sed", "sysvinit-core", "util-linux",
+    "base-files",
+    "base-passwd",
+    "bash",
+    "busybox-static",
+    "coreutils",
+    "dash",
+    "e2fsprogs",
+    "grep",
+    "hostname",
+    "iproute2",
+    "kmod",
+    "libc-bin",
+    "libc6",
+    "login",
+    "mount",
+    "procps",
+    "sed",
+    "sysvinit-core",
+    "util-linux",
 ];
 /// The package that depends on the current kernel.
 const KERNEL: &str = "linux-image-riscv64";
@@ -57,7 +74,8 @@ impl Apt {
             dir("Etc::preferencesparts", "etc/preferences.d"),
             "Dir::Etc::preferences \"-\";\n".into(),
             format!("APT::Architecture \"{ARCHITECTURE}\";\nAPT::Architectures {{ \"{ARCHITECTURE}\"; }};\n"),
-            "APT::Default-Release \"\";\nAPT::Install-Recommends \"false\";\nAcquire::Languages \"none\";\n".into(),
+            "APT::Default-Release \"\";\nAPT::Install-Recommends \"false\";\nAcquire::Languages \"none\";\n"
+                .into(),
             "APT::Sandbox::User \"\";\nAcquire::Retries \"3\";\nDpkg::Use-Pty \"0\";\n".into(),
         ]
         .concat();
@@ -81,14 +99,20 @@ impl Apt {
         let output = output.map_err(|error| failed(error.to_string()))?;
         // apt-get update ends well with a list it could not fetch, if it has an older one; it says so, though.
         let text = said(&output);
-        let broken = text.lines().any(|l| l.starts_with("E:") || l.contains("NO_PUBKEY") || l.contains("not signed"));
+        let broken =
+            text.lines().any(|l| l.starts_with("E:") || l.contains("NO_PUBKEY") || l.contains("not signed"));
         if output.status.success() && !broken { Ok(()) } else { Err(failed(text)) }
     }
 
     /// Downloads everything that the guest needs, and nothing twice.
-    pub(crate) fn download(&self, options: &BuildOptions, progress: &mut dyn Progress) -> Result<Debs, ImageError> {
+    pub(crate) fn download(
+        &self,
+        options: &BuildOptions,
+        progress: &mut dyn Progress,
+    ) -> Result<Debs, ImageError> {
         let kernel = self.kernel_name()?;
-        let wanted: Vec<&str> = BASE.iter().copied().chain(options.packages.iter().map(String::as_str)).collect();
+        let wanted: Vec<&str> =
+            BASE.iter().copied().chain(options.packages.iter().map(String::as_str)).collect();
         let install = ["install", "-y", "-q", "--no-install-recommends"];
         let plan = run(
             "apt-get install (finding out what the packages need)",
@@ -106,7 +130,10 @@ impl Apt {
         let mut download = self.command("apt-get");
         download.args(install).arg("--download-only").args(&wanted);
         watch("apt-get install --download-only", download, &archives, total, progress)?;
-        run("apt-get download of the kernel", self.command("apt-get").args(["download", "-q", &kernel]).current_dir(&archives))?;
+        run(
+            "apt-get download of the kernel",
+            self.command("apt-get").args(["download", "-q", &kernel]).current_dir(&archives),
+        )?;
         let list = run(
             "apt-get install (listing the packages)",
             self.command("apt-get").args(install).args(["--simulate"]).args(&wanted),
@@ -125,7 +152,11 @@ impl Apt {
                 Some(version) => format!("{name}_{}_", version.replace(':', "%3a")),
                 None => format!("{name}_"),
             };
-            files.iter().filter(|f| f.starts_with(&start) && f.ends_with(".deb")).max().map(|f| archives.join(f))
+            files
+                .iter()
+                .filter(|f| f.starts_with(&start) && f.ends_with(".deb"))
+                .max()
+                .map(|f| archives.join(f))
         };
         let mut packages = Vec::new();
         for line in simulation.lines().filter_map(|line| line.strip_prefix("Inst ")) {
@@ -143,10 +174,13 @@ impl Apt {
 
     /// The name of the package with the kernel itself.
     fn kernel_name(&self) -> Result<String, ImageError> {
-        let output = run("apt-cache depends of the kernel", self.command("apt-cache").args(["depends", KERNEL]))?;
+        let output =
+            run("apt-cache depends of the kernel", self.command("apt-cache").args(["depends", KERNEL]))?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let name = text.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
-        name.map(str::to_owned).find(|name| name.starts_with("linux-image-")).ok_or(ImageError::Missing("kernel package"))
+        name.map(str::to_owned)
+            .find(|name| name.starts_with("linux-image-"))
+            .ok_or(ImageError::Missing("kernel package"))
     }
 }
 
@@ -209,7 +243,8 @@ fn debian_uri(text: &str) -> Option<String> {
     for line in text.lines() {
         let Some(rest) = line.trim().strip_prefix("deb ") else { continue };
         let rest = rest.trim_start();
-        let rest = if rest.starts_with('[') { rest.split_once(']').map_or("", |(_, rest)| rest) } else { rest };
+        let rest =
+            if rest.starts_with('[') { rest.split_once(']').map_or("", |(_, rest)| rest) } else { rest };
         let mut words = rest.split_whitespace();
         if let (Some(uri), Some(suite)) = (words.next(), words.next())
             && RELEASES.contains(&suite)
@@ -239,7 +274,8 @@ mod tests {
 
     #[test]
     fn the_debian_archive_is_found_in_both_formats_and_nothing_else_is() {
-        let old = "# deb x://no bookworm main\ndeb [signed-by=/k arch=amd64] x://a/debian bookworm main contrib\n";
+        let old =
+            "# deb x://no bookworm main\ndeb [signed-by=/k arch=amd64] x://a/debian bookworm main contrib\n";
         assert_eq!(debian_uri(old).as_deref(), Some("x://a/debian"));
         let new = "Types: deb\nURIs: x://tools\nSuites: nodistro\n\nTypes: deb\nURIs: x://b/debian\nSuites: trixie trixie-updates\nComponents: main\n";
         assert_eq!(debian_uri(new).as_deref(), Some("x://b/debian"));

@@ -50,7 +50,9 @@ pub(crate) fn assemble(
     for path in [&root, &kernel] {
         fs::remove_dir_all(path).map_err(io_error("cannot remove", path))?;
     }
-    let name = |path: &std::path::PathBuf| path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = |path: &std::path::PathBuf| {
+        path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default()
+    };
     let image = Image {
         kernel: folder.join("kernel"),
         initrd: folder.join("initrd"),
@@ -103,7 +105,8 @@ fn configure(root: &Path, options: &BuildOptions) -> Result<(), ImageError> {
     write("etc/pollux/rc", RC, 0o755)?;
     write("etc/pollux/shell", SHELL, 0o755)?;
     write("root/.bashrc", "PS1='\\u@\\h:\\w# '\n", 0o644)?;
-    fs::create_dir_all(root.join("etc/pollux/services")).map_err(io_error("cannot make services in", root))?;
+    fs::create_dir_all(root.join("etc/pollux/services"))
+        .map_err(io_error("cannot make services in", root))?;
     if options.packages.iter().any(|package| package == "redis-server") {
         write("etc/pollux/services/redis", REDIS, 0o755)?;
     }
@@ -131,7 +134,8 @@ fn take_kernel(package: &Path, to: &Path) -> Result<(), ImageError> {
     let boot = package.join("boot");
     let entries = fs::read_dir(&boot).map_err(io_error("cannot read", &boot))?;
     let is_kernel = |name: &std::ffi::OsString| name.to_string_lossy().starts_with("vmlinu");
-    let kernel = entries.flatten().find(|e| is_kernel(&e.file_name())).ok_or(ImageError::Missing("kernel"))?.path();
+    let kernel =
+        entries.flatten().find(|e| is_kernel(&e.file_name())).ok_or(ImageError::Missing("kernel"))?.path();
     let bytes = fs::read(&kernel).map_err(io_error("cannot read", &kernel))?;
     if bytes.get(56..60) != Some(b"RSC\x05") {
         return Err(ImageError::Missing("uncompressed RISC-V kernel"));
@@ -156,7 +160,8 @@ fn make_disk(to: &Path, root: &Path, bytes: u64) -> Result<(), ImageError> {
     let wrappers: [(&str, &[&str]); 2] = [("unshare", &["-r"]), ("fakeroot", &[])];
     for (wrapper, options) in wrappers {
         let Some(program) = find(wrapper) else { continue };
-        let works = Command::new(&program).args(options).arg("true").output().is_ok_and(|o| o.status.success());
+        let works =
+            Command::new(&program).args(options).arg("true").output().is_ok_and(|o| o.status.success());
         if works {
             let mut command = Command::new(program);
             command.args(options).arg(&mke2fs);

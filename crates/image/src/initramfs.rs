@@ -23,7 +23,8 @@ pub(crate) fn write(to: &Path, root: &Path, kernel: &Path) -> Result<(), ImageEr
     let entries = fs::read_dir(&release_folder).map_err(io_error("cannot read", &release_folder))?;
     let modules = entries.flatten().next().ok_or(ImageError::Missing("kernel modules"))?.path();
     let order = load_order(&modules)?;
-    let busybox_path = ["usr/bin/busybox", "bin/busybox"].map(|p| root.join(p)).into_iter().find(|p| p.is_file());
+    let busybox_path =
+        ["usr/bin/busybox", "bin/busybox"].map(|p| root.join(p)).into_iter().find(|p| p.is_file());
     let busybox_path = busybox_path.ok_or(ImageError::Missing("busybox"))?;
     let busybox = fs::read(&busybox_path).map_err(io_error("cannot read", &busybox_path))?;
     let mut out = BufWriter::new(File::create(to).map_err(io_error("cannot create", to))?);
@@ -57,7 +58,8 @@ fn unpack(path: &Path) -> Result<Vec<u8>, ImageError> {
         let unpacked = lzma_rs::xz_decompress(&mut BufReader::new(file), &mut content);
         unpacked.map_err(|e| io_error("cannot unpack", path)(std::io::Error::other(format!("{e:?}"))))?;
     } else {
-        std::io::Read::read_to_end(&mut BufReader::new(file), &mut content).map_err(io_error("cannot read", path))?;
+        std::io::Read::read_to_end(&mut BufReader::new(file), &mut content)
+            .map_err(io_error("cannot read", path))?;
     }
     Ok(content)
 }
@@ -116,7 +118,8 @@ fn depends(module: &[u8]) -> Vec<String> {
 }
 
 fn list(folder: &Path, files: &mut Vec<PathBuf>) {
-    let mut entries: Vec<_> = fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    let mut entries: Vec<_> =
+        fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
     entries.sort();
     for path in entries {
         if path.is_dir() {

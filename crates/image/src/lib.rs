@@ -88,7 +88,9 @@ impl Progress for () {
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// A program is missing.
-    #[error("{tool} is not on this host (Debian's package {package} has it); without it, give a kernel and a disk of your own with --kernel and --disk")]
+    #[error(
+        "{tool} is not on this host (Debian's package {package} has it); without it, give a kernel and a disk of your own with --kernel and --disk"
+    )]
     Tool {
         /// The program.
         tool: &'static str,
@@ -96,7 +98,9 @@ pub enum ImageError {
         package: &'static str,
     },
     /// The host's apt knows no Debian archive.
-    #[error("this host's apt has no Debian source to take packages from; name one with --mirror URI and its keys with --keyring FILE (Debian's package debian-archive-keyring has them)")]
+    #[error(
+        "this host's apt has no Debian source to take packages from; name one with --mirror URI and its keys with --keyring FILE (Debian's package debian-archive-keyring has them)"
+    )]
     NoSource,
     /// A program failed.
     #[error("{what} failed:\n{output}")]
@@ -120,7 +124,9 @@ pub enum ImageError {
     #[error("the packages contain no {0}; has Debian changed its layout?")]
     Missing(&'static str),
     /// Ownership cannot be set without root.
-    #[error("cannot give the image's files to root: neither `unshare -r` (user namespaces) nor `fakeroot` works here; install fakeroot, or run as root")]
+    #[error(
+        "cannot give the image's files to root: neither `unshare -r` (user namespaces) nor `fakeroot` works here; install fakeroot, or run as root"
+    )]
     Ownership,
 }
 
@@ -158,8 +164,10 @@ pub fn build(options: &BuildOptions, progress: &mut dyn Progress) -> Result<Imag
 }
 
 fn key(options: &BuildOptions) -> String {
-    let text = format!("{RECIPE} {} {}", serde_json::to_string(options).unwrap_or_default(), assemble::recipe());
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    let text =
+        format!("{RECIPE} {} {}", serde_json::to_string(options).unwrap_or_default(), assemble::recipe());
+    let hash =
+        text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     format!("trixie-riscv64-{hash:016x}")
 }
 
@@ -174,7 +182,8 @@ impl Image {
     pub fn open(folder: &Path) -> Result<Self, ImageError> {
         let path = folder.join("manifest.json");
         let text = fs::read_to_string(&path).map_err(io_error("cannot read", &path))?;
-        let image: Self = serde_json::from_str(&text).map_err(|e| io_error("cannot understand", &path)(e.into()))?;
+        let image: Self =
+            serde_json::from_str(&text).map_err(|e| io_error("cannot understand", &path)(e.into()))?;
         for part in [&image.kernel, &image.initrd, &image.disk] {
             File::open(part).map_err(io_error("cannot open", part))?;
         }
@@ -198,7 +207,8 @@ pub fn fresh_disk_copy(from: &Path, to: &Path) -> io::Result<()> {
         let (mut from_at, mut to_at) = (data, data);
         while from_at < end {
             let chunk = (end - from_at).min(1 << 30) as usize;
-            let copied = rustix::fs::copy_file_range(&source, Some(&mut from_at), &target, Some(&mut to_at), chunk);
+            let copied =
+                rustix::fs::copy_file_range(&source, Some(&mut from_at), &target, Some(&mut to_at), chunk);
             match copied {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(_) => {}

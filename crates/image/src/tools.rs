@@ -24,7 +24,10 @@ pub(crate) fn find(tool: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
     // Only real folders of administrators' programs are added: a PATH that is emptied on purpose stays so.
-    folders.filter(|folder| folder.is_absolute()).map(|folder| folder.join(tool)).find(|file| is_program(file))
+    folders
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(tool))
+        .find(|file| is_program(file))
 }
 
 fn is_program(file: &Path) -> bool {

@@ -45,7 +45,10 @@ fn page_difference(ours: &Digest, theirs: &Digest) -> String {
                 show(there)
             )
         }
-        None => format!("RAM differs ({:#018x} here, {:#018x} there) in pages changed earlier", ours.ram, theirs.ram),
+        None => format!(
+            "RAM differs ({:#018x} here, {:#018x} there) in pages changed earlier",
+            ours.ram, theirs.ram
+        ),
     }
 }
 
@@ -59,7 +62,8 @@ mod tests {
     fn the_first_differing_page_is_named() {
         let page = |page, hash| PageHash { page, hash };
         let ours = Digest { ram: 1, changed: vec![page(0x80001, 7), page(0x80005, 8)], ..Digest::default() };
-        let theirs = Digest { ram: 2, changed: vec![page(0x80001, 7), page(0x80005, 9)], ..Digest::default() };
+        let theirs =
+            Digest { ram: 2, changed: vec![page(0x80001, 7), page(0x80005, 9)], ..Digest::default() };
         let what = compare(&ours, &theirs).expect("they differ");
         assert!(what.contains("page 0x80005"), "{what}");
         assert!(what.contains("0x80005000"), "{what}");

@@ -22,13 +22,14 @@ pub mod ports;
 pub mod replay;
 pub mod standby;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 pub use disks::DiskMode;
 pub use live::Live;
 pub use pacer::Pacing;
 use pollux_machine::Machine;
-pub use pollux_protocol::HostTime;
 use pollux_protocol::HaltReason;
+pub use pollux_protocol::HostTime;
 use pollux_vocab::{DiskStatus, RequestId, SlotId};
 pub use ports::{DiskCompletion, Divergence, Event, Notice, Ports};
 pub use standby::Standby;
@@ -95,9 +96,9 @@ pub enum HaltCause {
 #[derive(Debug)]
 pub enum Node<M> {
     /// It talks to the world.
-    Live(Live<M>),
+    Live(Box<Live<M>>),
     /// It replays.
-    Standby(Standby<M>),
+    Standby(Box<Standby<M>>),
     /// Between two states, inside [`Node::step`] only.
     Moving,
 }
@@ -111,7 +112,7 @@ impl<M: Machine> Node<M> {
                 Ok(next) => next,
                 Err(granted) => {
                     if let Self::Standby(standby) = core::mem::replace(self, Self::Moving) {
-                        *self = Self::Live(standby.go_live(ports, &granted));
+                        *self = Self::Live(Box::new(standby.go_live(ports, &granted)));
                     }
                     Next::Again
                 }

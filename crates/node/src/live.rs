@@ -14,9 +14,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use pollux_machine::{Machine, Stop};
 use pollux_protocol::{Command, HostTime, Pace, Primary};
-use pollux_vocab::{
-    ConsoleId, Control, Icount, Input, Output, RecordBody, RequestId, SlotId, VirtTime,
-};
+use pollux_vocab::{ConsoleId, Control, Icount, Input, Output, RecordBody, RequestId, SlotId, VirtTime};
 
 /// Packets that wait for the guest to offer receive buffers; beyond that the newest is dropped, as a NIC does.
 const PACKETS_WAITING_MAX: usize = 1024;
@@ -51,7 +49,13 @@ pub struct Live<M> {
 impl<M: Machine> Live<M> {
     /// A live side around a machine that has not yet run, or has just been taken over. `adopted` are disk
     /// requests that were finished on this host but whose completion no record tells of.
-    pub fn new(machine: M, protocol: Primary, settings: Settings, now: HostTime, adopted: Vec<DiskCompletion>) -> Self {
+    pub fn new(
+        machine: M,
+        protocol: Primary,
+        settings: Settings,
+        now: HostTime,
+        adopted: Vec<DiskCompletion>,
+    ) -> Self {
         let pacer = Pacer::new(settings.pacing, now, machine.time());
         Self {
             disks: Disks::new(settings.disk_modes.clone()),
@@ -183,8 +187,7 @@ impl<M: Machine> Live<M> {
         let timer = wake.is_some_and(|virt| self.pacer.wakes(now, virt));
         if !timer && !self.something_waits() {
             let at = wake.map(|virt| self.pacer.host_time_of(virt));
-            if self.settings.digest_every_ns > 0
-                && now.0 >= self.digest_at.0 + self.settings.digest_every_ns
+            if self.settings.digest_every_ns > 0 && now.0 >= self.digest_at.0 + self.settings.digest_every_ns
             {
                 self.take_digest(ports, now);
             }
@@ -285,7 +288,8 @@ impl<M: Machine> Live<M> {
             let stop = self.machine.run(until);
             let mut urgent = false;
             while let Some(output) = self.machine.take_output() {
-                urgent |= matches!(output, Output::Packet { .. } | Output::Disk(_) | Output::EntropyWanted { .. });
+                urgent |=
+                    matches!(output, Output::Packet { .. } | Output::Disk(_) | Output::EntropyWanted { .. });
                 self.handle_output(ports, output);
             }
             match stop {

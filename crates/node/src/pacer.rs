@@ -118,7 +118,9 @@ mod tests {
     #[test]
     fn a_clock_that_lags_is_moved_forward_and_one_that_leads_is_slowed() {
         let mut pacer = Pacer::new(Pacing::RealTime, HostTime(0), VirtTime(0));
-        let Some(Input::Clock { time, rate }) = pacer.poll_adjustment(HostTime(5_000_000), VirtTime(1_000_000)) else {
+        let Some(Input::Clock { time, rate }) =
+            pacer.poll_adjustment(HostTime(5_000_000), VirtTime(1_000_000))
+        else {
             panic!("an adjustment is due")
         };
         assert_eq!(time, VirtTime(5_000_000));

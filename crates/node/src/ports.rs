@@ -5,7 +5,9 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use pollux_protocol::{HostTime, Message, Verdict};
-use pollux_vocab::{ConsoleId, Digest, DiskRequest, DiskStatus, Generation, Icount, Output, Record, RequestId, SlotId};
+use pollux_vocab::{
+    ConsoleId, Digest, DiskRequest, DiskStatus, Generation, Icount, Output, Record, RequestId, SlotId,
+};
 
 /// What the world tells the node. Delivered in the order in which it happened, as far as that is known.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -96,7 +96,9 @@ impl<M: Machine> Replay<M> {
 
     fn stuck(&self, how: &str, next: &Record) -> Divergence {
         let (lsn, icount) = (next.lsn, next.icount);
-        self.diverged(format!("the replay {how}, but the recording goes on executing to record {lsn} at icount {icount}"))
+        self.diverged(format!(
+            "the replay {how}, but the recording goes on executing to record {lsn} at icount {icount}"
+        ))
     }
 
     fn diverged(&self, what: String) -> Divergence {

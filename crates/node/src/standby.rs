@@ -91,7 +91,10 @@ impl<M: Machine> Standby<M> {
                 Ok(match progress {
                     Progress::Moved => Next::Again,
                     Progress::Stuck => Next::WaitUntil(
-                        self.protocol.next_timeout().unwrap_or(HostTime(now.0 + 50_000_000)).max(HostTime(now.0 + 1)),
+                        self.protocol
+                            .next_timeout()
+                            .unwrap_or(HostTime(now.0 + 50_000_000))
+                            .max(HostTime(now.0 + 1)),
                     ),
                 })
             }
@@ -136,7 +139,9 @@ impl<M: Machine> Standby<M> {
                     ports.notice(Notice::PrimarySuspected);
                     ports.claim(generation);
                 }
-                BackupCommand::GoLive { generation, next_lsn } => return Err(GoLive { generation, next_lsn }),
+                BackupCommand::GoLive { generation, next_lsn } => {
+                    return Err(GoLive { generation, next_lsn });
+                }
                 BackupCommand::Halt(reason) => return Ok(Some(Outcome::Halted(HaltCause::Protocol(reason)))),
             }
         }
@@ -146,8 +151,7 @@ impl<M: Machine> Standby<M> {
     fn replay_slice(&mut self, ports: &mut impl Ports) -> Result<Progress, alloc::boxed::Box<Outcome>> {
         let limit = self.machine.icount().after(SLICE_STEPS);
         let mut moved = false;
-        loop {
-            let Some(record) = self.protocol.next_record() else { break };
+        while let Some(record) = self.protocol.next_record() {
             let at = record.icount;
             if self.machine.icount() > at {
                 return Err(self.diverged("the log names an instant that this side has passed".into()));
@@ -170,7 +174,11 @@ impl<M: Machine> Standby<M> {
         Ok(if moved { Progress::Moved } else { Progress::Stuck })
     }
 
-    fn run_towards(&mut self, ports: &mut impl Ports, until: Icount) -> Result<(), alloc::boxed::Box<Outcome>> {
+    fn run_towards(
+        &mut self,
+        ports: &mut impl Ports,
+        until: Icount,
+    ) -> Result<(), alloc::boxed::Box<Outcome>> {
         loop {
             let stop = self.machine.run(until);
             while let Some(output) = self.machine.take_output() {
@@ -185,7 +193,9 @@ impl<M: Machine> Standby<M> {
                     return Err(self.diverged("this side is idle where the other went on executing".into()));
                 }
                 Stop::Halted => {
-                    return Err(self.diverged("this side has halted where the other went on executing".into()));
+                    return Err(
+                        self.diverged("this side has halted where the other went on executing".into())
+                    );
                 }
             }
         }
@@ -270,7 +280,8 @@ impl<M: Machine> Standby<M> {
         self.forget_released();
         ports.notice(Notice::Replayed(self.machine.icount()));
         let now = ports.now();
-        let mut protocol = Primary::new_solo(self.settings.protocol.clone(), granted.generation, now, granted.next_lsn);
+        let mut protocol =
+            Primary::new_solo(self.settings.protocol.clone(), granted.generation, now, granted.next_lsn);
         for (icount, output) in self.uncertain {
             protocol.hold(now, icount, output);
         }

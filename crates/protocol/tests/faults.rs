@@ -43,7 +43,7 @@ impl Toy {
         while self.icount < until {
             self.icount += 1;
             self.state = self.state.wrapping_mul(6364136223846793005).wrapping_add(self.icount);
-            if self.icount % 7 == 0 {
+            if self.icount.is_multiple_of(7) {
                 self.made.insert(self.icount, self.state);
                 outputs.push((self.icount, self.state));
             }
@@ -58,7 +58,7 @@ impl Toy {
 }
 
 enum Side {
-    Live(Primary),
+    Live(Box<Primary>),
     Standby(Backup),
     Gone,
 }
@@ -109,7 +109,7 @@ impl World {
         Self {
             random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             now: 0,
-            hosts: [host(Side::Live(primary)), host(Side::Standby(backup))],
+            hosts: [host(Side::Live(Box::new(primary))), host(Side::Standby(backup))],
             cut: false,
             arbiter: BTreeMap::new(),
             arbiter_down_until: 0,
@@ -252,7 +252,7 @@ impl World {
                         BackupCommand::Halt(_) => next = Some(Side::Gone),
                         BackupCommand::GoLive { generation, next_lsn } => {
                             let live = Primary::new_solo(Settings::default(), generation, now, next_lsn);
-                            next = Some(Side::Live(live));
+                            next = Some(Side::Live(Box::new(live)));
                         }
                     }
                 }
@@ -316,7 +316,7 @@ impl World {
             let first = world.random.below(2) as usize;
             world.step_host(first);
             world.step_host(1 - first);
-            if world.now % 50 == 0 {
+            if world.now.is_multiple_of(50) {
                 world.check(seed);
             }
         }

@@ -81,7 +81,7 @@ pub fn run(args: BackupArgs) -> Result<u8> {
     let mut standby = Standby::new(machine, protocol, settings);
     standby.begin_pending(&mut ports);
     tracing::info!(vm = hello.vm, generation = %hello.generation, "backing up");
-    let mut node = Node::Standby(standby);
+    let mut node = Node::Standby(Box::new(standby));
     let outcome = drive::drive(&mut node, &mut ports);
     let _ = std::fs::remove_file(control);
     if matches!(node, Node::Live(_)) && matches!(outcome, Outcome::PoweredOff { .. } | Outcome::Reset) {

@@ -56,7 +56,7 @@ pub fn build_machine(vm: &Vm) -> Result<Computer> {
 }
 
 /// Opens and plugs in disks, networks and the console.
-pub fn plug_in(vm: &Vm, ports: &mut HostPorts, images: Vec<(u8, Image)>) -> Result<()> {
+pub fn plug_in(vm: &Vm, ports: &mut HostPorts, images: Images) -> Result<()> {
     for (slot, image) in images {
         ports.add_disk(slot, image.serve(slot, ports.sender())?);
     }
@@ -114,8 +114,11 @@ pub fn stop_on_signals(ports: &HostPorts) -> Result<()> {
     Ok(())
 }
 
+/// Open images by slot.
+pub type Images = Vec<(u8, Image)>;
+
 /// Opens every disk of `vm`; with `hash`, says what the peer compares.
-pub fn open_disks(vm_disks: &[(u8, DiskSpec)], hash: bool) -> Result<(Vec<(u8, Image)>, Vec<OwnDisk>)> {
+pub fn open_disks(vm_disks: &[(u8, DiskSpec)], hash: bool) -> Result<(Images, Vec<OwnDisk>)> {
     let mut images = Vec::new();
     let mut own = Vec::new();
     for (slot, spec) in vm_disks {

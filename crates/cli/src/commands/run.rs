@@ -111,7 +111,7 @@ pub fn run_live(machine: Computer, protocol: Primary, vm: &Vm, ports: &mut HostP
     build::with_status(ports, |status| status.timeline.started_ns = now.0);
     let mut live = Live::new(machine, protocol, vm.settings.clone(), now, Vec::new());
     live.reissue(ports, &BTreeMap::new());
-    drive::drive(&mut Node::Live(live), ports)
+    drive::drive(&mut Node::Live(Box::new(live)), ports)
 }
 
 /// Finds the backup, agrees on the state, claims the first generation.

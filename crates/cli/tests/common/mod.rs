@@ -256,7 +256,7 @@ impl Client {
                 return Err(format!("the counter says {answer} where {} is right", self.counted));
             }
             round += 1;
-            if round % 8 == 0 {
+            if round.is_multiple_of(8) {
                 let block = (round / 8) as usize % BLOCKS;
                 let answer = self
                     .call("PUT", &format!(" {block} {round:x}"), PATIENCE)
