@@ -153,7 +153,12 @@ impl LinkSender {
         self.stream.write_all(&bytes)
     }
 
-    /// Bytes sent since the link was made.
+    /// Counts anew: what the handshake sent is no log.
+    pub fn forget_sent(&mut self) {
+        self.sent_bytes = 0;
+    }
+
+    /// Bytes sent since the link was made, or since [`LinkSender::forget_sent`].
     #[must_use]
     pub fn sent_bytes(&self) -> u64 {
         self.sent_bytes

@@ -84,7 +84,8 @@ impl HostPorts {
     }
 
     /// Connects the other replica.
-    pub fn set_link(&mut self, link: LinkSender) {
+    pub fn set_link(&mut self, mut link: LinkSender) {
+        link.forget_sent();
         self.link = Some(link);
     }
 

@@ -59,7 +59,7 @@ impl Toy {
 
 enum Side {
     Live(Box<Primary>),
-    Standby(Backup),
+    Standby(Box<Backup>),
     Gone,
 }
 
@@ -109,7 +109,7 @@ impl World {
         Self {
             random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             now: 0,
-            hosts: [host(Side::Live(Box::new(primary))), host(Side::Standby(backup))],
+            hosts: [host(Side::Live(Box::new(primary))), host(Side::Standby(Box::new(backup)))],
             cut: false,
             arbiter: BTreeMap::new(),
             arbiter_down_until: 0,
