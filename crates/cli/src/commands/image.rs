@@ -1,7 +1,7 @@
 //! `pollux image`: Debian guests, built with the host's own apt and no root.
 
 use crate::config::parse_size;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use pollux_image::{BuildOptions, Image, Progress};
@@ -40,6 +40,9 @@ struct BuildArgs {
     /// The keyring that the mirror's signatures are checked with
     #[arg(long, value_name = "FILE")]
     keyring: Option<PathBuf>,
+    /// Copy the root disk to this file, and name the copy: the cached one stays as it is
+    #[arg(long, value_name = "FILE")]
+    copy: Option<PathBuf>,
     /// Print the paths as JSON
     #[arg(long)]
     json: bool,
@@ -89,7 +92,14 @@ pub fn run(args: ImageArgs) -> Result<u8> {
         mirror: args.mirror,
         keyring: args.keyring,
     };
-    let image: Image = pollux_image::build(&options, &mut Bar::default())?;
+    let mut image: Image = pollux_image::build(&options, &mut Bar::default())?;
+    if let Some(copy) = args.copy {
+        pollux_image::fresh_disk_copy(&image.disk, &copy)
+            .with_context(|| format!("cannot copy the disk to {}", copy.display()))?;
+        image.disk = copy.canonicalize().unwrap_or(copy);
+    } else if !args.json {
+        println!("# the disk below is the cached one: copy it (--copy FILE) before a VM writes to it");
+    }
     if args.json {
         println!("{}", serde_json::to_string(&image)?);
     } else {
