@@ -3,7 +3,7 @@
 //! Signatures are checked by apt as always: the sources are the host's, with suite and architecture changed, and so
 //! are the keys. Nothing of the host's package database is read or written.
 
-use crate::tools::{command, run, said};
+use crate::tools::{command, explain, is_about_signatures, run, said};
 use crate::{BuildOptions, ImageError, Progress, io_error};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -61,11 +61,20 @@ impl Apt {
             make(&folder.join(sub))?;
         }
         let write = |path: &Path, text: &str| fs::write(path, text).map_err(io_error("cannot write", path));
-        write(&folder.join("sources.list"), &sources(options)?)?;
+        let keyring = options.keyring.clone().unwrap_or_else(|| DEBIAN_KEYRING.into());
+        let sources = sources(options)?;
+        if !keyring.is_file() {
+            return Err(ImageError::NoKeyring { path: keyring });
+        }
+        write(&folder.join("sources.list"), &sources)?;
         write(&folder.join("state/status"), "")?;
         let config = folder.join("apt.conf");
         let dir = |name: &str, path: &str| format!("Dir::{name} \"{}\";\n", folder.join(path).display());
+        // Read last (`-c`), so the host's settings do not win over these; its proxies and the like stay. Its hooks
+        // are for its own package lists: one of the usual ones empties the host's cache of packages.
         let text = [
+            "#clear APT::Update::Pre-Invoke;\n#clear APT::Update::Post-Invoke;\n".into(),
+            "#clear APT::Update::Post-Invoke-Success;\n#clear APT::Architectures;\n".into(),
             dir("State", "state"),
             dir("State::status", "state/status"),
             dir("Cache", "cache"),
@@ -85,23 +94,19 @@ impl Apt {
 
     fn command(&self, tool: &'static str) -> Command {
         let mut command = command(tool);
-        command.env("APT_CONFIG", &self.config).current_dir(&self.folder);
+        command.arg("-c").arg(&self.config).current_dir(&self.folder);
         command
     }
 
     /// Fetches the lists of packages. A list that is there and fresh costs nothing.
     pub(crate) fn update(&self) -> Result<(), ImageError> {
+        const WHAT: &str = "apt-get update (Debian's package lists, signatures checked)";
         let output = self.command("apt-get").args(["update", "-q"]).output();
-        let failed = |output: String| ImageError::Failed {
-            what: "apt-get update (Debian's package lists, signatures checked)".into(),
-            output,
-        };
-        let output = output.map_err(|error| failed(error.to_string()))?;
+        let output = output.map_err(|error| explain(WHAT, error.to_string()))?;
         // apt-get update ends well with a list it could not fetch, if it has an older one; it says so, though.
         let text = said(&output);
-        let broken =
-            text.lines().any(|l| l.starts_with("E:") || l.contains("NO_PUBKEY") || l.contains("not signed"));
-        if output.status.success() && !broken { Ok(()) } else { Err(failed(text)) }
+        let broken = text.lines().any(|line| line.starts_with("E:")) || is_about_signatures(&text);
+        if output.status.success() && !broken { Ok(()) } else { Err(explain(WHAT, text)) }
     }
 
     /// Downloads everything that the guest needs, and nothing twice.
@@ -203,23 +208,20 @@ fn watch(
             .sum()
     };
     let before = size();
-    let failed = |error: std::io::Error| ImageError::Failed { what: what.into(), output: error.to_string() };
+    let failed = |error: std::io::Error| explain(what, error.to_string());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
     while child.try_wait().map_err(failed)?.is_none() {
         progress.advance(size().saturating_sub(before).min(total), total);
         std::thread::sleep(Duration::from_millis(100));
     }
     let output = child.wait_with_output().map_err(failed)?;
-    if output.status.success() {
-        Ok(())
-    } else {
-        Err(ImageError::Failed { what: what.into(), output: said(&output) })
-    }
+    if output.status.success() { Ok(()) } else { Err(explain(what, said(&output))) }
 }
 
 /// Our sources.list: the host's Debian archive with our suite.
 fn sources(options: &BuildOptions) -> Result<String, ImageError> {
     let keyring = options.keyring.clone().unwrap_or_else(|| DEBIAN_KEYRING.into());
+    let keyring = std::path::absolute(&keyring).unwrap_or(keyring);
     if let Some(mirror) = &options.mirror {
         return Ok(format!("deb [signed-by={}] {mirror} {SUITE} main\n", keyring.display()));
     }

@@ -63,6 +63,11 @@ pub(crate) fn assemble(
     let manifest = staging.join("manifest.json");
     let text = serde_json::to_string_pretty(&image).unwrap_or_default();
     fs::write(&manifest, text).map_err(io_error("cannot write", &manifest))?;
+    // On stable storage before it gets its name: after a crash of the host, what has its name is whole.
+    for name in ["kernel", "initrd", "disk.img", "manifest.json"] {
+        let path = staging.join(name);
+        fs::File::open(&path).and_then(|file| file.sync_all()).map_err(io_error("cannot store", &path))?;
+    }
     if folder.exists() {
         fs::remove_dir_all(folder).map_err(io_error("cannot clear", folder))?;
     }

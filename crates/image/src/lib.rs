@@ -102,6 +102,39 @@ pub enum ImageError {
         "this host's apt has no Debian source to take packages from; name one with --mirror URI and its keys with --keyring FILE (Debian's package debian-archive-keyring has them)"
     )]
     NoSource,
+    /// The keys that the archive's signatures are checked with are not there.
+    #[error(
+        "the keyring {path} is not on this host; install Debian's package debian-archive-keyring, or name a keyring with --keyring FILE"
+    )]
+    NoKeyring {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The archive's signature is missing, bad, or made by a key that this host does not have.
+    #[error(
+        "the archive's signature could not be checked, so nothing was taken from it. If this host's debian-archive-keyring is older than Debian 13 (trixie), update that package or name a newer keyring with --keyring FILE. apt said:\n{output}"
+    )]
+    Signature {
+        /// The end of what apt said.
+        output: String,
+    },
+    /// Debian has no such package.
+    #[error("Debian 13 (trixie) has no package {name} for riscv64")]
+    NoPackage {
+        /// Its name.
+        name: String,
+    },
+    /// The packages do not fit on the root disk.
+    #[error("the root disk is too small for the packages; give a larger --size")]
+    TooSmall,
+    /// The host's disk is full.
+    #[error(
+        "{what}: no space is left on this host's disk; what was downloaded is kept, free some and try again"
+    )]
+    HostFull {
+        /// What was being done.
+        what: String,
+    },
     /// A program failed.
     #[error("{what} failed:\n{output}")]
     Failed {
@@ -166,9 +199,24 @@ pub fn build(options: &BuildOptions, progress: &mut dyn Progress) -> Result<Imag
 fn key(options: &BuildOptions) -> String {
     let text =
         format!("{RECIPE} {} {}", serde_json::to_string(options).unwrap_or_default(), assemble::recipe());
+    let text = text + &options.overlay.as_deref().map(fingerprint).unwrap_or_default();
     let hash =
         text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     format!("trixie-riscv64-{hash:016x}")
+}
+
+/// What tells one content of a folder from another: names, sizes, modes and times.
+fn fingerprint(folder: &Path) -> String {
+    use std::os::unix::fs::MetadataExt;
+    let mut paths: Vec<_> = fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    paths.sort();
+    let one = |path: PathBuf| {
+        let Ok(meta) = path.symlink_metadata() else { return String::new() };
+        let (size, mode) = (meta.size(), meta.mode());
+        let line = format!("{} {size} {mode} {}.{}\n", path.display(), meta.mtime(), meta.mtime_nsec());
+        if meta.is_dir() { line + &fingerprint(&path) } else { line }
+    };
+    paths.into_iter().map(one).collect()
 }
 
 fn default_cache() -> PathBuf {
@@ -182,8 +230,12 @@ impl Image {
     pub fn open(folder: &Path) -> Result<Self, ImageError> {
         let path = folder.join("manifest.json");
         let text = fs::read_to_string(&path).map_err(io_error("cannot read", &path))?;
-        let image: Self =
+        let mut image: Self =
             serde_json::from_str(&text).map_err(|e| io_error("cannot understand", &path)(e.into()))?;
+        // A folder that was moved or copied to another host is still an image.
+        for part in [&mut image.kernel, &mut image.initrd, &mut image.disk] {
+            *part = folder.join(part.file_name().unwrap_or_default());
+        }
         for part in [&image.kernel, &image.initrd, &image.disk] {
             File::open(part).map_err(io_error("cannot open", part))?;
         }
@@ -251,5 +303,39 @@ mod tests {
         assert_ne!(key(&other), key(&BuildOptions::default()));
         let folder = tempfile::tempdir().expect("a folder");
         assert!(Image::open(folder.path()).is_err());
+    }
+
+    #[test]
+    fn a_changed_overlay_is_another_image() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = BuildOptions { overlay: Some(folder.path().into()), ..BuildOptions::default() };
+        let before = key(&options);
+        fs::create_dir(folder.path().join("etc")).expect("room");
+        fs::write(folder.path().join("etc/motd"), "hello").expect("room");
+        assert_ne!(key(&options), before);
+        assert_eq!(key(&options), key(&options));
+    }
+
+    #[test]
+    fn a_moved_image_is_still_an_image() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (here, there) = (folder.path().join("a"), folder.path().join("b"));
+        fs::create_dir(&here).expect("room");
+        for name in ["kernel", "initrd", "disk.img"] {
+            fs::write(here.join(name), "").expect("room");
+        }
+        let image = Image {
+            kernel: here.join("kernel"),
+            initrd: here.join("initrd"),
+            disk: here.join("disk.img"),
+            command_line: "quiet".into(),
+            packages: Vec::new(),
+        };
+        fs::write(here.join("manifest.json"), serde_json::to_string(&image).expect("plain")).expect("room");
+        assert_eq!(Image::open(&here).expect("whole"), image);
+        fs::rename(&here, &there).expect("ours");
+        assert_eq!(Image::open(&there).expect("whole").disk, there.join("disk.img"));
+        fs::remove_file(there.join("initrd")).expect("ours");
+        assert!(Image::open(&there).is_err(), "a part is missing");
     }
 }

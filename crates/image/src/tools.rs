@@ -13,7 +13,11 @@ const TOOLS: [(&str, &str); 4] =
 
 /// Fails with the name of the first program that is missing.
 pub(crate) fn check() -> Result<(), ImageError> {
-    match TOOLS.iter().find(|(tool, _)| find(tool).is_none()) {
+    check_in(&folders())
+}
+
+fn check_in(folders: &[PathBuf]) -> Result<(), ImageError> {
+    match TOOLS.iter().find(|(tool, _)| find_in(tool, folders).is_none()) {
         Some((tool, package)) => Err(ImageError::Tool { tool, package }),
         None => Ok(()),
     }
@@ -21,10 +25,18 @@ pub(crate) fn check() -> Result<(), ImageError> {
 
 /// A program on PATH, or where administrators' programs are.
 pub(crate) fn find(tool: &str) -> Option<PathBuf> {
+    find_in(tool, &folders())
+}
+
+/// Where programs are: an ordinary user's PATH on Debian lacks the folders that mke2fs is in.
+fn folders() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
-    // Only real folders of administrators' programs are added: a PATH that is emptied on purpose stays so.
+    std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from)).collect()
+}
+
+fn find_in(tool: &str, folders: &[PathBuf]) -> Option<PathBuf> {
     folders
+        .iter()
         .filter(|folder| folder.is_absolute())
         .map(|folder| folder.join(tool))
         .find(|file| is_program(file))
@@ -44,9 +56,46 @@ pub(crate) fn command(tool: &'static str) -> Command {
 
 /// Runs a command; its output if it went well, what it said if not.
 pub(crate) fn run(what: &str, command: &mut Command) -> Result<Output, ImageError> {
-    let failed = |output: String| ImageError::Failed { what: what.into(), output };
-    let output = command.output().map_err(|error| failed(error.to_string()))?;
-    if output.status.success() { Ok(output) } else { Err(failed(said(&output))) }
+    let output = command.output().map_err(|error| explain(what, error.to_string()))?;
+    if output.status.success() { Ok(output) } else { Err(explain(what, said(&output))) }
+}
+
+/// Whether apt complains about a signature.
+pub(crate) fn is_about_signatures(text: &str) -> bool {
+    const SIGNS: [&str; 7] = [
+        "NO_PUBKEY",
+        "EXPKEYSIG",
+        "REVKEYSIG",
+        "BADSIG",
+        "is not signed",
+        "could not be verified",
+        "couldn't be verified",
+    ];
+    SIGNS.iter().any(|sign| text.contains(sign))
+}
+
+/// The error that a program's words amount to.
+pub(crate) fn explain(what: &str, output: String) -> ImageError {
+    let (what, text) = (what.to_owned(), &output);
+    let package = text.lines().find_map(|line| {
+        let unknown = line.strip_prefix("E: Unable to locate package ");
+        let virtual_only = || line.strip_prefix("E: Package ")?.split_once(" has no installation candidate");
+        unknown.or_else(|| virtual_only().map(|(name, _)| name))
+    });
+    if let Some(name) = package {
+        return ImageError::NoPackage { name: name.trim_matches('\'').to_owned() };
+    }
+    if is_about_signatures(text) {
+        return ImageError::Signature { output };
+    }
+    // What mke2fs says when the image, and not the host's disk, is too small.
+    if text.contains("Could not allocate block") || text.contains("Could not allocate inode") {
+        return ImageError::TooSmall;
+    }
+    if text.contains("No space left on device") || text.contains("enough free space") {
+        return ImageError::HostFull { what };
+    }
+    ImageError::Failed { what, output }
 }
 
 /// The last lines of what a program said.
@@ -55,4 +104,49 @@ pub(crate) fn said(output: &Output) -> String {
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn each_missing_program_is_named_with_its_package_and_the_way_out() {
+        for (missing, package) in TOOLS {
+            let folder = tempfile::tempdir().expect("a folder");
+            for (tool, _) in TOOLS.iter().filter(|(tool, _)| *tool != missing) {
+                let file = folder.path().join(tool);
+                fs::write(&file, "").expect("room");
+                fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("ours");
+            }
+            let error = check_in(&[folder.path().into()]).expect_err("one is missing").to_string();
+            assert!(error.contains(missing) && error.contains(package), "{error}");
+            assert!(error.contains("--kernel") && error.contains("--disk"), "{error}");
+            fs::write(folder.path().join(missing), "").expect("room");
+            assert!(check_in(&[folder.path().into()]).is_err(), "a file that is no program is not enough");
+        }
+    }
+
+    #[test]
+    fn a_relative_folder_on_the_path_is_not_searched() {
+        assert_eq!(find_in("sh", &["bin".into(), "".into()]), None);
+    }
+
+    #[test]
+    fn what_programs_say_becomes_an_error_that_says_what_to_do() {
+        let of = |text: &str| explain("x", text.into());
+        let unknown = of("Reading lists\nE: Unable to locate package nosuch");
+        assert!(matches!(unknown, ImageError::NoPackage { name } if name == "nosuch"));
+        let empty = of("E: Package 'awk' has no installation candidate");
+        assert!(matches!(empty, ImageError::NoPackage { name } if name == "awk"));
+        assert!(matches!(of("W: GPG error: x: NO_PUBKEY 6ED0E7B82643E131"), ImageError::Signature { .. }));
+        assert!(matches!(of("mke2fs: Could not allocate block in ext2 filesystem"), ImageError::TooSmall));
+        assert!(matches!(
+            of("E: Write error - write (28: No space left on device)"),
+            ImageError::HostFull { .. }
+        ));
+        assert!(matches!(of("Segmentation fault"), ImageError::Failed { .. }));
+    }
 }
