@@ -1,4 +1,4 @@
-/* Network card, disk, entropy: what the service stands on. */
+/* Network card, disk, entropy, terminal: what the service stands on. */
 #include "tiny.h"
 
 /* ---- network ---- */
@@ -8,7 +8,7 @@ static struct queue net_queues[2];
 static struct device net;
 static u8 rx[RX_BUFFERS][FRAME], tx[QUEUE][FRAME];
 static u16 tx_next;
-u8 own_mac[6];
+u8 own_mac[6], own_ip[4] = { 10, 0, 2, 15 };
 int have_net;
 
 void net_init(void)
@@ -32,14 +32,13 @@ void net_poll(void)
         return;
     struct queue *q = &net_queues[0];
     int any = 0;
-    net.regs[0x64 / 4] = net.regs[0x60 / 4];
-    while (q->seen != *(volatile u16 *)&q->used.idx) {
-        u16 id = (u16)q->used.ring[q->seen % QUEUE].id;
-        u32 len = q->used.ring[q->seen % QUEUE].len;
-        q->seen++;
-        if (len > HEADER)
+    u32 id, len;
+    while (finished(q, &id, &len)) {
+        if (id >= RX_BUFFERS)
+            continue;
+        if (len > HEADER && len <= FRAME)
             frame_arrived(rx[id] + HEADER, len - HEADER);
-        offer(q, id);
+        offer(q, (u16)id);
         any = 1;
     }
     if (any)
@@ -51,7 +50,11 @@ void net_send(const u8 *frame, u32 len)
     if (!have_net || len > FRAME - HEADER)
         return;
     struct queue *q = &net_queues[1];
-    /* The device takes a frame at the kick, so a slot that was used long ago is free. */
+    u32 id, used;
+    while (finished(q, &id, &used))
+        ;
+    if ((u16)(q->avail.idx - q->seen) >= QUEUE)
+        return; /* All slots are with the device: the frame is lost, as frames may be. */
     u16 slot = tx_next++ % QUEUE;
     memset(tx[slot], 0, HEADER);
     memcpy(tx[slot] + HEADER, frame, len);
@@ -104,9 +107,11 @@ void disk_poll(void)
 {
     if (!disk.regs)
         return;
-    disk.regs[0x64 / 4] = disk.regs[0x60 / 4];
-    while (disk_queue.seen != *(volatile u16 *)&disk_queue.used.idx) {
-        u32 i = disk_queue.used.ring[disk_queue.seen++ % QUEUE].id / 4;
+    u32 id, len;
+    while (finished(&disk_queue, &id, &len)) {
+        u32 i = id / 4;
+        if (i >= REQUESTS)
+            continue;
         requests[i].busy = 0;
         requests[i].done(requests[i].tag, *(volatile u8 *)&requests[i].status == 0);
     }
@@ -131,10 +136,55 @@ int rng_bytes(u8 *to, u32 n)
     rng_queue.desc[0] = (struct desc){ (u64)entropy, n, 2, 0 };
     offer(&rng_queue, 0);
     kick(&rng, 0);
-    while (rng_queue.seen == *(volatile u16 *)&rng_queue.used.idx)
-        __asm__ volatile("wfi");
-    rng_queue.seen++;
-    rng.regs[0x64 / 4] = rng.regs[0x60 / 4];
+    u32 id, len;
+    while (!finished(&rng_queue, &id, &len))
+        idle();
+    /* Fewer bytes than asked for: those that are missing stay what they were before. */
     memcpy(to, entropy, n);
     return 1;
+}
+
+/* ---- terminal ---- */
+
+static struct queue terminal_queues[2];
+static struct device terminal;
+static u8 typed[64], shown[64];
+
+static void terminal_send(const u8 *text, u32 len)
+{
+    u32 id, used;
+    while (finished(&terminal_queues[1], &id, &used))
+        ;
+    if (terminal_queues[1].avail.idx != terminal_queues[1].seen)
+        return; /* still showing */
+    memcpy(shown, text, len);
+    terminal_queues[1].desc[0] = (struct desc){ (u64)shown, len, 0, 0 };
+    offer(&terminal_queues[1], 0);
+    kick(&terminal, 1);
+}
+
+static void terminal_listen(void)
+{
+    terminal_queues[0].desc[0] = (struct desc){ (u64)typed, sizeof typed, 2, 0 };
+    offer(&terminal_queues[0], 0);
+    kick(&terminal, 0);
+}
+
+void terminal_init(void)
+{
+    terminal = find_device(3, terminal_queues, 2);
+    if (!terminal.regs)
+        return;
+    terminal_send((const u8 *)"tiny: hello\r\n", 13);
+    terminal_listen();
+}
+
+/* Shows what is typed. */
+void terminal_poll(void)
+{
+    u32 id, len;
+    if (!terminal.regs || !finished(&terminal_queues[0], &id, &len))
+        return;
+    terminal_send(typed, len < sizeof typed ? len : sizeof typed);
+    terminal_listen();
 }

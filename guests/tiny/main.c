@@ -8,11 +8,16 @@ extern char secondary_start[];
 volatile u64 ticks;
 static const char *options = "";
 static volatile u8 *const uart = (u8 *)0x10000000;
-static volatile u64 atomics, reserved, harts_done;
+static volatile u64 atomics, reserved, harts_done, woken;
+static volatile int outside; /* an external interrupt was taken and not looked after yet */
+static int sstc;
+static u64 boots;
 static u8 scratch[2][BLOCK] __attribute__((aligned(16)));
 static volatile int step_done, step_ok;
 
 enum { TICK = 100000, ROUNDS = 20000 }; /* 10 ms */
+enum { SSI = 1 << 1, STI = 1 << 5, SEI = 1 << 9 };
+static const u64 SUPERBLOCK = 0x31796e6974; /* "tiny1" */
 
 static u32 be32(const u8 *p)
 {
@@ -24,8 +29,8 @@ static void read_options(const u8 *fdt)
 {
     if (!fdt || be32(fdt) != 0xd00dfeed)
         return;
-    const u8 *p = fdt + be32(fdt + 8), *names = fdt + be32(fdt + 12);
-    for (;;) {
+    const u8 *p = fdt + be32(fdt + 8), *names = fdt + be32(fdt + 12), *last = fdt + be32(fdt + 4);
+    while (p < last) {
         u32 token = be32(p);
         p += 4;
         if (token == 1)
@@ -40,13 +45,40 @@ static void read_options(const u8 *fdt)
     }
 }
 
-static int option(const char *name)
+/* What stands behind `name` among the words of the command line; 0 if it is not there. */
+static const char *option(const char *name)
 {
     u64 n = strlen(name);
     for (const char *p = options; *p; p++)
-        if (same(p, name, n))
-            return 1;
+        if ((p == options || p[-1] == ' ') && same(p, name, n))
+            return p + n;
     return 0;
+}
+
+static void read_address(void)
+{
+    const char *p = option("ip=");
+    for (int i = 0; p && i < 4; i++) {
+        own_ip[i] = (u8)parse_number(&p, 10);
+        if (*p == '.')
+            p++;
+    }
+}
+
+static void put_address(void)
+{
+    for (int i = 0; i < 4; i++) {
+        put_number(own_ip[i]);
+        put(i < 3 ? "." : "");
+    }
+}
+
+static void set_timer(void)
+{
+    if (sstc)
+        __asm__ volatile("csrw 0x14d, %0" ::"r"(now() + TICK)); /* stimecmp */
+    else
+        sbi(0x54494d45, 0, now() + TICK, 0, 0);
 }
 
 static void plic_enable(u32 source)
@@ -67,14 +99,17 @@ static volatile u32 *plic_claim(void)
     return (u32 *)(0x0c200004 + 0x1000 * (2 * hart + 1));
 }
 
-/* Interrupts only wake the main loop; it looks everywhere itself. */
+/* Interrupts are taken in `idle` alone. An external one is masked here; whoever idled looks after it. */
 void trap(u64 cause, u64 pc, u64 value)
 {
-    if (cause == 0x8000000000000005) {
+    if (cause == (1ul << 63 | 5)) {
         ticks++;
-        sbi(0x54494d45, 0, now() + TICK, 0, 0);
-    } else if (cause == 0x8000000000000001) {
-        __asm__ volatile("csrc sip, %0" ::"r"(2));
+        set_timer();
+    } else if (cause == (1ul << 63 | 9)) {
+        outside = 1;
+        __asm__ volatile("csrc sie, %0" ::"r"(SEI));
+    } else if (cause == (1ul << 63 | 1)) {
+        __asm__ volatile("csrc sip, %0" ::"r"(SSI));
     } else {
         put("tiny: trap ");
         put_number(cause);
@@ -87,20 +122,39 @@ void trap(u64 cause, u64 pc, u64 value)
     }
 }
 
+/* Sleeps until an interrupt is pending, and takes it. Pending beforehand: does not sleep, so that none is missed. */
+void idle(void)
+{
+    __asm__ volatile("wfi\n csrsi sstatus, 2\n csrci sstatus, 2" ::: "memory");
+    if (outside)
+        __asm__ volatile("csrs sie, %0" ::"r"(SEI));
+}
+
+/* Takes what is pending, without waiting. */
+static void look_up(void)
+{
+    __asm__ volatile("csrsi sstatus, 2\n csrci sstatus, 2" ::: "memory");
+    if (outside)
+        __asm__ volatile("csrs sie, %0" ::"r"(SEI));
+}
+
 static void console_poll(void);
 
-/* External interrupts are not taken but waited for and claimed here. */
+/* Looks after every device that has interrupted: quiets it first, so that what comes later interrupts again. */
 static void external(void)
 {
     volatile u32 *claim = plic_claim();
     u32 source;
+    outside = 0;
     while ((source = *claim) != 0) {
+        if (source <= 8) {
+            volatile u32 *status = (u32 *)(0x10001060ul + (source - 1) * 0x1000);
+            status[1] = *status;
+        }
         net_poll();
         disk_poll();
+        terminal_poll();
         console_poll();
-        if (source <= 8) /* whichever device it was: quiet it, also one that nobody polls */
-            *(volatile u32 *)(0x10001064ul + (source - 1) * 0x1000) =
-                *(volatile u32 *)(0x10001060ul + (source - 1) * 0x1000);
         *claim = source;
     }
 }
@@ -116,9 +170,9 @@ static void command(const char *line)
         put_number(counter);
         put("\n");
     } else if (same(line, "panic", 6))
-        *(volatile u32 *)0x40000000 = 1;
+        __asm__ volatile("unimp");
     else if (*line)
-        put("tiny: commands are count, poweroff, fail N, panic\n");
+        put("tiny: commands are help, count, poweroff, fail N, panic\n");
 }
 
 static void console_poll(void)
@@ -150,11 +204,11 @@ static int disk_wait(u32 op, u64 block, u8 *buffer)
     step_done = 0;
     if (!disk_begin(op, block, buffer, step, 0))
         return 0;
-    while (!step_done) {
+    for (;;) {
         external();
-        disk_poll();
-        if (!step_done)
-            __asm__ volatile("wfi");
+        if (step_done)
+            break;
+        idle();
     }
     return step_ok;
 }
@@ -166,8 +220,11 @@ static int disk_test(void)
         return 0;
     if (!disk_wait(0, 0, scratch[0]))
         return 0;
-    ((u64 *)scratch[0])[0] = 0x796e6974;
-    ((u64 *)scratch[0])[1]++; /* boot count */
+    u64 *superblock = (u64 *)scratch[0];
+    if (superblock[0] != SUPERBLOCK)
+        memset(superblock, 0, BLOCK);
+    superblock[0] = SUPERBLOCK;
+    boots = ++superblock[1];
     if (!disk_wait(1, 0, scratch[0]))
         return 0;
     for (u64 block = last - 16; block < last; block++) {
@@ -195,21 +252,34 @@ static void hammer(void)
 
 void secondary(void)
 {
+    __asm__ volatile("csrw sie, %0" ::"r"(SSI));
     hammer();
-    for (;;)
-        __asm__ volatile("wfi");
+    for (;;) {
+        u64 pending;
+        __asm__ volatile("wfi\n csrr %0, sip" : "=r"(pending)::"memory");
+        if (!(pending & SSI))
+            continue;
+        __asm__ volatile("csrc sip, %0" ::"r"(SSI));
+        __asm__ volatile("amoadd.d x0, %0, (%1)" ::"r"(1ul), "r"(&woken) : "memory");
+    }
 }
 
+/* Starts all harts, lets them count together, wakes each with an interrupt. */
 static void smp(void)
 {
-    u64 self, others = 0;
+    u64 self, others = 0, started = 0;
     __asm__ volatile("mv %0, tp" : "=r"(self));
     for (u64 hart = 0; hart < 8; hart++)
-        if (hart != self && sbi(0x48534d, 0, hart, (u64)secondary_start, 0).error == 0)
+        if (hart != self && sbi(0x48534d, 0, hart, (u64)secondary_start, 0).error == 0) {
             others++;
+            started |= 1ul << hart;
+        }
     hammer();
     while (harts_done != others + 1)
         __asm__ volatile(".insn 0x0100000f" ::: "memory"); /* pause */
+    sbi(0x735049, 0, started, 0, 0);
+    while (woken != others)
+        __asm__ volatile(".insn 0x0100000f" ::: "memory");
     put("tiny: smp ");
     put_number(others + 1);
     put(atomics == (others + 1) * ROUNDS && reserved == atomics ? " harts agree\n" : " harts DISAGREE\n");
@@ -219,16 +289,18 @@ void kmain(u64 hart, const u8 *fdt)
 {
     (void)hart;
     read_options(fdt);
+    read_address();
+    sstc = option("sstc=1") != 0;
     put("tiny: hello\n");
-    sbi(0x54494d45, 0, now() + TICK, 0, 0);
+    set_timer();
     for (u32 source = 1; source <= 10; source++)
         plic_enable(source);
     uart[1] = 1;
-    /* Timer and external interrupts wake; only the timer (and IPIs) trap. External ones are claimed in the loop. */
-    __asm__ volatile("csrw sie, %0" ::"r"(1ul << 5 | 1ul << 1 | 1ul << 9));
+    __asm__ volatile("csrw sie, %0" ::"r"(SSI | STI | SEI));
+    terminal_init();
     rng_init();
-    u8 seed[8] = { 0 };
-    rng_bytes(seed, sizeof seed);
+    u8 seed[8];
+    int have_entropy = rng_bytes(seed, sizeof seed);
     disk_init();
     int disk_fine = disk_bytes ? disk_test() : 0;
     if (option("smp=1"))
@@ -236,26 +308,24 @@ void kmain(u64 hart, const u8 *fdt)
     net_init();
     if (have_net)
         say_hello();
-    put("tiny: ready ip=10.0.2.15 disk=");
+    put("tiny: ready ip=");
+    put_address();
+    put(" disk=");
     put(disk_bytes == 0 ? "none" : disk_fine ? "ok" : "FAILED");
-    put("\n");
-    int load = option("load=1");
+    put(" boot=");
+    put_number(boots);
+    put(have_entropy ? " rng=ok" : " rng=none");
+    put(have_net ? " net=ok\n" : " net=none\n");
+    int load = option("load=1") != 0;
     volatile u64 *memory = (u64 *)scratch[0];
     for (u64 round = 0;; round++) {
         external();
-        net_poll();
-        disk_poll();
-        console_poll();
-        u64 pending;
-        __asm__ volatile("csrr %0, sip" : "=r"(pending));
-        if (pending & 1u << 5)
-            trap(0x8000000000000005, 0, 0);
-        if (pending & 1u << 1)
-            trap(0x8000000000000001, 0, 0);
-        if (load)
-            for (u64 i = 0; i < 2000; i++)
-                memory[(i * 31 + round) % (BLOCK / 8)] += i * round;
-        else
-            __asm__ volatile("wfi");
+        if (!load) {
+            idle();
+            continue;
+        }
+        for (u64 i = 0; i < 2000; i++)
+            memory[(i * 31 + round) % (BLOCK / 8)] += i * round;
+        look_up();
     }
 }

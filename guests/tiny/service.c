@@ -1,18 +1,23 @@
 /*
  * ARP, ICMP echo, and a service on UDP port 7000, one line a datagram:
- *   INC client seq                count; a number is counted once however often it is sent
+ *   INC client seq                count
  *   GET client seq                read the counter
+ *   SUM client seq                a hash of all that was counted: who, with which number, in which order
  *   PUT client seq block value    write a block full of `value` (hexadecimal), answer "ok" when it is flushed
  *   CHK client seq block          read it back: its value, or "bad"
- *   RND client seq                16 random hexadecimal digits
+ *   RND client seq                16 random bytes in hexadecimal
+ *   TIME client seq               the time CSR
+ *   SPIN client seq ms            compute for so long (at most 10 s), answer "ok"
  *   DIE client seq status         end the machine
- * The answer is "client seq result".
+ * The answer is "client seq result". A client numbers its requests upwards and asks one at a time; the same number
+ * again gets the same answer again and does nothing, a smaller number is a late copy and gets none. The 64 clients
+ * that were last new are remembered. Malformed packets are ignored.
  */
 #include "tiny.h"
 
 enum { CLIENTS = 64, JOBS = 8, PORT = 7000 };
 u64 counter;
-static const u8 own_ip[4] = { 10, 0, 2, 15 };
+static u64 history = 0xcbf29ce484222325; /* FNV-1a over client, seq, counter */
 
 /* The newest answer to each client, for requests that come again. */
 static struct { u64 id, seq; u16 len; char text[80]; } memory[CLIENTS];
@@ -31,6 +36,21 @@ static u16 checksum(const u8 *p, u32 n, u32 sum)
     while (sum >> 16)
         sum = (sum & 0xffff) + (sum >> 16);
     return (u16)~sum;
+}
+
+static void note(u64 value)
+{
+    for (int i = 0; i < 64; i += 8)
+        history = (history ^ (value >> i & 0xff)) * 0x100000001b3;
+}
+
+/* The sum over a UDP header and its data with the pseudo header (RFC 768); 0 is right. */
+static u16 udp_checksum(const u8 *f, u32 size)
+{
+    u32 sum = 17 + size;
+    for (int i = 26; i < 34; i += 2)
+        sum += (u32)f[i] << 8 | f[i + 1];
+    return checksum(f + 34, size, sum);
 }
 
 static void store16(u8 *p, u32 value)
@@ -111,14 +131,7 @@ static void answer_text(const u8 *request, const char *text, u32 len)
     memcpy(f + 36, t, 2);
     store16(f + 38, 8 + len);
     store16(f + 40, 0);
-    u8 pseudo[12] = { [9] = 17 };
-    memcpy(pseudo, own_ip, 4);
-    memcpy(pseudo + 4, f + 26, 4);
-    store16(pseudo + 10, 8 + len);
-    u32 sum = 0;
-    for (int i = 0; i < 12; i += 2)
-        sum += load16(pseudo + i);
-    u32 check = checksum(f + 34, 8 + len, sum);
+    u32 check = udp_checksum(f, 8 + len); /* indifferent to which address is source and which destination */
     store16(f + 40, check ? check : 0xffff);
     send_back(f, 28 + len);
 }
@@ -179,7 +192,7 @@ static void disk_request(const u8 *f, u64 id, u64 seq, int write, u64 block, u64
         if (jobs[i].state != FREE && jobs[i].id == id && jobs[i].seq == seq)
             return;
     /* Block 0 holds the boot count, the last 16 are for the self-test. */
-    if (block + 18 >= disk_bytes / BLOCK) {
+    if (disk_bytes / BLOCK < 18 || block >= disk_bytes / BLOCK - 18) {
         answer(f, id, seq, "bad", 0, 0);
         return;
     }
@@ -200,38 +213,83 @@ static void disk_request(const u8 *f, u64 id, u64 seq, int write, u64 block, u64
     }
 }
 
-static void udp(u8 *f, u32 len)
+static void spin(u64 ms)
 {
-    u32 size = load16(f + 38);
-    if (load16(f + 36) != PORT || size < 8 + 4 || 34 + size > len || size > 8 + 200)
-        return;
-    char line[204];
-    memcpy(line, f + 42, size - 8);
-    line[size - 8] = 0;
-    const char *p = line + 3;
-    u64 id = parse_number(&p, 10), seq = parse_number(&p, 10);
-    for (u32 i = 0; i < CLIENTS; i++)
-        if (memory[i].len && memory[i].id == id && memory[i].seq == seq) {
+    u64 until = now() + (ms < 10000 ? ms : 10000) * 10000;
+    while (now() < until)
+        ;
+}
+
+static void random(const u8 *f, u64 id, u64 seq)
+{
+    u8 bytes[16] = { 0 };
+    char text[33] = { 0 };
+    int fine = rng_bytes(bytes, sizeof bytes);
+    for (int i = 0; i < 32; i++)
+        text[i] = "0123456789abcdef"[bytes[i / 2] >> (i & 1 ? 0 : 4) & 15];
+    answer(f, id, seq, fine ? text : "bad", 0, 0);
+}
+
+/* Whether a request was answered before (then it is again) or is a late copy. */
+static int is_old(const u8 *f, u64 id, u64 seq)
+{
+    for (u32 i = 0; i < CLIENTS; i++) {
+        if (!memory[i].len || memory[i].id != id || memory[i].seq < seq)
+            continue;
+        if (memory[i].seq == seq)
             answer_text(f, memory[i].text, memory[i].len);
-            return;
-        }
-    if (same(line, "INC", 3))
-        answer(f, id, seq, 0, ++counter, 10);
-    else if (same(line, "GET", 3))
+        return 1;
+    }
+    return 0;
+}
+
+static void serve(const u8 *f, const char *line)
+{
+    const char *p = line;
+    while (*p >= 'A' && *p <= 'Z')
+        p++;
+    u64 verb = (u64)(p - line), id = parse_number(&p, 10), seq = parse_number(&p, 10);
+    if (verb < 3 || verb > 4 || line[verb] != ' ' || is_old(f, id, seq))
+        return;
+    if (same(line, "INC ", 4)) {
+        note(id);
+        note(seq);
+        note(++counter);
         answer(f, id, seq, 0, counter, 10);
-    else if (same(line, "PUT", 3)) {
+    } else if (same(line, "GET ", 4))
+        answer(f, id, seq, 0, counter, 10);
+    else if (same(line, "SUM ", 4))
+        answer(f, id, seq, 0, history, 16);
+    else if (same(line, "PUT ", 4)) {
         u64 block = parse_number(&p, 10), value = parse_number(&p, 16);
         disk_request(f, id, seq, 1, block, value);
-    } else if (same(line, "CHK", 3))
+    } else if (same(line, "CHK ", 4))
         disk_request(f, id, seq, 0, parse_number(&p, 10), 0);
-    else if (same(line, "RND", 3)) {
-        u64 value = 0;
-        answer(f, id, seq, rng_bytes((u8 *)&value, 8) ? 0 : "bad", value, 16);
-    } else if (same(line, "DIE", 3)) {
+    else if (same(line, "RND ", 4))
+        random(f, id, seq);
+    else if (same(line, "TIME ", 5))
+        answer(f, id, seq, 0, now(), 10);
+    else if (same(line, "SPIN ", 5)) {
+        spin(parse_number(&p, 10));
+        answer(f, id, seq, "ok", 0, 0);
+    } else if (same(line, "DIE ", 4)) {
         u64 status = parse_number(&p, 10);
         answer(f, id, seq, "ok", 0, 0);
         end((int)status);
     }
+}
+
+static void udp(const u8 *f, u32 ip_len)
+{
+    u32 size = load16(f + 38);
+    char line[204];
+    if (load16(f + 36) != PORT || size < 8 + 4 || 20 + size > ip_len || size > 8 + 200)
+        return;
+    if (load16(f + 40) && udp_checksum(f, size) != 0)
+        return;
+    memcpy(line, f + 42, size - 8);
+    line[size - 8] = 0;
+    serve(f, line);
 }
 
 void frame_arrived(u8 *f, u32 len)
@@ -244,10 +302,11 @@ void frame_arrived(u8 *f, u32 len)
     if (type != 0x0800 || len < 42 || f[14] != 0x45 || !same(f + 30, own_ip, 4))
         return;
     u32 ip_len = load16(f + 16);
-    if (ip_len < 28 || 14 + ip_len > len)
+    /* No fragments, no damage. */
+    if (ip_len < 28 || 14 + ip_len > len || load16(f + 20) & 0x3fff || checksum(f + 14, 20, 0) != 0)
         return;
     if (f[23] == 17)
-        udp(f, len);
+        udp(f, ip_len);
     else if (f[23] == 1 && f[34] == 8) {
         f[34] = 0;
         store16(f + 36, 0);

@@ -48,6 +48,17 @@ void offer(struct queue *q, u16 head)
     *(volatile u16 *)&q->avail.idx += 1;
 }
 
+int finished(struct queue *q, u32 *id, u32 *len)
+{
+    if (q->seen == *(volatile u16 *)&q->used.idx)
+        return 0;
+    __asm__ volatile("fence r, r" ::: "memory");
+    *id = q->used.ring[q->seen % QUEUE].id;
+    *len = q->used.ring[q->seen % QUEUE].len;
+    q->seen++;
+    return 1;
+}
+
 void kick(struct device *d, u32 queue)
 {
     __asm__ volatile("fence rw, rw" ::: "memory");
