@@ -260,6 +260,10 @@ fn debian_uri(text: &str) -> Option<String> {
             let line = stanza.lines().find(|line| line.to_ascii_lowercase().starts_with(name))?;
             Some(line[name.len()..].split_whitespace().map(str::to_owned).collect::<Vec<_>>())
         };
+        let off = field("enabled:").is_some_and(|words| words.first().is_some_and(|word| word == "no"));
+        if off || !field("types:").unwrap_or_default().iter().any(|kind| kind == "deb") {
+            continue;
+        }
         let suites = field("suites:").unwrap_or_default();
         if suites.iter().any(|suite| RELEASES.contains(&suite.as_str()))
             && let Some(uri) = field("uris:").unwrap_or_default().first()
@@ -282,6 +286,17 @@ mod tests {
         let new = "Types: deb\nURIs: x://tools\nSuites: nodistro\n\nTypes: deb\nURIs: x://b/debian\nSuites: trixie trixie-updates\nComponents: main\n";
         assert_eq!(debian_uri(new).as_deref(), Some("x://b/debian"));
         assert_eq!(debian_uri("deb x://ubuntu noble main\n"), None);
+    }
+
+    #[test]
+    fn a_source_that_is_switched_off_or_holds_no_packages_is_not_used() {
+        let off = "Enabled: no\nTypes: deb\nURIs: x://a\nSuites: trixie\nComponents: main\n";
+        let source = "Types: deb-src\nURIs: x://b\nSuites: trixie\nComponents: main\n";
+        assert_eq!(debian_uri(off), None);
+        assert_eq!(debian_uri(source), None);
+        assert_eq!(debian_uri("deb-src x://c trixie main\n# deb x://d trixie main\n"), None);
+        let on = format!("{off}\n{source}\nTypes: deb deb-src\nURIs: x://e\nSuites: trixie\n");
+        assert_eq!(debian_uri(&on).as_deref(), Some("x://e"));
     }
 
     #[test]

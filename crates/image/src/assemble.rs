@@ -129,7 +129,9 @@ fn configure(root: &Path, options: &BuildOptions) -> Result<(), ImageError> {
     }
     if let Some(overlay) = &options.overlay {
         let from = overlay.join(".");
-        run("copying the overlay", Command::new("cp").arg("-a").arg(from).arg(root))?;
+        // Whoever made the overlay, in the guest it is root's.
+        let copy = ["-a", "--no-preserve=ownership"];
+        run("copying the overlay", Command::new("cp").args(copy).arg(from).arg(root))?;
     }
     Ok(())
 }
