@@ -6,6 +6,9 @@ use pollux_machine::Machine;
 use pollux_node::{Next, Node, Outcome};
 use std::sync::PoisonError;
 
+/// A step takes well below a millisecond; one that takes this long is worth a word.
+const STALL_NS: u64 = 100_000_000;
+
 /// How often the status is brought up to date.
 const STATUS_EVERY_NS: u64 = 100_000_000;
 
@@ -13,8 +16,15 @@ const STATUS_EVERY_NS: u64 = 100_000_000;
 pub fn drive<M: Machine>(node: &mut Node<M>, ports: &mut HostPorts) -> Outcome {
     let mut status_at = 0;
     loop {
+        let before = clock::now().0;
         let next = node.step(ports);
         let now = clock::now().0;
+        if now - before > STALL_NS {
+            tracing::warn!(
+                ms = (now - before) / 1_000_000,
+                "this host held the VM up; the other side may think that it has died"
+            );
+        }
         if now >= status_at {
             status_at = now + STATUS_EVERY_NS;
             update_status(node, ports);
