@@ -178,7 +178,7 @@ impl Board {
 
     /// A byte typed at the UART, for the SBI's console calls.
     pub(crate) fn heard(&mut self) -> Option<u8> {
-        let byte = (self.uart.room() < uart::INPUT_MAX).then(|| self.uart.read(0));
+        let byte = self.uart.take_typed();
         self.raise_lines(Device::Uart);
         byte
     }
@@ -271,7 +271,7 @@ impl Board {
             outputs: VecDeque::new(),
             clint: take(&mut rest, kind::CLINT, |c: &Clint| c.fits(config.harts))?,
             plic: take(&mut rest, kind::PLIC, |p: &Plic| p.fits(config.harts))?,
-            uart: take(&mut rest, kind::UART, |u: &Uart| u.room() <= uart::INPUT_MAX)?,
+            uart: take(&mut rest, kind::UART, Uart::is_sound)?,
             rtc: take(&mut rest, kind::RTC, |_: &Rtc| true)?,
             misc: take(&mut rest, kind::MISC, |_: &Misc| true)?,
             slots: take(&mut rest, kind::SLOTS, |slots: &Vec<Slot>| {

@@ -68,13 +68,12 @@ impl Plic {
             return;
         }
         *level ^= bit;
-        // The gateway forwards one request at a time: a claimed source is looked at again when it completes.
+        // The gateway forwards one request at a time: a claimed source is looked at again when it completes. A
+        // request once made is not taken back when the line falls (PLIC 1.0.0, chapter 2, "Interrupt Gateways").
         if high && self.claimed[word] & bit == 0 {
             self.pending[word] |= bit;
-        } else if !high {
-            self.pending[word] &= !bit;
+            self.decide();
         }
-        self.decide();
     }
 
     /// Whether M-mode, S-mode of this hart have an interrupt.

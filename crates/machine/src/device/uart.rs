@@ -56,6 +56,17 @@ impl Uart {
         INPUT_MAX.saturating_sub(self.input.len())
     }
 
+    /// Takes a typed byte out past the registers, for the SBI's console.
+    pub fn take_typed(&mut self) -> Option<u8> {
+        self.input.pop_front()
+    }
+
+    /// Whether a state that was saved is one this chip can be in.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.input.len() <= INPUT_MAX
+    }
+
     /// Somebody typed. What finds no room is lost.
     pub fn receive(&mut self, bytes: &[u8]) {
         let room = self.room();

@@ -236,6 +236,8 @@ fn console(host: &mut impl Host, fid: u64, args: [u64; 6]) -> SbiRet {
             ok(length as u64)
         }
         1 if args[2] != 0 => err(ERR_INVALID_PARAM),
+        // What was typed must not be lost to an address that takes nothing.
+        1 if !host.read_memory(addr, &mut alloc::vec![0; length]) => err(ERR_INVALID_PARAM),
         1 => {
             let bytes: alloc::vec::Vec<u8> = (0..length).map_while(|_| host.console_read()).collect();
             if host.write_memory(addr, &bytes) { ok(bytes.len() as u64) } else { err(ERR_INVALID_PARAM) }

@@ -10,13 +10,16 @@ use crate::virtio::queue::QUEUE_SIZE_MAX;
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use pollux_vocab::{DiskOp, DiskRequest, DiskStatus, Output, RequestId, SECTOR_BYTES, SlotId};
+use pollux_vocab::{DiskOp, DiskRequest, DiskStatus, GuestAddr, Output, RequestId, SECTOR_BYTES, SlotId};
 use serde::{Deserialize, Serialize};
 
 /// Data segments that a request may have.
 pub const SEG_MAX: u32 = 126;
 /// Data bytes that a request may have.
 pub const REQUEST_BYTES_MAX: u64 = 16 << 20;
+/// Data bytes in flight at which no further request is taken: what a guest can make the host hold is this and one
+/// request more.
+pub const IN_FLIGHT_BYTES_MAX: u64 = 64 << 20;
 const BLOCK_BYTES: u32 = 512;
 const SERIAL_BYTES: usize = 20;
 const HEADER_BYTES: usize = 16;
@@ -75,6 +78,15 @@ fn conflict(earlier: &DiskOp, later: &DiskOp) -> bool {
     }
 }
 
+/// Bytes that a request moves.
+fn moved(op: &DiskOp) -> u64 {
+    match op {
+        DiskOp::Read { len, .. } => u64::from(*len),
+        DiskOp::Write { data, .. } => data.len() as u64,
+        DiskOp::Flush => 0,
+    }
+}
+
 impl Blk {
     /// A disk of `bytes` bytes.
     #[must_use]
@@ -113,13 +125,21 @@ impl Blk {
     }
 
     pub(crate) fn handle_kick(&mut self, context: &mut Context<'_>) -> Result<(), QueueError> {
-        while self.in_flight.len() < usize::from(QUEUE_SIZE_MAX)
-            && let Some(chain) = context.pop(0)?
-        {
+        for _ in 0..QUEUE_SIZE_MAX {
+            if self.is_full() {
+                break;
+            }
+            let Some(chain) = context.pop(0)? else { break };
             self.begin(chain, context)?;
         }
         self.issue(context);
         Ok(())
+    }
+
+    /// Whether requests have to wait in the queue for now.
+    fn is_full(&self) -> bool {
+        self.in_flight.len() >= usize::from(QUEUE_SIZE_MAX)
+            || self.in_flight.iter().map(|f| moved(&f.op)).fold(0, u64::saturating_add) >= IN_FLIGHT_BYTES_MAX
     }
 
     fn begin(&mut self, chain: Chain, context: &mut Context<'_>) -> Result<(), QueueError> {
@@ -161,7 +181,7 @@ impl Blk {
         match op {
             Ok(op) => {
                 let request = self.next_request;
-                self.next_request += 1;
+                self.next_request = self.next_request.wrapping_add(1);
                 let (head, answer) = (chain.head, chain.writable);
                 self.in_flight.push_back(InFlight { request, head, op, answer, issued: false });
                 Ok(())
@@ -236,7 +256,7 @@ fn answer_chain(
 ) -> Result<(), QueueError> {
     let written = scatter(context.ram, writable, data)?;
     if let Some(last) = writable.iter().rev().find(|segment| segment.len > 0) {
-        let addr = pollux_vocab::GuestAddr(last.addr.0 + u64::from(last.len) - 1);
+        let addr = GuestAddr(last.addr.0.wrapping_add(u64::from(last.len) - 1));
         context.ram.write(addr, &[status])?;
     }
     context.push(0, head, written + 1)

@@ -1,7 +1,7 @@
 //! The console (virtio 1.2, 5.3): one port.
 
 use super::Context;
-use super::queue::{QueueError, gather, scatter};
+use super::queue::{QUEUE_SIZE_MAX, QueueError, gather, scatter};
 use alloc::vec::Vec;
 use pollux_vocab::{ConsoleId, Output};
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,8 @@ impl Console {
         if queue != TX {
             return self.deliver(context);
         }
-        while let Some(chain) = context.pop(TX)? {
+        for _ in 0..QUEUE_SIZE_MAX {
+            let Some(chain) = context.pop(TX)? else { break };
             let bytes = gather(context.ram, &chain.readable, CHAIN_BYTES_MAX)?;
             if !bytes.is_empty() {
                 context
@@ -54,9 +55,11 @@ impl Console {
     }
 
     fn deliver(&mut self, context: &mut Context<'_>) -> Result<(), QueueError> {
-        while !self.input.is_empty()
-            && let Some(chain) = context.pop(RX)?
-        {
+        for _ in 0..QUEUE_SIZE_MAX {
+            if self.input.is_empty() {
+                break;
+            }
+            let Some(chain) = context.pop(RX)? else { break };
             let written = scatter(context.ram, &chain.writable, &self.input)?;
             self.input.drain(..written as usize);
             context.push(RX, chain.head, written)?;

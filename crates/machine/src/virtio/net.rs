@@ -1,7 +1,7 @@
 //! The network card (virtio 1.2, 5.1): one pair of queues, no offloads, so that what enters and leaves is frames.
 
 use super::Context;
-use super::queue::{Queue, QueueError, gather, scatter, total};
+use super::queue::{QUEUE_SIZE_MAX, Queue, QueueError, gather, scatter, total};
 use crate::ram::Ram;
 use alloc::vec::Vec;
 use pollux_vocab::Output;
@@ -41,7 +41,7 @@ impl Net {
     }
 }
 
-/// Whether the next receive buffer takes the longest frame.
+/// Whether a receive buffer waits that takes a frame at all.
 pub(crate) fn has_room(queues: &[Queue], ram: &Ram) -> bool {
     let next = queues.get(RX).map(|queue| queue.peek(ram));
     // A broken queue takes the frame, and the device notices.
@@ -57,7 +57,8 @@ pub(crate) fn handle_kick(queue: usize, context: &mut Context<'_>) -> Result<(),
     if queue != TX {
         return Ok(());
     }
-    while let Some(chain) = context.pop(TX)? {
+    for _ in 0..QUEUE_SIZE_MAX {
+        let Some(chain) = context.pop(TX)? else { break };
         let mut frame = gather(context.ram, &chain.readable, HEADER_BYTES + FRAME_BYTES_MAX)?;
         let whole = total(&chain.readable) as usize == frame.len();
         if whole && frame.len() >= HEADER_BYTES + FRAME_BYTES_MIN {

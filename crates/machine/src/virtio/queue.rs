@@ -1,7 +1,8 @@
 //! Split virtqueues (virtio 1.2, 2.7): the walk through guest memory.
 //!
 //! Nothing found there is believed: indices, addresses, lengths and links are checked, a chain has at most as many
-//! descriptors as [`CHAIN_MAX`], and a loop is therefore an error and not a hang.
+//! descriptors as [`CHAIN_MAX`], and a loop is therefore an error and not a hang. Rings may overlap in memory, so
+//! giving a chain back can make another available: chips take at most [`QUEUE_SIZE_MAX`] of them at an instant.
 
 use crate::ram::{BadAddress, Ram};
 use alloc::vec::Vec;

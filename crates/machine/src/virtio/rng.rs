@@ -31,12 +31,11 @@ impl Rng {
     }
 
     pub(crate) fn handle_kick(&mut self, context: &mut Context<'_>) -> Result<(), QueueError> {
-        while self.in_flight.len() < usize::from(QUEUE_SIZE_MAX)
-            && let Some(chain) = context.pop(0)?
-        {
+        while self.in_flight.len() < usize::from(QUEUE_SIZE_MAX) {
+            let Some(chain) = context.pop(0)? else { break };
             let len = total(&chain.writable).min(BYTES_MAX) as u32;
             let request = self.next_request;
-            self.next_request += 1;
+            self.next_request = self.next_request.wrapping_add(1);
             self.in_flight.push_back(InFlight { request, head: chain.head, len, answer: chain.writable });
             context.outputs.push_back(Output::EntropyWanted { slot: context.slot, request, len });
         }
