@@ -1,12 +1,20 @@
 //! The arbiter's rules, sans-I/O: an atomic test-and-set on (VM, generation), and what a claim looks like at rest.
 //!
-//! Invariant: for each VM and generation at most one holder ever wins (DESIGN 5, "at most one runs"). The atomicity
-//! is the implementation's (`pollux-host` uses `link(2)`); the decision is [`decide`], and it is idempotent, so that
-//! a holder whose answer was lost may ask again.
+//! Invariant: for each VM and generation at most one holder ever wins (DESIGN 5, "at most one runs"; Scales et al.
+//! 2010, 2.4). The atomicity is the implementation's (`pollux-host` uses `link(2)`); the decision is [`decide`], and
+//! it is idempotent, so that a holder whose answer was lost may ask again.
+//!
+//! A generation once given is never given again, not even when the VM has ended: a replica that slept through the
+//! end would win it and run from a state that the world has left behind. A VM that ends therefore does not give its
+//! claims back; it claims one more generation for nobody ([`Claim::end`]), and the next start goes on after that
+//! ([`first_generation`]).
+//!
+//! Not here: storage, and when to claim (`pollux-protocol`).
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use pollux_vocab::Generation;
@@ -15,6 +23,8 @@ use pollux_vocab::Generation;
 const HEADER: &str = "pollux-claim 1";
 /// Longest VM name and holder identity, in bytes.
 pub const NAME_BYTES_MAX: usize = 100;
+/// Who holds a generation that was claimed for nobody. No holder's identity starts like this: it begins with a dot.
+const NOBODY: &str = ".ended";
 
 /// "This generation of this VM is mine."
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,6 +35,29 @@ pub struct Claim {
     pub generation: Generation,
     /// Who: unique for every start of a process on any host.
     pub holder: String,
+}
+
+impl Claim {
+    /// The claim that ends a VM whose newest generation is `newest`: the next one is nobody's.
+    #[must_use]
+    pub fn end(vm: &str, newest: Generation) -> Self {
+        Self { vm: vm.into(), generation: newest.next(), holder: NOBODY.into() }
+    }
+
+    /// Whether this claim says that the VM has ended.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        self.holder == NOBODY
+    }
+}
+
+/// The generation in which a VM may start, given the claim of its newest generation, if there is one.
+pub fn first_generation(newest: Option<&Claim>) -> Result<Generation, HeldError> {
+    match newest {
+        None => Ok(Generation(1)),
+        Some(claim) if claim.is_end() => Ok(claim.generation.next()),
+        Some(claim) => Err(HeldError { generation: claim.generation, holder: claim.holder.clone() }),
+    }
 }
 
 /// What became of a claim.
@@ -45,6 +78,12 @@ pub enum ClaimError {
     /// It is not text, or not a claim.
     #[error("not a claim: {0}")]
     NotAClaim(&'static str),
+    /// It is not what was written.
+    #[error("its checksum is wrong")]
+    Damaged,
+    /// A name in it would not have been written.
+    #[error("the name {0:?} in it is none: {1}")]
+    Name(String, NameError),
     /// It was written by another version.
     #[error("written by another version of Pollux: {0:?}")]
     Version(String),
@@ -61,6 +100,48 @@ pub enum NameError {
         "a name consists of letters, digits, '-', '_' and '.', and does not start with '.'; {0:?} is something else"
     )]
     Character(char),
+}
+
+/// Why a VM must not start.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("generation {generation} is held by {holder}: the VM runs somewhere, or ended without saying so")]
+pub struct HeldError {
+    /// The newest generation.
+    pub generation: Generation,
+    /// Whose it is.
+    pub holder: String,
+}
+
+/// Something that decides, atomically, which claim comes first.
+pub trait Arbiter {
+    /// Why nothing is known. The claim may have been made all the same.
+    type Error;
+    /// Test-and-set: makes the claim if its generation is free, and says whose it is.
+    fn claim(&mut self, wanted: &Claim) -> Result<Decision, Self::Error>;
+}
+
+/// An arbiter in memory: what a witness keeps and a simulator uses.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    claims: BTreeMap<(String, Generation), Claim>,
+}
+
+impl Ledger {
+    /// The claim of the VM's newest generation.
+    #[must_use]
+    pub fn newest(&self, vm: &str) -> Option<&Claim> {
+        let (first, last) = ((vm.to_string(), Generation(0)), (vm.to_string(), Generation(u64::MAX)));
+        self.claims.range(first..=last).next_back().map(|(_, claim)| claim)
+    }
+}
+
+impl Arbiter for Ledger {
+    type Error = core::convert::Infallible;
+
+    fn claim(&mut self, wanted: &Claim) -> Result<Decision, Self::Error> {
+        let place = (wanted.vm.clone(), wanted.generation);
+        Ok(decide(self.claims.entry(place).or_insert_with(|| wanted.clone()), wanted))
+    }
 }
 
 /// Decides between the claim that holds the place and the one that wants it.
@@ -83,22 +164,18 @@ pub fn validate_name(name: &str) -> Result<(), NameError> {
     }
 }
 
-/// The bytes of a claim at rest: text, one fact a line, ended by a line that says that it is whole.
+/// The bytes of a claim at rest: text, one fact a line, the last of which is a checksum of the others.
 #[must_use]
 pub fn encode(claim: &Claim) -> Vec<u8> {
-    alloc::format!(
-        "{HEADER}\nvm {}\ngeneration {}\nholder {}\nend\n",
-        claim.vm,
-        claim.generation,
-        claim.holder
-    )
-    .into_bytes()
+    let Claim { vm, generation, holder } = claim;
+    let text = alloc::format!("{HEADER}\nvm {vm}\ngeneration {generation}\nholder {holder}\n");
+    alloc::format!("{text}check {:016x}\n", checksum(&text)).into_bytes()
 }
 
-/// Reads a claim at rest.
+/// Reads a claim at rest. Whatever [`encode`] does not write is refused.
 pub fn decode(bytes: &[u8]) -> Result<Claim, ClaimError> {
     let text = core::str::from_utf8(bytes).map_err(|_| ClaimError::NotAClaim("it is not text"))?;
-    let mut lines = text.lines();
+    let mut lines = text.split_terminator('\n');
     match lines.next() {
         Some(HEADER) => {}
         Some(other) if other.starts_with("pollux-claim ") => {
@@ -118,10 +195,23 @@ pub fn decode(bytes: &[u8]) -> Result<Claim, ClaimError> {
     let holder = field("holder")?.to_string();
     let generation =
         Generation(number.parse().map_err(|_| ClaimError::NotAClaim("the generation is no number"))?);
-    if lines.next() != Some("end") {
-        return Err(ClaimError::NotAClaim("it is cut off"));
+    let claim = Claim { vm, generation, holder };
+    // Whole, unharmed, nothing behind it, and spelt in the one way there is.
+    if encode(&claim) != bytes {
+        return Err(ClaimError::Damaged);
     }
-    Ok(Claim { vm, generation, holder })
+    let names = if claim.is_end() { [&claim.vm, &claim.vm] } else { [&claim.vm, &claim.holder] };
+    for name in names {
+        validate_name(name).map_err(|error| ClaimError::Name(name.clone(), error))?;
+    }
+    Ok(claim)
+}
+
+/// FNV-1a, 64 bits (draft-eastlake-fnv): against damage, not against malice.
+fn checksum(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]
@@ -140,9 +230,64 @@ mod tests {
     #[test]
     fn every_truncation_of_a_claim_is_refused() {
         let bytes = encode(&claim("a-1"));
-        for length in 0..bytes.len() - 1 {
+        for length in 0..bytes.len() {
             assert!(decode(&bytes[..length]).is_err(), "{length} bytes");
         }
+    }
+
+    #[test]
+    fn every_damaged_byte_of_a_claim_is_noticed() {
+        let bytes = encode(&claim("a-1"));
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= 1 << bit;
+                assert!(decode(&damaged).is_err(), "byte {at}, bit {bit}");
+            }
+        }
+        let longer = [&bytes[..], b"more"].concat();
+        assert_eq!(decode(&longer), Err(ClaimError::Damaged), "nothing follows a claim");
+    }
+
+    #[test]
+    fn a_claim_with_a_name_that_is_none_is_refused() {
+        let bad = Claim { vm: "a/b".into(), ..claim("a") };
+        assert!(matches!(decode(&encode(&bad)), Err(ClaimError::Name(name, _)) if name == "a/b"));
+        let forged = claim("a\ncheck 0");
+        assert!(decode(&encode(&forged)).is_err(), "a holder cannot write further lines");
+    }
+
+    #[test]
+    fn each_generation_is_given_out_once() {
+        let mut ledger = Ledger::default();
+        let won = Ok(Decision::Won);
+        assert_eq!(ledger.claim(&claim("a")), won);
+        assert_eq!(ledger.claim(&claim("b")), Ok(Decision::Lost { holder: "a".into() }));
+        assert_eq!(ledger.claim(&claim("a")), won, "an answer that was lost is given again");
+        assert_eq!(ledger.claim(&Claim { vm: "other".into(), ..claim("b") }), won);
+        assert_eq!(ledger.claim(&Claim { generation: Generation(4), ..claim("b") }), won);
+        assert_eq!(ledger.newest("castor").map(|c| c.generation), Some(Generation(4)));
+    }
+
+    #[test]
+    fn a_replica_that_slept_through_the_end_of_its_vm_wins_nothing() {
+        let mut ledger = Ledger::default();
+        let [primary, backup] = ["p", "b"].map(claim);
+        assert_eq!(ledger.claim(&primary), Ok(Decision::Won));
+        let end = Claim::end("castor", primary.generation);
+        assert_eq!(ledger.claim(&end), Ok(Decision::Won));
+        let late = Claim { generation: backup.generation.next(), ..backup };
+        assert!(matches!(ledger.claim(&late), Ok(Decision::Lost { .. })));
+        assert_eq!(decode(&encode(&end)), Ok(end));
+    }
+
+    #[test]
+    fn a_vm_starts_anew_behind_its_end_and_not_while_somebody_holds_it() {
+        assert_eq!(first_generation(None), Ok(Generation(1)));
+        let end = Claim::end("castor", Generation(3));
+        assert_eq!(first_generation(Some(&end)), Ok(Generation(5)));
+        let held = first_generation(Some(&claim("a"))).expect_err("held");
+        assert_eq!((held.generation, held.holder.as_str()), (Generation(3), "a"));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod common;
 
 use common::*;
+use pollux_host::arbiter_file::FileArbiter;
 use rustix::process::Signal;
 use std::time::Duration;
 
@@ -155,7 +156,7 @@ fn a_primary_whose_disk_fails_tells_its_guest_and_goes_on_alone() {
 }
 
 #[test]
-fn a_guest_that_ends_ends_both_sides_and_leaves_no_claim() {
+fn a_guest_that_ends_ends_both_sides_and_its_generations_are_spent() {
     let mut pair = Pair::start(&Options::default());
     pair.wait_paired();
     let mut client = Client::new(pair.service, 1);
@@ -164,8 +165,11 @@ fn a_guest_that_ends_ends_both_sides_and_leaves_no_claim() {
     let primary = pair.primary.wait(Duration::from_secs(10)).expect("the primary ends");
     let backup = pair.backup.wait(Duration::from_secs(10)).expect("the backup ends");
     assert_eq!((primary.code(), backup.code()), (Some(5), Some(0)), "{}", pair.backup.log());
-    let claims = std::fs::read_dir(pair.folder.join("arbiter")).expect("there").count();
-    assert_eq!(claims, 0, "the VM may be started again");
+    let arbiter = FileArbiter::open(&pair.folder.join("arbiter")).expect("a folder");
+    let newest = arbiter.newest("vm").expect("readable").map(|(_, claim)| claim);
+    assert!(newest.as_ref().is_some_and(pollux_arbiter::Claim::is_end), "{newest:?}");
+    let next = pollux_arbiter::first_generation(newest.as_ref()).expect("the VM may be started again");
+    assert_eq!(next.0, 3, "behind what a copy that slept would claim");
 }
 
 #[test]

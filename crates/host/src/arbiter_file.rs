@@ -102,6 +102,17 @@ impl FileArbiter {
         })
     }
 
+    /// A VM has ended in good order: its next generation is nobody's, so that no replica that slept wins it.
+    pub fn end(&self, vm: &str) -> Result<(), ArbiterError> {
+        match self.newest(vm)? {
+            Some((generation, claim)) if !claim.is_end() => {
+                self.claim(&Claim::end(vm, generation))?;
+            }
+            Some(_) | None => {}
+        }
+        Ok(())
+    }
+
     fn sync_folder(&self) -> Result<(), ArbiterError> {
         let synced = fs::File::open(&self.folder).and_then(|folder| folder.sync_all());
         synced.map_err(|source| ArbiterError::Io { path: self.folder.clone(), source })
@@ -148,6 +159,18 @@ mod tests {
 
     fn claim(holder: &str, generation: u64) -> Claim {
         Claim { vm: "vm".into(), generation: Generation(generation), holder: holder.into() }
+    }
+
+    #[test]
+    fn a_replica_that_slept_through_the_end_wins_nothing_and_the_vm_starts_anew() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let arbiter = FileArbiter::open(folder.path()).expect("usable");
+        assert_eq!(arbiter.claim(&claim("a", 1)).expect("reachable"), Verdict::Won);
+        arbiter.end("vm").expect("reachable");
+        arbiter.end("vm").expect("an end twice is one end");
+        assert_eq!(arbiter.claim(&claim("b", 2)).expect("reachable"), Verdict::Lost);
+        let (_, newest) = arbiter.newest("vm").expect("reachable").expect("ended");
+        assert_eq!(pollux_arbiter::first_generation(Some(&newest)), Ok(Generation(3)));
     }
 
     #[test]

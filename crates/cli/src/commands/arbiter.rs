@@ -35,8 +35,11 @@ enum Action {
 pub fn run(args: &ArbiterArgs) -> Result<u8> {
     match &args.action {
         Action::Show { vm, arbiter } => match FileArbiter::open(arbiter)?.newest(vm)? {
+            Some((generation, claim)) if claim.is_end() => {
+                println!("{vm}: ended in good order before generation {generation}");
+            }
             Some((generation, claim)) => println!("{vm}: generation {generation}, held by {}", claim.holder),
-            None => println!("{vm}: never started, or ended in good order"),
+            None => println!("{vm}: never started"),
         },
         Action::Forget { vm, arbiter } => {
             let removed = FileArbiter::open(arbiter)?.forget(vm)?;

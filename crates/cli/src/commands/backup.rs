@@ -12,7 +12,7 @@ use pollux_host::net::NetPort;
 use pollux_host::ports::HostPorts;
 use pollux_host::{clock, drive, link, pairing};
 use pollux_machine::Computer;
-use pollux_node::{DiskMode, Node, Outcome, Pacing, Settings, Standby};
+use pollux_node::{DiskMode, Node, Pacing, Settings, Standby};
 use pollux_protocol::Backup;
 use pollux_vocab::ConsoleId;
 use std::net::TcpListener;
@@ -84,8 +84,8 @@ pub fn run(args: BackupArgs) -> Result<u8> {
     let mut node = Node::Standby(Box::new(standby));
     let outcome = drive::drive(&mut node, &mut ports);
     let _ = std::fs::remove_file(control);
-    if matches!(node, Node::Live(_)) && matches!(outcome, Outcome::PoweredOff { .. } | Outcome::Reset) {
-        super::run::forget(&hello.vm, &args.arbiter);
+    if matches!(node, Node::Live(_)) {
+        super::run::end(&hello.vm, &args.arbiter, &outcome);
     }
     Ok(exit::report(&outcome))
 }

@@ -61,24 +61,19 @@ pub fn run(args: RunArgs) -> Result<u8> {
     };
     let outcome = run_live(machine, protocol, &vm, &mut ports);
     let _ = std::fs::remove_file(control);
-    release(&vm, &args.arbiter, &outcome, &ports);
+    if let Some(folder) = &args.arbiter {
+        end(&vm.name, folder, &outcome);
+    }
     Ok(exit::report(&outcome))
 }
 
-/// A VM that has ended in good order leaves no claim behind: it may be started again.
-fn release(vm: &Vm, arbiter: &Option<PathBuf>, outcome: &Outcome, ports: &HostPorts) {
-    let ended = matches!(outcome, Outcome::PoweredOff { .. } | Outcome::Reset);
-    if let (true, Some(folder)) = (ended, arbiter) {
-        forget(&vm.name, folder);
+/// Tells the arbiter that the VM has ended in good order: it may be started again, and no copy of it may go on.
+pub fn end(vm: &str, folder: &Path, outcome: &Outcome) {
+    if !matches!(outcome, Outcome::PoweredOff { .. } | Outcome::Reset) {
+        return;
     }
-    let _ = ports;
-}
-
-/// Takes the claims of a VM that has ended out of the arbiter's folder.
-pub fn forget(vm: &str, folder: &Path) {
-    let forgotten = FileArbiter::open(folder).and_then(|arbiter| arbiter.forget(vm));
-    if let Err(error) = forgotten {
-        tracing::warn!(%error, "the VM's claims stay behind; `pollux arbiter forget {vm}` removes them");
+    if let Err(error) = FileArbiter::open(folder).and_then(|arbiter| arbiter.end(vm)) {
+        tracing::warn!(%error, "the arbiter still names the VM as running; `pollux arbiter forget {vm}` corrects it");
     }
 }
 
@@ -124,18 +119,13 @@ fn pair(
     folder: &Path,
 ) -> Result<Primary> {
     let arbiter = FileArbiter::open(folder)?;
-    if let Some((generation, claim)) = arbiter.newest(&vm.name)? {
-        bail!(
-            "generation {generation} of {} is held by {}: the VM runs somewhere, or ended without saying so. If it runs nowhere: pollux arbiter forget {} --arbiter {}",
-            vm.name,
-            claim.holder,
-            vm.name,
-            folder.display()
-        );
-    }
+    let newest = arbiter.newest(&vm.name)?.map(|(_, claim)| claim);
+    let generation = pollux_arbiter::first_generation(newest.as_ref()).map_err(|held| {
+        let folder = folder.display();
+        anyhow::anyhow!("{held}. If it runs nowhere: pollux arbiter forget {} --arbiter {folder}", vm.name)
+    })?;
     let stream = connect(backup)?;
     let (mut link, mut reader) = link::split(stream).context("cannot set the link up")?;
-    let generation = Generation(1);
     let settings = &vm.settings.protocol;
     let hello = Hello {
         software: format!("pollux {}", env!("CARGO_PKG_VERSION")),
