@@ -2,22 +2,34 @@
 //!
 //! ```text
 //!   Backup ── primary silent, link lost ──► Claiming ── Won ──► Draining ── log empty ──► Live (a new Primary)
-//!      │                                       │ Lost
-//!      └── goodbye, newer generation, fault ──►  Halted
+//!      │                                       │ Lost, goodbye,     │
+//!      │                                       │ newer generation   │ divergence, told to leave
+//!      └── goodbye, newer generation, fault ──►└─── Halted ◄────────┘
 //! ```
 //!
 //! Invariants: a record is acknowledged when it is received, and every acknowledged record is replayed before this
 //! side goes live, so no released output is ever contradicted. From the moment it claims, it takes nothing more
 //! in and acknowledges nothing more: what it holds then *is* the log.
+//!
+//! Not here: how a record is applied (`pollux-node`), how long silence must last (`silence`).
 
 use crate::silence::{Asking, Silence};
 use crate::types::{GoodbyeReason, HaltReason, HostTime, Message, Report, Role, Settings, Verdict, weight};
 use alloc::collections::VecDeque;
 use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 use pollux_vocab::{Generation, Icount, Lsn, Record, RecordBody, VirtTime};
 
 /// A sign of how far execution has come is sent at least this often while it moves.
 const EXECUTED_EVERY_NS: u64 = 5_000_000;
+/// The log held may be this many times the send window: a primary overshoots by what one slice admits.
+const WINDOWS_MAX: u64 = 2;
+/// Marks remembered until the primary says that their outputs have left. Beyond this the oldest is forgotten: its
+/// outputs then count as released together with the next one's.
+const MARKS_MAX: usize = 65_536;
+/// Commands that can ever wait: the states only go one way, and a claim that waits is not repeated.
+const COMMANDS_MAX: usize = 3;
 
 /// What the node is to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,7 +56,32 @@ enum State {
     Halted,
 }
 
+/// Why the state changes.
+enum Cause {
+    /// The primary is silent, or the link is gone.
+    PrimaryGone(HostTime),
+    /// The arbiter gave this side the next generation.
+    Won,
+    /// The arbiter gave it to the other side.
+    Lost,
+    /// The log may have been replayed to its end.
+    Replayed,
+    /// Somebody speaks from this newer generation.
+    Spent(Generation),
+    /// The VM has ended in good order.
+    Ended,
+    /// The primary breaks the protocol.
+    Fault(String),
+    /// This replica is told to leave.
+    Told,
+    /// This replica is not the primary's copy any more.
+    Diverged,
+}
+
 /// The backup's state machine.
+///
+/// Inputs are `handle_*`; what this side executes is told by [`Backup::pop_record`] and [`Backup::handle_executed`];
+/// effects come from `poll_*`: after every input, poll messages, then commands, until `None`.
 #[derive(Debug)]
 pub struct Backup {
     settings: Settings,
@@ -61,6 +98,8 @@ pub struct Backup {
     marks: VecDeque<(Lsn, Icount)>,
     released_icount: Icount,
     ack_due: bool,
+    /// Execution has come further than the last acknowledgement says.
+    executed_more: bool,
     said_at: HostTime,
     silence: Silence,
     messages: VecDeque<Message>,
@@ -86,6 +125,7 @@ impl Backup {
             marks: VecDeque::new(),
             released_icount: Icount(0),
             ack_due: false,
+            executed_more: false,
             said_at: now,
             messages: VecDeque::new(),
             commands: VecDeque::new(),
@@ -96,62 +136,68 @@ impl Backup {
 
     /// The primary said something.
     pub fn handle_message(&mut self, now: HostTime, message: Message) {
-        // Rule: from the claim on, nothing is taken in and nothing acknowledged.
-        if !matches!(self.state, State::Backup) {
-            return;
-        }
-        if message.generation() != self.generation {
-            if message.generation() > self.generation {
-                self.halt(HaltReason::GenerationSpent(message.generation()));
+        if message.generation() > self.generation {
+            // Rule: whoever hears a newer generation than its own halts: its generation is spent.
+            self.move_on(Cause::Spent(message.generation()));
+        } else if message.generation() == self.generation {
+            self.silence.handle_sound(now);
+            match message {
+                Message::Records { released, records, .. } => self.handle_records(now, released, records),
+                Message::Goodbye { .. } => self.move_on(Cause::Ended),
+                Message::Heartbeat { .. } | Message::Ack { .. } => {}
             }
-            return;
-        }
-        self.silence.handle_sound(now);
-        match message {
-            Message::Records { released, records, .. } => {
-                for record in records {
-                    if let Err(fault) = self.receive(record) {
-                        self.leave_with(GoodbyeReason::Leaving, fault);
-                        return;
-                    }
-                }
-                self.handle_released(released);
-                // Rule: acknowledge on receipt, not on execution.
-                self.ack_due = true;
-            }
-            Message::Goodbye { .. } => self.halt(HaltReason::PeerEnded),
-            Message::Heartbeat { .. } | Message::Ack { .. } => {}
         }
         self.invariants();
     }
 
-    fn receive(&mut self, record: Record) -> Result<(), HaltReason> {
+    fn handle_records(&mut self, now: HostTime, released: Lsn, records: Vec<Record>) {
+        // Rule: from the claim on, nothing is taken in and nothing acknowledged. What was acknowledged and not
+        // replayed would be released over there and contradicted here.
+        if !matches!(self.state, State::Backup) {
+            return;
+        }
+        for record in records {
+            if let Err(what) = self.receive(record) {
+                self.move_on(Cause::Fault(what));
+                return;
+            }
+        }
+        self.handle_released(released);
+        // Rule: acknowledge on receipt, not on execution.
+        self.say_ack(now);
+    }
+
+    fn receive(&mut self, record: Record) -> Result<(), String> {
         if record.lsn <= self.received {
             return Ok(());
         }
         if record.lsn != self.received.next() {
-            let what = format!("record {} follows record {}: the log has a gap", record.lsn, self.received);
-            return Err(HaltReason::PeerFault(what));
+            return Err(format!("record {} follows record {}: the log has a gap", record.lsn, self.received));
         }
         if record.icount < self.received_icount {
-            let what = format!(
+            return Err(format!(
                 "record {} goes back from icount {} to {}",
                 record.lsn, self.received_icount, record.icount
-            );
-            return Err(HaltReason::PeerFault(what));
+            ));
         }
         self.received = record.lsn;
         self.received_icount = record.icount;
-        self.log_bytes += weight(&record);
+        self.log_bytes = self.log_bytes.saturating_add(weight(&record));
         if record.body == RecordBody::Mark {
+            if self.marks.len() >= MARKS_MAX {
+                self.marks.pop_front();
+            }
             self.marks.push_back((record.lsn, record.icount));
         }
         self.log.push_back(record);
-        if self.log_bytes > self.settings.send_window_bytes.saturating_mul(2) {
-            let what = format!("it sent {} bytes beyond what the window allows", self.log_bytes);
-            return Err(HaltReason::PeerFault(what));
+        if self.log_bytes > self.log_bytes_max() {
+            return Err(format!("it sent {} bytes of log beyond what the window allows", self.log_bytes));
         }
         Ok(())
+    }
+
+    fn log_bytes_max(&self) -> u64 {
+        self.settings.send_window_bytes.saturating_mul(WINDOWS_MAX)
     }
 
     fn handle_released(&mut self, released: Lsn) {
@@ -163,61 +209,115 @@ impl Backup {
     }
 
     /// The link is gone for good. What was received before stays.
-    pub fn handle_link_lost(&mut self, _now: HostTime) {
-        self.silence.handle_link_lost();
-        if matches!(self.state, State::Backup) {
-            self.seek_live();
-        }
+    pub fn handle_link_lost(&mut self, now: HostTime) {
+        self.move_on(Cause::PrimaryGone(now));
+        self.invariants();
     }
 
     /// The arbiter has answered.
     pub fn handle_arbiter(&mut self, now: HostTime, generation: Generation, verdict: Verdict) {
-        let State::Claiming(asking) = &mut self.state else { return };
         if generation != self.generation.next() {
             return;
         }
         match verdict {
-            Verdict::Won => {
-                self.state = State::Draining(generation);
-                self.go_live_when_replayed();
-            }
-            Verdict::Lost => self.halt(HaltReason::LostClaim(generation)),
+            Verdict::Won => self.move_on(Cause::Won),
+            Verdict::Lost => self.move_on(Cause::Lost),
             // Rule: an unreachable arbiter lets nobody run. Ask again, never guess.
-            Verdict::Unreachable => asking.handle_unreachable(now),
+            Verdict::Unreachable => {
+                if let State::Claiming(asking) = &mut self.state {
+                    asking.handle_unreachable(now);
+                }
+            }
         }
         self.invariants();
     }
 
     /// Time passes. Call it before handing over what was received.
     pub fn handle_tick(&mut self, now: HostTime) {
-        let _ = self.silence.slept(now);
+        self.silence.handle_tick(now);
         match &mut self.state {
             State::Backup => {
                 if self.silence.is_dead(now) {
-                    self.seek_live();
-                } else if now.since(self.said_at) >= self.settings.heartbeat_every_ns {
-                    self.ack_due = true;
+                    self.move_on(Cause::PrimaryGone(now));
+                } else if now >= self.speaks_at() {
+                    self.say_ack(now);
                 }
             }
             State::Claiming(asking) => {
                 if asking.is_due(now) {
-                    self.commands.push_back(BackupCommand::Claim(self.generation.next()));
+                    self.ask();
                 }
             }
             State::Draining(_) | State::Live | State::Halted => {}
         }
-        if self.ack_due && matches!(self.state, State::Backup) {
-            self.said_at = now;
-        }
         self.invariants();
     }
 
-    /// Rule: before going live, win the arbiter.
-    fn seek_live(&mut self) {
-        self.state =
-            State::Claiming(Asking::begun(self.settings.claim_retry_ns, self.settings.claim_retry_max_ns));
+    fn say_ack(&mut self, now: HostTime) {
+        self.ack_due = true;
+        self.said_at = now;
+    }
+
+    /// When to say something if nothing calls for it: soon if there is news, else as a heartbeat.
+    fn speaks_at(&self) -> HostTime {
+        let every_ns = self.settings.heartbeat_every_ns;
+        self.said_at.after(if self.executed_more { every_ns.min(EXECUTED_EVERY_NS) } else { every_ns })
+    }
+
+    // ---- transitions ----
+
+    /// All transitions. A cause that means nothing in the present state changes nothing.
+    fn move_on(&mut self, cause: Cause) {
+        match (&self.state, cause) {
+            (State::Backup, Cause::PrimaryGone(now)) => self.seek_live(now),
+            (State::Claiming(_), Cause::Won) => {
+                self.state = State::Draining(self.generation.next());
+                self.go_live_when_replayed();
+            }
+            // Rule: the loser halts.
+            (State::Claiming(_), Cause::Lost) => self.halt(HaltReason::LostClaim(self.generation.next())),
+            (State::Draining(_), Cause::Replayed) => self.go_live_when_replayed(),
+            (State::Backup | State::Claiming(_), Cause::Spent(newer)) => {
+                self.halt(HaltReason::GenerationSpent(newer));
+            }
+            // Rule: an orderly end is no death, not even one that was suspected before it was told.
+            (State::Backup | State::Claiming(_), Cause::Ended) => self.halt(HaltReason::PeerEnded),
+            (State::Backup, Cause::Fault(what)) => {
+                self.say_goodbye(GoodbyeReason::Leaving);
+                self.halt(HaltReason::PeerFault(what));
+            }
+            (State::Backup, Cause::Told) => {
+                self.say_goodbye(GoodbyeReason::Leaving);
+                self.halt(HaltReason::Left);
+            }
+            (State::Claiming(_) | State::Draining(_), Cause::Told) => self.halt(HaltReason::Left),
+            (State::Backup | State::Claiming(_) | State::Draining(_), Cause::Diverged) => {
+                self.say_goodbye(GoodbyeReason::Diverged);
+                // No command: the caller has seen the divergence itself, and knows more about it.
+                self.state = State::Halted;
+                self.ack_due = false;
+            }
+            (State::Live | State::Halted, _)
+            | (State::Backup | State::Draining(_), Cause::Won | Cause::Lost)
+            | (State::Claiming(_) | State::Draining(_), Cause::PrimaryGone(_) | Cause::Fault(_))
+            | (State::Backup | State::Claiming(_), Cause::Replayed)
+            | (State::Draining(_), Cause::Spent(_) | Cause::Ended) => {}
+        }
+    }
+
+    /// Rule: before going live, win the arbiter. From here on nothing is acknowledged.
+    fn seek_live(&mut self, now: HostTime) {
+        let (retry_ns, retry_max_ns) = (self.settings.claim_retry_ns, self.settings.claim_retry_max_ns);
+        self.state = State::Claiming(Asking::begun(now, retry_ns, retry_max_ns));
         self.ack_due = false;
-        self.commands.push_back(BackupCommand::Claim(self.generation.next()));
+        self.ask();
+    }
+
+    fn ask(&mut self) {
+        let claim = BackupCommand::Claim(self.generation.next());
+        if !self.commands.contains(&claim) {
+            self.commands.push_back(claim);
+        }
     }
 
     /// Rule: before going live, replay the log to its end, through the last mark.
@@ -236,9 +336,8 @@ impl Backup {
         self.commands.push_back(BackupCommand::Halt(reason));
     }
 
-    fn leave_with(&mut self, goodbye: GoodbyeReason, reason: HaltReason) {
-        self.messages.push_back(Message::Goodbye { generation: self.generation, reason: goodbye });
-        self.halt(reason);
+    fn say_goodbye(&mut self, reason: GoodbyeReason) {
+        self.messages.push_back(Message::Goodbye { generation: self.generation, reason });
     }
 
     // ---- what this side did ----
@@ -254,39 +353,39 @@ impl Backup {
 
     /// The machine has applied that record.
     pub fn pop_record(&mut self) -> Option<Record> {
+        if matches!(self.state, State::Live | State::Halted) {
+            return None;
+        }
         let record = self.log.pop_front()?;
-        self.log_bytes -= weight(&record);
+        self.log_bytes = self.log_bytes.saturating_sub(weight(&record));
         self.executed = record.lsn;
-        self.go_live_when_replayed();
+        self.executed_more = true;
+        self.move_on(Cause::Replayed);
+        self.invariants();
         Some(record)
     }
 
     /// The machine stands here now.
     pub fn handle_executed(&mut self, now: HostTime, icount: Icount, time: VirtTime) {
-        let moved = icount > self.icount || time > self.time;
+        self.executed_more |= icount > self.icount || time > self.time;
         self.icount = icount;
         self.time = time;
-        if moved && matches!(self.state, State::Backup) && now.since(self.said_at) >= EXECUTED_EVERY_NS {
-            self.ack_due = true;
-            self.said_at = now;
+        if matches!(self.state, State::Backup) && self.executed_more && now >= self.speaks_at() {
+            self.say_ack(now);
         }
+        self.invariants();
     }
 
     /// An operator, or this host's disk, takes this replica out of the pair.
     pub fn leave(&mut self) {
-        if matches!(self.state, State::Backup) {
-            self.leave_with(GoodbyeReason::Leaving, HaltReason::Left);
-        } else {
-            self.halt(HaltReason::Left);
-        }
+        self.move_on(Cause::Told);
+        self.invariants();
     }
 
     /// This side differs from the primary: it leaves, and says why.
     pub fn handle_divergence(&mut self) {
-        self.messages
-            .push_back(Message::Goodbye { generation: self.generation, reason: GoodbyeReason::Diverged });
-        self.state = State::Halted;
-        self.ack_due = false;
+        self.move_on(Cause::Diverged);
+        self.invariants();
     }
 
     // ---- effects ----
@@ -294,6 +393,7 @@ impl Backup {
     /// The next message to the primary.
     pub fn poll_message(&mut self) -> Option<Message> {
         if core::mem::take(&mut self.ack_due) {
+            self.executed_more = false;
             return Some(Message::Ack {
                 generation: self.generation,
                 received: self.received,
@@ -323,10 +423,8 @@ impl Backup {
     #[must_use]
     pub fn next_timeout(&self) -> Option<HostTime> {
         match &self.state {
-            State::Backup => {
-                Some(self.said_at.after(self.settings.heartbeat_every_ns).min(self.silence.deadline()))
-            }
-            State::Claiming(asking) => asking.next(),
+            State::Backup => Some(self.speaks_at().min(self.silence.deadline())),
+            State::Claiming(asking) => Some(asking.next()),
             State::Draining(_) | State::Live | State::Halted => None,
         }
     }
@@ -357,6 +455,12 @@ impl Backup {
             self.log.front().is_none_or(|first| first.lsn == self.executed.next()),
             "the log goes on where execution stands"
         );
+        assert!(self.log.is_empty() == (self.log_bytes == 0), "bytes held belong to records held");
         assert!(!self.ack_due || matches!(self.state, State::Backup), "only a backup acknowledges");
+        assert!(
+            !matches!(self.state, State::Live) || self.log.is_empty(),
+            "who is live has replayed its log"
+        );
+        assert!(self.commands.len() <= COMMANDS_MAX, "the states only go one way");
     }
 }

@@ -1,17 +1,58 @@
 //! Execution lag and its feedback loop (Scales et al. 2010, 2.3): a primary whose backup lags is slowed, smoothly,
-//! and speeds up again. Lag is virtual time: how long the backup would need to replay to where the primary is.
+//! and speeds up again.
+//!
+//! The backup lags by the virtual time between the two machines, but by no more than the age of the oldest record
+//! that it has been sent and has not executed. Virtual time alone would mislead: a guest that wakes from an idle
+//! wait of ten seconds has made its clock jump by ten seconds, and its backup is one record behind, not ten seconds.
 
 use crate::types::HostTime;
-use pollux_vocab::VirtTime;
+use alloc::collections::VecDeque;
+use pollux_vocab::Lsn;
 
 /// The share is reconsidered this often.
 const ADJUST_EVERY_NS: u64 = 10_000_000;
 /// The primary always keeps this share, in 1/1000.
 pub const SHARE_MIN_PERMILLE: u16 = 50;
-/// How much of the share is given back at each adjustment without lag, in 1/1000 of the whole.
-const RECOVER_PERMILLE: u16 = 20;
+/// How much of the share is given back at an adjustment without any lag, in 1/1000 of the whole.
+const RECOVER_PERMILLE: u64 = 20;
 /// The largest cut at one adjustment, in 1/1000 of the present share.
 const CUT_MAX_PERMILLE: u64 = 200;
+/// Records sent within this time count as sent together.
+const GRAIN_NS: u64 = 1_000_000;
+/// At most so many sendings are remembered; beyond that the newest are taken for older than they are.
+const SENDINGS_MAX: usize = 4096;
+
+/// When records that the backup has not executed were sent.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unexecuted {
+    /// The last record of each sending, and when it began.
+    sendings: VecDeque<(Lsn, HostTime)>,
+}
+
+impl Unexecuted {
+    pub(crate) fn handle_sent(&mut self, now: HostTime, newest: Lsn) {
+        let full = self.sendings.len() >= SENDINGS_MAX;
+        match self.sendings.back_mut() {
+            Some((last, began)) if full || now.since(*began) < GRAIN_NS => *last = newest,
+            _ => self.sendings.push_back((newest, now)),
+        }
+    }
+
+    pub(crate) fn handle_executed(&mut self, executed: Lsn) {
+        while self.sendings.front().is_some_and(|(last, _)| *last <= executed) {
+            self.sendings.pop_front();
+        }
+    }
+
+    /// Host nanoseconds since the oldest of them was sent; 0 if there is none.
+    pub(crate) fn age_ns(&self, now: HostTime) -> u64 {
+        self.sendings.front().map_or(0, |(_, began)| now.since(*began))
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.sendings.clear();
+    }
+}
 
 /// The feedback loop.
 #[derive(Clone, Debug)]
@@ -30,8 +71,8 @@ impl LagLoop {
     }
 
     /// Takes a measurement.
-    pub fn handle_measurement(&mut self, now: HostTime, primary: VirtTime, backup: VirtTime) {
-        self.lag_ns = primary.0.saturating_sub(backup.0);
+    pub fn handle_measurement(&mut self, now: HostTime, lag_ns: u64) {
+        self.lag_ns = lag_ns;
         if now.since(self.adjusted_at) < ADJUST_EVERY_NS {
             return;
         }
@@ -42,11 +83,13 @@ impl LagLoop {
             let cut = u64::from(self.share_permille) * over.min(CUT_MAX_PERMILLE) / 1000;
             self.share_permille.saturating_sub((cut as u16).max(1)).max(SHARE_MIN_PERMILLE)
         } else {
-            (self.share_permille + RECOVER_PERMILLE).min(1000)
+            // In proportion, too: close to the target the share is about right, and hardly moves.
+            let room = RECOVER_PERMILLE.saturating_mul(self.target_ns - self.lag_ns) / self.target_ns;
+            (self.share_permille + (room as u16).max(1)).min(1000)
         };
     }
 
-    /// The newest measurement, virtual nanoseconds.
+    /// The newest measurement.
     #[must_use]
     pub fn lag_ns(&self) -> u64 {
         self.lag_ns
@@ -79,15 +122,39 @@ mod tests {
             now += 10_000_000;
             primary += 10e6 * f64::from(lag.share_permille()) / 1000.0;
             backup = (backup + 6e6).min(primary);
-            lag.handle_measurement(HostTime(now), VirtTime(primary as u64), VirtTime(backup as u64));
+            lag.handle_measurement(HostTime(now), (primary - backup) as u64);
             worst = worst.max(primary - backup);
         }
         assert!(worst < 400e6, "the lag stays bounded: {worst}");
         assert!(primary / (now as f64) > 0.5, "the primary is not strangled: {}", primary / now as f64);
         for _ in 0..200 {
             now += 10_000_000;
-            lag.handle_measurement(HostTime(now), VirtTime(5), VirtTime(5));
+            lag.handle_measurement(HostTime(now), 0);
         }
         assert_eq!(lag.share_permille(), 1000, "it speeds up again");
+    }
+
+    #[test]
+    fn the_age_of_the_log_is_that_of_its_oldest_record_not_executed() {
+        let at = |ms: u64| HostTime(ms * 1_000_000);
+        let mut log = Unexecuted::default();
+        log.handle_sent(at(1), Lsn(1));
+        log.handle_sent(at(5), Lsn(2));
+        assert_eq!(log.age_ns(at(10)), 9_000_000);
+        log.handle_executed(Lsn(1));
+        assert_eq!(log.age_ns(at(10)), 5_000_000);
+        log.handle_executed(Lsn(2));
+        assert_eq!(log.age_ns(at(10)), 0);
+    }
+
+    #[test]
+    fn a_backup_that_executes_nothing_costs_no_more_than_a_bounded_list() {
+        let mut log = Unexecuted::default();
+        for n in 1..20_000 {
+            log.handle_sent(HostTime(n * GRAIN_NS), Lsn(n));
+        }
+        assert_eq!(log.sendings.len(), SENDINGS_MAX);
+        log.handle_executed(Lsn(19_999));
+        assert_eq!(log.age_ns(HostTime(u64::MAX)), 0);
     }
 }

@@ -30,7 +30,7 @@ impl<T> OutputGate<T> {
 
     /// Names the record that covers all that is held: it must have been written after the newest of them was made.
     pub fn seal(&mut self, covering: Lsn) {
-        debug_assert!(self.sealed.back().is_none_or(|(lsn, _)| *lsn <= covering), "seals never go back");
+        assert!(self.sealed.back().is_none_or(|(lsn, _)| *lsn <= covering), "seals never go back");
         self.sealed.extend(self.unsealed.drain(..).map(|output| (covering, output)));
     }
 
@@ -46,6 +46,15 @@ impl<T> OutputGate<T> {
                 self.sealed.pop_front().map(|(_, output)| output)
             }
             _ => None,
+        }
+    }
+
+    /// The newest acknowledged record such that no output that it or an older one covers is still in here.
+    #[must_use]
+    pub fn released(&self) -> Lsn {
+        match self.sealed.front() {
+            Some((covering, _)) => self.acked.min(Lsn(covering.0.saturating_sub(1))),
+            None => self.acked,
         }
     }
 
@@ -104,5 +113,19 @@ mod tests {
         gate.hold('a');
         gate.seal(Lsn(9));
         assert_eq!(gate.release(), Some('a'));
+    }
+
+    #[test]
+    fn an_acknowledged_output_counts_as_released_only_once_it_has_left() {
+        let mut gate = OutputGate::default();
+        gate.hold('a');
+        gate.hold('b');
+        gate.seal(Lsn(4));
+        gate.ack(Lsn(5));
+        assert_eq!(gate.released(), Lsn(3));
+        gate.release();
+        assert_eq!(gate.released(), Lsn(3), "its mark covers another one");
+        gate.release();
+        assert_eq!(gate.released(), Lsn(5));
     }
 }

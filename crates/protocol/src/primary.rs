@@ -1,17 +1,20 @@
 //! The side whose VM talks to the world.
 //!
 //! ```text
-//!   Primary ── backup silent, link lost, this process slept ──► Claiming ── Won ──► Solo
-//!      │                                                           │ Lost
-//!      └───────────────── newer generation heard ───────────────►  Halted
+//!   Primary ── backup silent, link lost, goodbye, this process was away ──► Claiming ── Won ──► Solo
+//!      │                                                                       │ Lost
+//!      └────────── newer generation heard (in any state), VM ended ─────────►  Halted
 //! ```
 //!
 //! Invariants: every record gets the next LSN, and nothing enters but through [`Primary::admit`]; nothing leaves but
-//! through the [`OutputGate`]; while `Claiming`, the gate hears no acknowledgement, so nothing leaves at all until
-//! the arbiter has answered.
+//! through the [`OutputGate`]; while `Claiming`, the gate hears no acknowledgement and is not asked, so nothing
+//! leaves at all until the arbiter has answered.
+//!
+//! Not here: when an output may leave (`output_gate`), how long silence must last (`silence`), how much the VM is
+//! slowed (`lag`).
 
 use crate::hold_stats::HoldStats;
-use crate::lag::LagLoop;
+use crate::lag::{LagLoop, Unexecuted};
 use crate::output_gate::OutputGate;
 use crate::silence::{Asking, Silence};
 use crate::types::{
@@ -26,6 +29,8 @@ use pollux_vocab::{Generation, Icount, Lsn, Output, Record, RecordBody, VirtTime
 pub const HELD_MAX: usize = 65_536;
 /// Bytes of outputs that may be held at once; beyond that the VM waits.
 pub const HELD_BYTES_MAX: u64 = 256 << 20;
+/// Commands that can ever wait: the states only go one way, and a claim that waits is not repeated.
+const COMMANDS_MAX: usize = 4;
 
 /// What the node is to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,6 +56,20 @@ enum State {
     Halted,
 }
 
+/// Why the state changes.
+enum Cause {
+    /// The backup is silent, has left, cannot be trusted, or may have given this side up.
+    BackupGone(HostTime),
+    /// The arbiter gave this side the next generation.
+    Won,
+    /// The arbiter gave it to the other side.
+    Lost,
+    /// Somebody speaks from this newer generation.
+    Spent(Generation),
+    /// The VM has ended in good order.
+    Ended,
+}
+
 /// An output and when it was held.
 #[derive(Debug)]
 struct Held {
@@ -59,6 +78,9 @@ struct Held {
 }
 
 /// The primary's (and the solo VM's) state machine.
+///
+/// Inputs are `handle_*`; what this side does is told by [`Primary::admit`], [`Primary::hold`], [`Primary::flush`];
+/// effects come from `poll_*`: after every input, poll releases, then messages, then commands, until `None`.
 #[derive(Debug)]
 pub struct Primary {
     settings: Settings,
@@ -66,6 +88,8 @@ pub struct Primary {
     generation: Generation,
     /// The newest record.
     lsn: Lsn,
+    /// Where the newest record or held output belongs.
+    icount: Icount,
     sent: Lsn,
     acked: Lsn,
     gate: OutputGate<Held>,
@@ -74,12 +98,17 @@ pub struct Primary {
     in_flight: VecDeque<(Lsn, u64)>,
     in_flight_bytes: u64,
     peer_buffered_bytes: u64,
+    peer_icount: Icount,
     peer_time: VirtTime,
     silence: Silence,
     said_at: HostTime,
+    /// A heartbeat is to be sent: it is time, or somebody from the past should learn that it is.
+    heartbeat_due: bool,
     progress_at: HostTime,
     progress_icount: Icount,
+    unexecuted: Unexecuted,
     lag: LagLoop,
+    lag_steps: u64,
     hold_stats: HoldStats,
     messages: VecDeque<Message>,
     commands: VecDeque<Command>,
@@ -107,6 +136,7 @@ impl Primary {
             state,
             generation,
             lsn,
+            icount: Icount(0),
             sent: lsn,
             acked: lsn,
             gate: OutputGate::default(),
@@ -115,10 +145,14 @@ impl Primary {
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             peer_buffered_bytes: 0,
+            peer_icount: Icount(0),
             peer_time: VirtTime(0),
             said_at: now,
+            heartbeat_due: false,
             progress_at: now,
             progress_icount: Icount(0),
+            unexecuted: Unexecuted::default(),
+            lag_steps: 0,
             hold_stats: HoldStats::default(),
             messages: VecDeque::new(),
             commands: VecDeque::new(),
@@ -129,45 +163,43 @@ impl Primary {
 
     /// The backup said something.
     pub fn handle_message(&mut self, now: HostTime, message: Message) {
-        if matches!(self.state, State::Halted) {
-            return;
-        }
         if message.generation() > self.generation {
-            // Rule: a returning primary whose generation is spent halts.
-            self.halt(HaltReason::GenerationSpent(message.generation()));
-            return;
-        }
-        if message.generation() < self.generation {
-            // Somebody from the past: tell it that it is.
-            if matches!(message, Message::Records { .. }) {
-                self.messages.push_back(Message::Heartbeat { generation: self.generation });
+            // Rule: whoever hears a newer generation than its own halts: its generation is spent.
+            self.move_on(Cause::Spent(message.generation()));
+        } else if message.generation() < self.generation {
+            self.handle_past(&message);
+        } else if matches!(self.state, State::Primary) {
+            self.silence.handle_sound(now);
+            match message {
+                Message::Ack { received, executed, icount, time, buffered_bytes, .. } => {
+                    self.peer_icount = self.peer_icount.max(icount);
+                    self.peer_time = self.peer_time.max(time);
+                    self.peer_buffered_bytes = buffered_bytes;
+                    self.handle_ack(now, received, executed);
+                }
+                Message::Goodbye { .. } => self.move_on(Cause::BackupGone(now)),
+                Message::Heartbeat { .. } | Message::Records { .. } => {}
             }
-            return;
-        }
-        if !matches!(self.state, State::Primary) {
-            return;
-        }
-        self.silence.handle_sound(now);
-        match message {
-            Message::Ack { received, time, buffered_bytes, .. } => {
-                self.handle_ack(now, received, time, buffered_bytes)
-            }
-            Message::Goodbye { .. } => self.seek_solo(now),
-            Message::Heartbeat { .. } | Message::Records { .. } => {}
         }
         self.invariants();
     }
 
-    fn handle_ack(&mut self, now: HostTime, received: Lsn, time: VirtTime, buffered_bytes: u64) {
-        if received > self.sent {
-            // It acknowledges what it cannot have: nothing that it says can be trusted.
-            self.seek_solo(now);
+    /// Rule: what an older generation says changes nothing; but a primary from the past is told that it is one.
+    fn handle_past(&mut self, message: &Message) {
+        if matches!(message, Message::Records { .. }) && !matches!(self.state, State::Halted) {
+            self.heartbeat_due = true;
+        }
+    }
+
+    fn handle_ack(&mut self, now: HostTime, received: Lsn, executed: Lsn) {
+        if received > self.sent || executed > received {
+            // Rule: a peer that acknowledges what it cannot have is not believed in anything.
+            self.move_on(Cause::BackupGone(now));
             return;
         }
         self.acked = self.acked.max(received);
         self.gate.ack(received);
-        self.peer_time = self.peer_time.max(time);
-        self.peer_buffered_bytes = buffered_bytes;
+        self.unexecuted.handle_executed(executed);
         while self.in_flight.front().is_some_and(|(lsn, _)| *lsn <= received) {
             if let Some((_, bytes)) = self.in_flight.pop_front() {
                 self.in_flight_bytes -= bytes;
@@ -177,49 +209,45 @@ impl Primary {
 
     /// The link is gone for good.
     pub fn handle_link_lost(&mut self, now: HostTime) {
-        self.silence.handle_link_lost();
-        if matches!(self.state, State::Primary) {
-            self.seek_solo(now);
-        }
+        self.move_on(Cause::BackupGone(now));
+        self.invariants();
     }
 
     /// The arbiter has answered.
     pub fn handle_arbiter(&mut self, now: HostTime, generation: Generation, verdict: Verdict) {
-        let State::Claiming(asking) = &mut self.state else { return };
         if generation != self.generation.next() {
             return;
         }
         match verdict {
-            Verdict::Won => {
-                self.generation = generation;
-                self.state = State::Solo;
-                self.lag.reset();
-                self.gate.seal(self.lsn);
-                self.gate.ack(Lsn(u64::MAX));
-                self.commands.push_back(Command::WentSolo { generation });
+            Verdict::Won => self.move_on(Cause::Won),
+            Verdict::Lost => self.move_on(Cause::Lost),
+            // Rule: an unreachable arbiter lets nobody run. Ask again, never guess.
+            Verdict::Unreachable => {
+                if let State::Claiming(asking) = &mut self.state {
+                    asking.handle_unreachable(now);
+                }
             }
-            Verdict::Lost => self.halt(HaltReason::LostClaim(generation)),
-            Verdict::Unreachable => asking.handle_unreachable(now),
         }
         self.invariants();
     }
 
-    /// Time passes. Call it before handing over what was received, so that a process that slept notices first.
+    /// Time passes. Call it before handing over what was received, so that a process that was away notices first.
     pub fn handle_tick(&mut self, now: HostTime) {
-        let slept = self.silence.slept(now);
+        let was_away = self.silence.is_away(now);
+        self.silence.handle_tick(now);
         match &mut self.state {
             State::Primary => {
-                // Rule: who slept for longer than the failure timeout may have been replaced; it asks first.
-                if slept || self.silence.is_dead(now) {
-                    self.seek_solo(now);
+                // Rule: who was away for longer than the failure timeout may have been replaced; it asks first.
+                if was_away || self.silence.is_dead(now) {
+                    self.move_on(Cause::BackupGone(now));
                 } else if now.since(self.said_at) >= self.settings.heartbeat_every_ns {
                     self.said_at = now;
-                    self.messages.push_back(Message::Heartbeat { generation: self.generation });
+                    self.heartbeat_due = true;
                 }
             }
             State::Claiming(asking) => {
                 if asking.is_due(now) {
-                    self.commands.push_back(Command::Claim(self.generation.next()));
+                    self.ask();
                 }
             }
             State::Solo | State::Halted => {}
@@ -227,21 +255,71 @@ impl Primary {
         self.invariants();
     }
 
+    // ---- transitions ----
+
+    /// All transitions. A cause that means nothing in the present state changes nothing.
+    fn move_on(&mut self, cause: Cause) {
+        match (&self.state, cause) {
+            (State::Primary, Cause::BackupGone(now)) => self.seek_solo(now),
+            (State::Claiming(_), Cause::Won) => self.go_solo(),
+            // Rule: the loser halts.
+            (State::Claiming(_), Cause::Lost) => self.halt(HaltReason::LostClaim(self.generation.next())),
+            (State::Solo | State::Primary | State::Claiming(_), Cause::Spent(newer)) => {
+                self.halt(HaltReason::GenerationSpent(newer));
+            }
+            (State::Primary | State::Claiming(_), Cause::Ended) => {
+                let (generation, reason) = (self.generation, GoodbyeReason::Ended);
+                self.messages.push_back(Message::Goodbye { generation, reason });
+                self.state = State::Halted;
+            }
+            (State::Solo, Cause::Ended) => self.state = State::Halted,
+            (State::Solo | State::Primary | State::Halted, Cause::Won | Cause::Lost)
+            | (State::Solo | State::Claiming(_) | State::Halted, Cause::BackupGone(_))
+            | (State::Halted, Cause::Spent(_) | Cause::Ended) => {}
+        }
+    }
+
     /// Rule: a primary whose backup is gone releases nothing until it has won the next generation.
-    fn seek_solo(&mut self, _now: HostTime) {
-        self.state =
-            State::Claiming(Asking::begun(self.settings.claim_retry_ns, self.settings.claim_retry_max_ns));
+    fn seek_solo(&mut self, now: HostTime) {
+        let (retry_ns, retry_max_ns) = (self.settings.claim_retry_ns, self.settings.claim_retry_max_ns);
+        self.state = State::Claiming(Asking::begun(now, retry_ns, retry_max_ns));
         self.unsent.clear();
         self.in_flight.clear();
         self.in_flight_bytes = 0;
         self.peer_buffered_bytes = 0;
+        self.unexecuted.clear();
+        self.lag.reset();
+        self.lag_steps = 0;
+        self.heartbeat_due = false;
         self.commands.push_back(Command::BackupLost);
-        self.commands.push_back(Command::Claim(self.generation.next()));
+        self.ask();
+    }
+
+    fn ask(&mut self) {
+        let claim = Command::Claim(self.generation.next());
+        if !self.commands.contains(&claim) {
+            self.commands.push_back(claim);
+        }
+    }
+
+    fn go_solo(&mut self) {
+        self.generation = self.generation.next();
+        self.state = State::Solo;
+        self.open_gate();
+        self.commands.push_back(Command::WentSolo { generation: self.generation });
+    }
+
+    /// A VM alone owes nobody an acknowledgement: what is held now may leave, what comes later is sealed later.
+    fn open_gate(&mut self) {
+        self.gate.seal(self.lsn);
+        self.gate.ack(self.lsn);
     }
 
     fn halt(&mut self, reason: HaltReason) {
         self.state = State::Halted;
         self.messages.clear();
+        self.unsent.clear();
+        self.heartbeat_due = false;
         self.commands.push_back(Command::Halt(reason));
     }
 
@@ -249,6 +327,7 @@ impl Primary {
 
     /// The only way in: gives the event its place in the log. The caller applies it at `icount`, which is now.
     pub fn admit(&mut self, icount: Icount, body: RecordBody) -> Record {
+        self.reach(icount);
         self.lsn = self.lsn.next();
         let record = Record { lsn: self.lsn, icount, body };
         if matches!(self.state, State::Primary) {
@@ -261,19 +340,24 @@ impl Primary {
     }
 
     /// The machine made an output at `icount`: into the gate. `icount` must not be later than the next flush's.
-    pub fn hold(&mut self, now: HostTime, _icount: Icount, output: Output) {
+    pub fn hold(&mut self, now: HostTime, icount: Icount, output: Output) {
+        self.reach(icount);
         self.held_bytes += output_weight(&output);
         self.gate.hold(Held { output, since: now });
+    }
+
+    /// The machine's time only goes forward; so a mark written at a flush lies behind every output that it covers.
+    fn reach(&mut self, icount: Icount) {
+        assert!(icount >= self.icount, "the log goes back from icount {} to {icount}", self.icount);
+        self.icount = icount;
     }
 
     /// The machine stands at `icount`, and everything up to there has been admitted and held: seals what is held with
     /// one mark, and sends. A silent log still tells now and then how far the VM has come.
     pub fn flush(&mut self, now: HostTime, icount: Icount, time: VirtTime) {
+        self.reach(icount);
         match self.state {
-            State::Solo => {
-                self.gate.seal(self.lsn);
-                self.gate.ack(Lsn(u64::MAX));
-            }
+            State::Solo => self.open_gate(),
             State::Primary => {
                 if self.gate.has_unsealed() {
                     let mark = self.admit(icount, RecordBody::Mark);
@@ -284,12 +368,18 @@ impl Primary {
                 {
                     self.admit(icount, RecordBody::Progress);
                 }
-                self.lag.handle_measurement(now, time, self.peer_time);
+                self.measure_lag(now, icount, time);
                 self.send(now, icount);
             }
             State::Claiming(_) | State::Halted => {}
         }
         self.invariants();
+    }
+
+    fn measure_lag(&mut self, now: HostTime, icount: Icount, time: VirtTime) {
+        let behind_ns = time.0.saturating_sub(self.peer_time.0);
+        self.lag_steps = icount.since(self.peer_icount);
+        self.lag.handle_measurement(now, behind_ns.min(self.unexecuted.age_ns(now)));
     }
 
     fn send(&mut self, now: HostTime, icount: Icount) {
@@ -299,40 +389,48 @@ impl Primary {
         let records = core::mem::take(&mut self.unsent);
         self.sent = self.lsn;
         self.said_at = now;
+        self.heartbeat_due = false;
         self.progress_at = now;
         self.progress_icount = icount;
-        self.messages.push_back(Message::Records {
-            generation: self.generation,
-            released: self.acked,
-            records,
-        });
+        self.unexecuted.handle_sent(now, self.lsn);
+        // `released` is filled in when the message leaves.
+        self.messages.push_back(Message::Records { generation: self.generation, released: Lsn(0), records });
     }
 
     /// The VM has ended in good order: tells the backup not to take over.
     pub fn say_goodbye(&mut self) {
-        if matches!(self.state, State::Primary | State::Claiming(_)) {
-            self.messages
-                .push_back(Message::Goodbye { generation: self.generation, reason: GoodbyeReason::Ended });
-        }
-        self.state = State::Halted;
+        self.move_on(Cause::Ended);
+        self.invariants();
     }
 
     // ---- effects ----
 
-    /// The next message to the backup.
-    pub fn poll_message(&mut self) -> Option<Message> {
-        self.messages.pop_front()
-    }
-
-    /// The next output that may leave.
+    /// The next output that may leave. Release it before the next message is sent: the message says that it has been.
     pub fn poll_release(&mut self, now: HostTime) -> Option<Output> {
-        if !matches!(self.state, State::Primary | State::Solo) {
+        let may = match self.state {
+            State::Solo => true,
+            // Stopped since its last tick, this process may have been replaced: the next tick will ask the arbiter.
+            State::Primary => !self.silence.is_away(now),
+            State::Claiming(_) | State::Halted => false,
+        };
+        if !may {
             return None;
         }
         let Held { output, since } = self.gate.release()?;
         self.held_bytes -= output_weight(&output);
         self.hold_stats.count(now.since(since));
         Some(output)
+    }
+
+    /// The next message to the backup.
+    pub fn poll_message(&mut self) -> Option<Message> {
+        if let Some(mut message) = self.messages.pop_front() {
+            if let Message::Records { released, .. } = &mut message {
+                *released = self.gate.released();
+            }
+            return Some(message);
+        }
+        core::mem::take(&mut self.heartbeat_due).then_some(Message::Heartbeat { generation: self.generation })
     }
 
     /// The next thing to do.
@@ -345,15 +443,21 @@ impl Primary {
     /// Whether, and how much, the VM may execute.
     #[must_use]
     pub fn pace(&self, _now: HostTime) -> Pace {
-        let window = self.settings.send_window_bytes;
-        let full = self.in_flight_bytes.saturating_add(self.peer_buffered_bytes) > window
-            || self.gate.len() > HELD_MAX
-            || self.held_bytes > HELD_BYTES_MAX;
         match self.state {
             State::Halted => Pace::Wait,
-            _ if full => Pace::Wait,
+            _ if self.is_window_full() || self.is_gate_full() => Pace::Wait,
             _ => Pace::Run { share_permille: self.lag.share_permille() },
         }
+    }
+
+    /// Rule: a primary whose backup cannot take more log in stops.
+    fn is_window_full(&self) -> bool {
+        self.in_flight_bytes.saturating_add(self.peer_buffered_bytes) > self.settings.send_window_bytes
+    }
+
+    /// Rule: a primary whose outputs may not leave runs on only as long as there is room to hold them.
+    fn is_gate_full(&self) -> bool {
+        self.gate.len() > HELD_MAX || self.held_bytes > HELD_BYTES_MAX
     }
 
     /// When [`Primary::handle_tick`] must be called next, if nothing else happens.
@@ -363,7 +467,7 @@ impl Primary {
             State::Primary => {
                 Some(self.said_at.after(self.settings.heartbeat_every_ns).min(self.silence.deadline()))
             }
-            State::Claiming(asking) => asking.next(),
+            State::Claiming(asking) => Some(asking.next()),
             State::Solo | State::Halted => None,
         }
     }
@@ -385,6 +489,7 @@ impl Primary {
             released: self.hold_stats.len(),
             hold: self.hold_stats.summary(),
             lag_ns: self.lag.lag_ns(),
+            lag_steps: self.lag_steps,
             share_permille: self.lag.share_permille(),
             buffered_bytes: self.in_flight_bytes,
         }
@@ -392,7 +497,16 @@ impl Primary {
 
     fn invariants(&self) {
         assert!(self.acked <= self.sent && self.sent <= self.lsn, "acknowledged ≤ sent ≤ written");
-        let counted: bool = self.in_flight.is_empty() == (self.in_flight_bytes == 0);
-        assert!(counted, "bytes in flight belong to records in flight");
+        assert!(self.gate.released() <= self.lsn, "released ≤ written");
+        assert!(
+            self.in_flight.is_empty() == (self.in_flight_bytes == 0),
+            "bytes in flight belong to records in flight"
+        );
+        assert!(!self.gate.is_empty() || self.held_bytes == 0, "an empty gate holds no bytes");
+        assert!(
+            matches!(self.state, State::Primary) || self.unsent.is_empty(),
+            "only a primary has records to send"
+        );
+        assert!(self.commands.len() <= COMMANDS_MAX, "the states only go one way");
     }
 }

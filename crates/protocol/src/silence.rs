@@ -1,7 +1,8 @@
-//! Failure detection: silence, measured by ticks (DESIGN 5).
+//! Failure detection: silence, measured by ticks (DESIGN 5; Scales et al. 2010, 2.3).
 //!
 //! A process that was itself stopped (SIGSTOP, a paused cloud VM) has heard nothing because it did not listen, so
-//! after a pause it first listens for a while. What it may *release* after a long pause is [`Silence::slept`]'s business.
+//! after a pause it first listens for a while. It does so once for each silence: a process that is always slow must
+//! still find out that the other side is dead. What it may *release* after a pause is [`Silence::is_away`]'s business.
 
 use crate::types::HostTime;
 
@@ -11,36 +12,40 @@ pub(crate) struct Silence {
     failure_after_ns: u64,
     heard_at: HostTime,
     ticked_at: HostTime,
-    lost: bool,
+    /// Whether this silence has been extended because this process was away.
+    extended: bool,
 }
 
 impl Silence {
     pub(crate) fn new(failure_after_ns: u64, now: HostTime) -> Self {
-        Self { failure_after_ns, heard_at: now, ticked_at: now, lost: false }
+        Self { failure_after_ns, heard_at: now, ticked_at: now, extended: false }
     }
 
+    /// The other side said something, whatever it was: it lives.
     pub(crate) fn handle_sound(&mut self, now: HostTime) {
         self.heard_at = now;
+        self.extended = false;
     }
 
-    pub(crate) fn handle_link_lost(&mut self) {
-        self.lost = true;
-    }
-
-    /// Called at every tick. True if this process was away for so long that the other side must have given it up.
-    pub(crate) fn slept(&mut self, now: HostTime) -> bool {
-        let away = now.since(self.ticked_at);
-        self.ticked_at = now;
-        if away > self.failure_after_ns / 2 {
-            let grace = self.failure_after_ns / 2;
-            self.heard_at = self.heard_at.max(HostTime(now.0.saturating_sub(self.failure_after_ns - grace)));
+    /// Rule: who was away listens before it judges. Half a timeout is given to what queued up meanwhile.
+    pub(crate) fn handle_tick(&mut self, now: HostTime) {
+        let grace_ns = self.failure_after_ns / 2;
+        if now.since(self.ticked_at) > grace_ns && !self.extended {
+            self.extended = true;
+            let latest = HostTime(now.0.saturating_sub(self.failure_after_ns - grace_ns));
+            self.heard_at = self.heard_at.max(latest);
         }
-        away >= self.failure_after_ns
+        self.ticked_at = now;
+    }
+
+    /// Whether this process has not ticked for so long that the other side must have given it up.
+    pub(crate) fn is_away(&self, now: HostTime) -> bool {
+        now.since(self.ticked_at) >= self.failure_after_ns
     }
 
     /// Whether the other side counts as dead.
     pub(crate) fn is_dead(&self, now: HostTime) -> bool {
-        self.lost || now.since(self.heard_at) >= self.failure_after_ns
+        now.since(self.heard_at) >= self.failure_after_ns
     }
 
     pub(crate) fn deadline(&self) -> HostTime {
@@ -48,36 +53,37 @@ impl Silence {
     }
 }
 
-/// When to ask the arbiter, again and again.
+/// When to ask the arbiter, again and again. Asking twice does no harm: the same holder wins twice.
 #[derive(Clone, Debug)]
 pub(crate) struct Asking {
     retry_ns: u64,
     retry_max_ns: u64,
-    again_at: Option<HostTime>,
+    again_at: HostTime,
 }
 
 impl Asking {
     /// The first question has just been put.
-    pub(crate) fn begun(retry_ns: u64, retry_max_ns: u64) -> Self {
-        Self { retry_ns, retry_max_ns, again_at: None }
+    pub(crate) fn begun(now: HostTime, retry_ns: u64, retry_max_ns: u64) -> Self {
+        let retry_max_ns = retry_max_ns.max(1);
+        Self { retry_ns: retry_ns.clamp(1, retry_max_ns), retry_max_ns, again_at: now.after(retry_max_ns) }
     }
 
     /// The arbiter could not be reached.
     pub(crate) fn handle_unreachable(&mut self, now: HostTime) {
-        self.again_at = Some(now.after(self.retry_ns));
-        self.retry_ns = (self.retry_ns * 2).min(self.retry_max_ns);
+        self.again_at = now.after(self.retry_ns);
+        self.retry_ns = self.retry_ns.saturating_mul(2).min(self.retry_max_ns);
     }
 
-    /// Whether to ask again now.
+    /// Whether to ask again now. A question that nobody answers is put again after the longest wait.
     pub(crate) fn is_due(&mut self, now: HostTime) -> bool {
-        let due = self.again_at.is_some_and(|at| now >= at);
+        let due = now >= self.again_at;
         if due {
-            self.again_at = None;
+            self.again_at = now.after(self.retry_max_ns);
         }
         due
     }
 
-    pub(crate) fn next(&self) -> Option<HostTime> {
+    pub(crate) fn next(&self) -> HostTime {
         self.again_at
     }
 }

@@ -212,8 +212,10 @@ pub struct Report {
     pub released: u64,
     /// How long outputs were held.
     pub hold: HoldSummary,
-    /// Execution lag of the backup, virtual nanoseconds.
+    /// Execution lag of the backup in nanoseconds (see [`crate::lag`] for what that means).
     pub lag_ns: u64,
+    /// Steps by which the backup, as last heard, is behind.
+    pub lag_steps: u64,
     /// Share of the time that the primary runs, in 1/1000.
     pub share_permille: u16,
     /// Log bytes not yet acknowledged (primary) or not yet executed (backup).

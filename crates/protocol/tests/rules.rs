@@ -112,7 +112,7 @@ fn a_backup_goes_live_only_after_the_arbiter_says_so() {
     b.handle_link_lost(at(10));
     assert_eq!(backup_commands(&mut b), [BackupCommand::Claim(G2)]);
     b.handle_tick(at(5000));
-    assert_eq!(backup_commands(&mut b), [], "waiting is not winning");
+    assert_eq!(backup_commands(&mut b), [BackupCommand::Claim(G2)], "waiting is not winning: it asks again");
     b.handle_arbiter(at(5001), G2, Verdict::Won);
     assert_eq!(backup_commands(&mut b), [BackupCommand::GoLive { generation: G2, next_lsn: Lsn(1) }]);
 }
