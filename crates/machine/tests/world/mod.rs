@@ -5,6 +5,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "every test file uses a part of this")]
 
+pub mod driver;
 pub mod frames;
 
 use pollux_machine::{Boot, Computer, Config, Machine, Stop};
