@@ -86,6 +86,7 @@ fn elf<'a>(what: &'static str, bytes: &'a [u8]) -> Result<Image<'a>, BootError> 
         return Err(corrupt("its ELF program headers make no sense"));
     }
     let mut pieces = Vec::new();
+    let mut start = None;
     for index in 0..usize::from(count) {
         let at =
             usize::try_from(table).ok().and_then(|t| t.checked_add(index * PHDR_BYTES)).ok_or_else(cut)?;
@@ -93,13 +94,17 @@ fn elf<'a>(what: &'static str, bytes: &'a [u8]) -> Result<Image<'a>, BootError> 
             continue;
         }
         let field = |offset| u64_at(bytes, at + offset).ok_or_else(cut);
-        let (offset, addr, file_bytes, mem_bytes) = (field(8)?, field(24)?, field(32)?, field(40)?);
+        let (offset, virt, addr) = (field(8)?, field(16)?, field(24)?);
+        let (file_bytes, mem_bytes) = (field(32)?, field(40)?);
         let end = offset.checked_add(file_bytes).and_then(|end| usize::try_from(end).ok());
         let content = end.and_then(|end| bytes.get(offset as usize..end));
         let content = content.ok_or_else(|| corrupt("it is cut off: a segment lies beyond its end"))?;
         if mem_bytes < file_bytes {
             return Err(corrupt("a segment is larger in the file than in memory"));
         }
+        // The entry is a virtual address where the two differ, as QEMU's loader has it.
+        let into = [virt, addr].map(|base| entry.wrapping_sub(base)).into_iter().find(|at| *at < mem_bytes);
+        start = start.or(into.map(|at| addr.wrapping_add(at)));
         if mem_bytes > 0 {
             pieces.push(Piece { addr, bytes: content, mem_bytes });
         }
@@ -107,5 +112,6 @@ fn elf<'a>(what: &'static str, bytes: &'a [u8]) -> Result<Image<'a>, BootError> 
     if pieces.is_empty() {
         return Err(corrupt("it has nothing to load"));
     }
+    let entry = start.ok_or_else(|| corrupt("its entry lies outside of what it loads"))?;
     Ok(Image::Elf { entry, pieces })
 }

@@ -5,7 +5,7 @@
 
 use super::image::{Image, Piece, understand};
 use super::{Board, ROM_BASE, fdt};
-use crate::config::{Boot, Config};
+use crate::config::{Boot, Config, HARTS_MAX, SLOTS};
 use crate::ram::{RAM_BASE, Ram};
 use alloc::vec::Vec;
 use pollux_vocab::GuestAddr;
@@ -16,6 +16,8 @@ const NEXT_STAGE: u64 = 0x20_0000;
 const ALIGN: u64 = 2 << 20;
 /// Room kept for the device tree at the end of RAM.
 const FDT_ROOM: u64 = 2 << 20;
+/// Least RAM: the device tree's room, and as much again.
+const RAM_BYTES_MIN: u64 = 4 << 20;
 /// The initial RAM disk and device tree lie below this offset, so that every kernel maps them early.
 const LOW_RAM: u64 = 1 << 30;
 const PAGE: u64 = 4096;
@@ -160,6 +162,9 @@ impl Layout<'_> {
         let fdt_addr = top.saturating_sub(FDT_ROOM);
         let mut range = None;
         if let Some(initrd) = initrd {
+            if initrd.is_empty() {
+                return Err(BootError::Empty { what: "initial RAM disk" });
+            }
             let addr = fdt_addr.saturating_sub(initrd.len() as u64) & !(PAGE - 1);
             self.put("initial RAM disk", addr, initrd, 0)?;
             range = Some((addr, addr + initrd.len() as u64));
@@ -174,6 +179,20 @@ impl Layout<'_> {
     }
 }
 
+/// Whether a machine can be built like this.
+fn check(config: &Config) -> Result<(), BootError> {
+    let wrong = if !(1..=HARTS_MAX).contains(&config.harts) {
+        "it has 1 to 8 harts"
+    } else if config.devices.len() > SLOTS {
+        "it has at most 8 devices"
+    } else if config.ram_bytes < RAM_BYTES_MIN || !config.ram_bytes.is_multiple_of(ALIGN) {
+        "its RAM is a multiple of 2 MiB, and at least 4 MiB"
+    } else {
+        return Ok(());
+    };
+    Err(BootError::Config(wrong))
+}
+
 /// Fills RAM and ROM as `boot` asks.
 pub fn load(
     config: &Config,
@@ -181,6 +200,7 @@ pub fn load(
     ram: &mut Ram,
     board: &mut Board,
 ) -> Result<ResetState, BootError> {
+    check(config)?;
     let mut layout = Layout { ram, taken: Vec::new() };
     match *boot {
         Boot::Kernel { image, initrd, command_line } => {

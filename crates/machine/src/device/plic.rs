@@ -4,6 +4,7 @@
 //! this board are level-triggered. The outcome per context is computed when something changes, so that asking
 //! for it ([`Plic::interrupts`]) costs nothing.
 
+use crate::config::HARTS_MAX;
 use alloc::vec;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -49,7 +50,7 @@ impl Plic {
             level: [0; WORDS],
             pending: [0; WORDS],
             claimed: [0; WORDS],
-            contexts: vec![context; 2 * harts as usize],
+            contexts: vec![context; 2 * harts.min(HARTS_MAX) as usize],
             outcome: 0,
         }
     }
