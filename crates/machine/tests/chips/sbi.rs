@@ -12,6 +12,8 @@ const NOT_SUPPORTED: i64 = -2;
 const INVALID_PARAM: i64 = -3;
 const INVALID_ADDRESS: i64 = -5;
 const ALREADY_AVAILABLE: i64 = -6;
+/// Performance monitoring, which this SBI does not have.
+const PMU: u64 = 0x50_4d55;
 const MEMORY: u64 = 0x1000;
 
 /// Four harts, of which the last two are stopped, and 8 KiB of memory from [`MEMORY`] on.
@@ -111,7 +113,7 @@ fn the_base_extension_tells_what_there_is() {
     for eid in [0, 1, 2, 8, 0x10, TIME, IPI, RFENCE, HSM, SRST, DBCN] {
         assert_eq!(call(0x10, 3, [eid, 0, 0]).0, ok(1), "{eid:#x}");
     }
-    for eid in [3, 4, 5, 6, 7, 9, 0x504d_55, 0x5355_5350, u64::MAX] {
+    for eid in [3, 4, 5, 6, 7, 9, PMU, 0x5355_5350, u64::MAX] {
         assert_eq!(call(0x10, 3, [eid, 0, 0]).0, ok(0), "{eid:#x}");
     }
     (4..=6).for_each(|fid| assert_eq!(call(0x10, fid, [0; 3]).0, ok(0)));
@@ -122,7 +124,7 @@ fn what_does_not_exist_is_not_supported() {
     for (eid, fid) in
         [(0x10, 7), (TIME, 1), (IPI, 1), (RFENCE, 3), (RFENCE, 6), (HSM, 4), (SRST, 1), (DBCN, 3)]
             .into_iter()
-            .chain([(0x504d_55, 0), (9, 0), (3, 0), (u64::MAX, 0), (TIME, u64::MAX), (HSM, u64::MAX)])
+            .chain([(PMU, 0), (9, 0), (3, 0), (u64::MAX, 0), (TIME, u64::MAX), (HSM, u64::MAX)])
     {
         refuses(eid, fid, [0; 3], NOT_SUPPORTED);
     }
