@@ -59,6 +59,12 @@ pub enum SnapshotError {
         /// Which section.
         kind: u16,
     },
+    /// the host has not the memory
+    #[error("the snapshot is of a machine with {bytes} bytes of RAM, which this host has not got to give")]
+    NoMemory {
+        /// How much it wants.
+        bytes: u64,
+    },
     /// section {kind:#06x} is unknown to this build
     #[error("section {kind:#06x} is unknown to this build")]
     Unknown {
@@ -197,6 +203,16 @@ fn is_buildable(config: &Config) -> bool {
         && config.devices.len() <= SLOTS
 }
 
+/// Whether the host would give this much memory. Asked because an allocation that fails ends the process.
+fn has_memory(bytes: u64) -> bool {
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    let mut probe = Vec::<u8>::new();
+    let given = probe.try_reserve_exact(bytes).is_ok();
+    // An allocation that nobody looks at may be optimised away, and then succeeds.
+    core::hint::black_box(&probe);
+    given
+}
+
 impl Computer {
     /// All sections: the machine's, then the board's.
     fn sections(&self) -> Vec<(u16, u16, Vec<u8>)> {
@@ -229,6 +245,9 @@ impl Computer {
         let malformed = |kind| SnapshotError::Malformed { kind };
         if !is_buildable(&config) {
             return Err(malformed(kind::CONFIG));
+        }
+        if !has_memory(config.ram_bytes) {
+            return Err(SnapshotError::NoMemory { bytes: config.ram_bytes });
         }
         if machine.current >= config.harts {
             return Err(malformed(kind::MACHINE));
