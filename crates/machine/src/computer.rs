@@ -12,6 +12,7 @@
 use crate::board::{self, Board, BootError};
 use crate::config::{Boot, Config};
 use crate::digest::Digester;
+use crate::engine::{Engine, Guest};
 use crate::hart::code::CodeCache;
 use crate::hart::csr::{NS_PER_TICK, envcfg, irq};
 use crate::hart::execute::{self, Env};
@@ -19,6 +20,7 @@ use crate::hart::{Activity, Hart, fetch, trap};
 use crate::machine::{Machine, Stop};
 use crate::ram::{PAGE, Ram};
 use crate::sbi_host::enter_supervisor;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use pollux_vocab::{Clock, ConsoleId, Digest, Icount, Input, Output, SlotId, VirtTime};
 
@@ -43,6 +45,8 @@ pub struct Computer {
     pub(crate) code: CodeCache,
     /// Not state: page hashes.
     pub(crate) digester: Digester,
+    /// Not state: what runs the harts, if it is not the interpreter.
+    pub(crate) engine: Option<Box<dyn Engine>>,
 }
 
 impl Computer {
@@ -81,7 +85,14 @@ impl Computer {
             builtin_sbi: false,
             code: CodeCache::new(pages),
             digester: Digester::new(pages),
+            engine: None,
         }
+    }
+
+    /// Lets `engine` run the harts from now on; `None` is the interpreter. Which one runs never shows.
+    pub fn set_engine(&mut self, engine: Option<Box<dyn Engine>>) {
+        self.code.report_writes(engine.is_some());
+        self.engine = engine;
     }
 
     /// Its build sheet.
@@ -189,6 +200,9 @@ impl Computer {
         self.settle();
         self.code.clear(&mut self.ram);
         self.forget_translations();
+        if let Some(engine) = &mut self.engine {
+            engine.clear();
+        }
     }
 
     /// Runs the current hart until its next event: at least one step, at most up to `until`.
@@ -218,7 +232,11 @@ impl Computer {
                 sbi_call: false,
                 yielded: false,
             };
-            let steps = execute::run(hart, &mut self.ram, &mut env, end - self.icount);
+            let limit = end - self.icount;
+            let steps = match &mut self.engine {
+                Some(engine) => engine.run(&mut Guest::new(hart, &mut self.ram, &mut env), limit),
+                None => execute::run::<false>(hart, &mut self.ram, &mut env, limit),
+            };
             let (leave, miss, sbi, yielded) = (env.leave, env.fetch_miss, env.sbi_call, env.yielded);
             self.account(steps);
             if yielded {

@@ -5,7 +5,7 @@
 //!
 //! Map: [`machine`] is the trait that replication drives; [`computer`] the RV64 implementation, made of
 //! [`hart`]s (registers, traps, execution), the `mmu` (translation), [`ram`] (memory and its page flags) and a
-//! [`board`] (devices). [`sbi`] stands in for firmware; `snapshot` and `digest` turn the state into bytes.
+//! [`board`] (devices). An [`engine`] may take the interpreter's place. [`sbi`] stands in for firmware; `snapshot` and `digest` turn the state into bytes.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
@@ -17,6 +17,7 @@ pub mod computer;
 pub mod config;
 pub mod device;
 pub mod digest;
+pub mod engine;
 pub mod hart;
 pub mod machine;
 mod mmu;

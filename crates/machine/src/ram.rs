@@ -253,6 +253,11 @@ impl Ram {
         (at & !7..at + new.len()).step_by(8).any(|entry| self.bytes[entry] & 1 != 0)
     }
 
+    /// Where the bytes and the flags are, for an engine that stores to pages without flags by itself.
+    pub(crate) fn addresses(&mut self) -> (*mut u8, *const u8) {
+        (self.bytes.as_mut_ptr(), self.flags.as_ptr())
+    }
+
     /// Flags the page at `at` as one whose decoded instructions are cached.
     pub(crate) fn mark_code(&mut self, page: usize) {
         self.flags[page] |= flag::CODE;

@@ -279,6 +279,16 @@ fn an_initial_ram_disk_lies_below_the_device_tree_and_above_the_kernel() {
 }
 
 #[test]
+fn with_much_ram_everything_lies_where_every_kernel_can_reach_it() {
+    let config = Config { ram_bytes: 3 << 29, ..config() };
+    let boot = Boot::Kernel { image: b"x", initrd: Some(&[0x5a; 100]), command_line: "" };
+    let computer = Computer::new(&config, boot).expect("a machine");
+    let fdt = RAM_BASE + (1 << 30) - 2 * MIB;
+    assert!(holds(&computer, fdt, &0xd00d_feed_u32.to_be_bytes()));
+    assert!(holds(&computer, fdt - 4096, &[0x5a; 100]));
+}
+
+#[test]
 fn a_command_line_has_a_longest_length_and_no_nul() {
     let with = |line: &str| start(Boot::Kernel { image: b"x", initrd: None, command_line: line });
     with(&"x".repeat(1023)).expect("the longest");

@@ -121,10 +121,12 @@ impl Uart {
                 self.ier = value & 0x0f;
             }
             2 => {
-                self.fifo = value & 1 != 0;
-                if value & 2 != 0 {
+                // A change of mode clears the FIFOs, too.
+                let fifo = value & 1 != 0;
+                if value & 2 != 0 || fifo != self.fifo {
                     self.input.clear();
                 }
+                self.fifo = fifo;
             }
             3 => self.lcr = value,
             4 => self.mcr = value & 0x1f,

@@ -11,6 +11,7 @@ use crate::ram::{Ram, StaleCode};
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 use core::sync::atomic::{AtomicU64, Ordering};
 use pollux_isa::{Format, Inst};
 
@@ -95,15 +96,35 @@ impl Packed {
 /// All decoded pages. Not part of the state.
 pub(crate) struct CodeCache {
     pages: Vec<Box<CodePage>>,
-    /// Of each decoded page: its physical address, and whether decoded instructions may stay in it.
-    origins: Vec<(u64, bool)>,
+    origins: Vec<PageOrigin>,
     /// Decoded page of each RAM page, plus one; 0 for none.
     by_ram_page: Vec<u32>,
+    /// Counts the times that all was dropped.
+    epoch: u64,
+    /// Whether somebody takes what `written` collects: ranges of decoded pages that were written to.
+    reports: bool,
+    written: RefCell<Vec<(u32, u16, u16)>>,
+}
+
+/// What a decoded page mirrors.
+#[derive(Clone, Copy)]
+pub(crate) struct PageOrigin {
+    /// Its physical address.
+    pub(crate) physical: u64,
+    /// Whether decoded instructions may stay in it.
+    pub(crate) cached: bool,
 }
 
 impl CodeCache {
     pub(crate) fn new(ram_pages: usize) -> Self {
-        Self { pages: Vec::new(), origins: Vec::new(), by_ram_page: vec![0; ram_pages] }
+        Self {
+            pages: Vec::new(),
+            origins: Vec::new(),
+            by_ram_page: vec![0; ram_pages],
+            epoch: 0,
+            reports: false,
+            written: RefCell::default(),
+        }
     }
 
     /// The decoded page with this index.
@@ -114,7 +135,36 @@ impl CodeCache {
 
     /// The physical address of the page that a decoded page mirrors.
     pub(crate) fn physical(&self, index: u32) -> u64 {
-        self.origins.get(index as usize).map_or(0, |origin| origin.0)
+        self.origin(index).map_or(0, |origin| origin.physical)
+    }
+
+    /// What the decoded page with this index mirrors.
+    pub(crate) fn origin(&self, index: u32) -> Option<PageOrigin> {
+        self.origins.get(index as usize).copied()
+    }
+
+    /// Whether an engine wants to know of writes to decoded pages.
+    pub(crate) fn report_writes(&mut self, wanted: bool) {
+        self.reports = wanted;
+        self.written.get_mut().clear();
+        // Whoever asks from now on knows no page yet.
+        self.epoch += 1;
+    }
+
+    /// Changes when pages are numbered anew.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Takes one range of a decoded page that was written to.
+    pub(crate) fn take_written(&self) -> Option<(u32, u16, u16)> {
+        self.written.borrow_mut().pop()
+    }
+
+    /// Whether there is one.
+    #[inline(always)]
+    pub(crate) fn has_written(&self) -> bool {
+        !self.written.borrow().is_empty()
     }
 
     /// Whether the next new page needs [`CodeCache::clear`] first.
@@ -142,13 +192,13 @@ impl CodeCache {
 
     fn push(&mut self, physical: u64, cached: bool) -> u32 {
         self.pages.push(Box::new([const { AtomicU64::new(0) }; SLOTS]));
-        self.origins.push((physical, cached));
+        self.origins.push(PageOrigin { physical, cached });
         self.pages.len() as u32 - 1
     }
 
     /// Keeps a decoded instruction, if its page keeps any.
     pub(crate) fn remember(&self, index: u32, slot: usize, packed: Packed) {
-        if let (Some(page), Some((_, true))) = (self.page(index), self.origins.get(index as usize)) {
+        if let (Some(page), Some(PageOrigin { cached: true, .. })) = (self.page(index), self.origin(index)) {
             page[slot % SLOTS].store(packed.0, Ordering::Relaxed);
         }
     }
@@ -156,7 +206,11 @@ impl CodeCache {
     /// Empties the slots that a store made stale.
     pub(crate) fn invalidate(&self, stale: StaleCode) {
         let Some(&known) = self.by_ram_page.get(stale.page as usize) else { return };
-        let Some(page) = known.checked_sub(1).and_then(|index| self.page(index)) else { return };
+        let Some(index) = known.checked_sub(1) else { return };
+        let Some(page) = self.page(index) else { return };
+        if self.reports {
+            self.written.borrow_mut().push((index, stale.first, stale.last));
+        }
         let first = (stale.first / 2).saturating_sub(1);
         for slot in first..=stale.last / 2 {
             page[usize::from(slot) % SLOTS].store(Packed::EMPTY.0, Ordering::Relaxed);
@@ -175,6 +229,8 @@ impl CodeCache {
         self.pages.clear();
         self.origins.clear();
         self.by_ram_page.fill(0);
+        self.written.get_mut().clear();
+        self.epoch += 1;
         ram.forget_code();
     }
 }

@@ -76,9 +76,15 @@ static NO_CODE: CodePage = [const { AtomicU64::new(0) }; SLOTS];
 /// No page starts at an odd address.
 const NO_PAGE: u64 = 1;
 
-/// Runs at most `limit` steps. Returns how many it ran; `hart.pc` is where to go on.
+/// Runs at most `limit` steps, and with `ONE_BLOCK` not beyond the first jump. Returns how many it ran; `hart.pc` is
+/// where to go on.
 #[allow(clippy::cognitive_complexity)]
-pub(crate) fn run(hart: &mut Hart, ram: &mut Ram, env: &mut Env<'_>, mut limit: u64) -> u64 {
+pub(crate) fn run<const ONE_BLOCK: bool>(
+    hart: &mut Hart,
+    ram: &mut Ram,
+    env: &mut Env<'_>,
+    mut limit: u64,
+) -> u64 {
     let code_cache = env.code;
     let mut begun = 0u64;
     let mut pc = hart.pc;
@@ -86,7 +92,7 @@ pub(crate) fn run(hart: &mut Hart, ram: &mut Ram, env: &mut Env<'_>, mut limit: 
     let mut page_addr = NO_PAGE;
     let mut page_index = 0;
 
-    'jump: while begun < limit {
+    'jump: while begun < limit && !(ONE_BLOCK && begun > 0) {
         if pc & PAGE_MASK != page_addr {
             let entry = &hart.tlb.fetch[Tlb::slot(pc)];
             page_index = entry.code_page;

@@ -4,7 +4,7 @@
 //! paths that translate; `system` and `csr` the privileged half; `trap` exceptions and interrupts; `pmp`;
 //! `float` the F and D extensions over the pure functions of [`fp`].
 //!
-//! Invariant: everything in [`Hart`] is state except `tlb` and the two contexts, which never show.
+//! Invariant: everything in [`Hart`] is state except `tlb`, the two contexts and `engine`, which never show.
 
 mod amo;
 pub(crate) mod code;
@@ -66,8 +66,11 @@ pub enum Activity {
     Stopped = 2,
 }
 
-/// One hart.
+/// One hart. An engine finds its parts by `engine::layout`; the registers come first, so that they are near.
+#[repr(C)]
 pub(crate) struct Hart {
+    /// Not state: words that belong to an engine.
+    pub(crate) engine: [u64; crate::engine::layout::ENGINE_WORDS],
     /// Integer registers 0 to 31, and the sink for writes to x0 at 32. The rest is padding, so that an 8-bit
     /// register number needs no bounds check.
     pub(crate) x: [u64; 256],
@@ -94,6 +97,7 @@ pub(crate) struct Hart {
 impl Hart {
     pub(crate) fn new(id: u64) -> Self {
         let mut hart = Self {
+            engine: [0; _],
             x: [0; 256],
             f: [0; 32],
             pc: 0,

@@ -26,6 +26,7 @@ pub(crate) const PAGE_MASK: u64 = !0xfff;
 
 /// A cached translation for loads or stores.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub(crate) struct Entry {
     /// Virtual page address and context; 0 matches nothing, because no context is 0.
     pub(crate) tag: u64,
@@ -59,6 +60,8 @@ pub(crate) struct Tlb {
     used: usize,
     victim: usize,
     newest: u64,
+    /// How often the numbers ran out.
+    epoch: u64,
 }
 
 const NO_ENTRY: Entry = Entry { tag: 0, delta: 0 };
@@ -74,7 +77,13 @@ impl Tlb {
             used: 0,
             victim: 0,
             newest: 0,
+            epoch: 0,
         }
+    }
+
+    /// Changes when contexts are numbered anew.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// Where a virtual address's entry is, in each array.
@@ -99,6 +108,7 @@ impl Tlb {
             self.write.fill(NO_ENTRY);
             self.fetch.fill(NO_FETCH);
             self.newest = 0;
+            self.epoch += 1;
             self.forget();
         }
         self.newest += 1;

@@ -109,8 +109,16 @@ fn the_fifo_shows_in_iir_and_can_be_cleared() {
     uart.receive(b"x");
     uart.write(FCR, 5);
     assert_eq!(uart.read(DATA), b'x', "clearing the transmitter's side is no business of the receiver's");
-    uart.write(FCR, 0);
-    assert_eq!(uart.read(IIR), NO_INTERRUPT);
+}
+
+#[test]
+fn turning_the_fifo_on_or_off_clears_it() {
+    let mut uart = Uart::default();
+    for (fcr, iir) in [(1, 0xc0 | NO_INTERRUPT), (0, NO_INTERRUPT)] {
+        uart.receive(b"x");
+        uart.write(FCR, fcr);
+        assert_eq!((uart.read(LSR), uart.read(IIR)), (0x60, iir));
+    }
 }
 
 #[test]

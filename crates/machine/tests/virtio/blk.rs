@@ -2,6 +2,7 @@
 
 use super::world::driver::*;
 use super::{DISK, DISK_SECTORS, READ_ONLY, bench};
+use pollux_machine::DeviceConfig;
 use pollux_vocab::{DiskOp, DiskStatus, Input};
 
 const IN: u32 = 0;
@@ -236,6 +237,13 @@ fn the_serial_is_padded_with_zeros_or_cut() {
     assert_eq!(disk.bench.bytes(answer), b"a serial\0\0\0\0\0\0\0\0\0\0\0\0\0");
     let answer = disk.ask(&header(GET_ID, 0), 4);
     assert_eq!(disk.bench.bytes(answer), b"a s\0");
+    // No NUL at its end if there is no room for one (5.2.6.1).
+    let serial = "0123456789abcdefghijklmnop".to_owned();
+    let mut bench = Bench::new(vec![DeviceConfig::Block { bytes: 512, read_only: false, serial }]);
+    let mut ring = bench.start(DISK, 1, 4).remove(0);
+    let bufs = [bench.full(&header(GET_ID, 0)), bench.empty(21)];
+    ring.offer_and_kick(&mut bench, &bufs);
+    assert_eq!(bench.bytes(bufs[1]), b"0123456789abcdefghij\0");
 }
 
 #[test]

@@ -1,0 +1,285 @@
+//! F and D on the host's scalar SSE2 and FMA3 arithmetic, which is IEEE 754's (Intel SDM volume 1, chapter 11).
+//!
+//! Where the two differ, the interpreter decides: whenever a result is not a number (RISC-V's is canonical, and
+//! infinity times zero plus a quiet NaN is invalid), for operands that are not boxed, for rounding modes other than
+//! to nearest even, for conversions out of range, and for what is not here. Exceptions gather in MXCSR: those that a
+//! host instruction notes before the interpreter repeats the guest's are a subset of what the interpreter notes.
+
+use crate::asm::{Alu, Cond, Fixup, RAX, RCX, RDX, Unary, W, Xmm};
+use crate::region::{Place, Translator};
+use crate::state::{self, word};
+use alloc::vec::Vec;
+use pollux_isa::{Inst, Opcode as Op};
+
+const XMM0: Xmm = Xmm(0);
+const XMM1: Xmm = Xmm(1);
+const XMM2: Xmm = Xmm(2);
+/// The upper half of a boxed single-precision value.
+const BOX: i32 = -1;
+/// `rm` values.
+const RNE: u8 = 0;
+const RTZ: u8 = 1;
+const DYN: u8 = 7;
+
+/// Opcodes of scalar SSE arithmetic.
+mod sse {
+    pub(super) const SQRT: u8 = 0x51;
+    pub(super) const ADD: u8 = 0x58;
+    pub(super) const MUL: u8 = 0x59;
+    pub(super) const CONVERT_FLOAT: u8 = 0x5a;
+    pub(super) const SUB: u8 = 0x5c;
+    pub(super) const DIV: u8 = 0x5e;
+}
+
+impl Translator<'_> {
+    /// The jumps to take if floating point is not on, dirty and rounding to nearest; none if that is known.
+    pub(crate) fn check_float(&mut self) -> Vec<Fixup> {
+        if self.float_checked {
+            return Vec::new();
+        }
+        self.asm.cmp_byte(word(state::FLOAT), 0);
+        alloc::vec![self.asm.jcc(Cond::E as u8)]
+    }
+
+    /// The jumps to take if single-precision registers are not boxed.
+    fn check_boxes(&mut self, double: bool, registers: &[u8], slow: &mut Vec<Fixup>) {
+        if double {
+            return;
+        }
+        for &register in registers {
+            self.asm.alu_imm(Alu::Cmp, W::D, state::f_high(register), BOX);
+            slow.push(self.asm.jcc(Cond::Ne as u8));
+        }
+    }
+
+    /// Translates a floating-point instruction; false if it is none, or the interpreter's.
+    pub(crate) fn float(&mut self, place: Place, unexecuted: u16) -> bool {
+        let inst = place.inst;
+        match inst.opcode {
+            Op::Flw => self.load_float(place, unexecuted, false),
+            Op::Fld => self.load_float(place, unexecuted, true),
+            Op::Fsw => self.store_float(place, unexecuted, false),
+            Op::Fsd => self.store_float(place, unexecuted, true),
+            opcode if opcode >= Op::FmaddS && opcode <= Op::FmvDX => return self.compute(place, unexecuted),
+            _ => return false,
+        }
+        true
+    }
+
+    fn compute(&mut self, place: Place, unexecuted: u16) -> bool {
+        let inst = place.inst;
+        if !self.is_native(inst) {
+            return false;
+        }
+        let double = inst.opcode >= Op::FmaddD;
+        let mut slow = self.check_float();
+        match inst.opcode {
+            Op::FaddS | Op::FaddD => self.arithmetic(inst, double, sse::ADD, &mut slow),
+            Op::FsubS | Op::FsubD => self.arithmetic(inst, double, sse::SUB, &mut slow),
+            Op::FmulS | Op::FmulD => self.arithmetic(inst, double, sse::MUL, &mut slow),
+            Op::FdivS | Op::FdivD => self.arithmetic(inst, double, sse::DIV, &mut slow),
+            Op::FsqrtS | Op::FsqrtD => {
+                self.check_boxes(double, &[inst.rs1], &mut slow);
+                self.asm.sse(sse::SQRT, double, XMM0, state::f(inst.rs1));
+                self.put_number(inst.rd, double, &mut slow);
+            }
+            Op::FmaddS | Op::FmaddD => self.fused(inst, double, 0xa9, &mut slow),
+            Op::FmsubS | Op::FmsubD => self.fused(inst, double, 0xab, &mut slow),
+            Op::FnmsubS | Op::FnmsubD => self.fused(inst, double, 0xad, &mut slow),
+            Op::FnmaddS | Op::FnmaddD => self.fused(inst, double, 0xaf, &mut slow),
+            Op::FsgnjS | Op::FsgnjnS | Op::FsgnjxS | Op::FsgnjD | Op::FsgnjnD | Op::FsgnjxD => {
+                self.sign(inst, double, &mut slow);
+            }
+            Op::FminS | Op::FminD => self.extreme_float(inst, double, true, &mut slow),
+            Op::FmaxS | Op::FmaxD => self.extreme_float(inst, double, false, &mut slow),
+            Op::FeqS | Op::FeqD => self.equal(inst, double, &mut slow),
+            Op::FltS | Op::FltD => self.less(inst, double, Cond::A, &mut slow),
+            Op::FleS | Op::FleD => self.less(inst, double, Cond::Ae, &mut slow),
+            Op::FcvtWS | Op::FcvtWD => self.convert_to_integer(inst, double, W::D, &mut slow),
+            Op::FcvtLS | Op::FcvtLD => self.convert_to_integer(inst, double, W::Q, &mut slow),
+            Op::FcvtSW | Op::FcvtDW | Op::FcvtSWu | Op::FcvtDWu => self.convert_word(inst, double),
+            Op::FcvtSL | Op::FcvtDL => self.convert_long(inst, double),
+            Op::FcvtSLu | Op::FcvtDLu => self.convert_unsigned_long(inst, double, &mut slow),
+            Op::FcvtSD => {
+                self.asm.sse(sse::CONVERT_FLOAT, true, XMM0, state::f(inst.rs1));
+                self.put_number(inst.rd, false, &mut slow);
+            }
+            Op::FcvtDS => {
+                self.check_boxes(false, &[inst.rs1], &mut slow);
+                self.asm.sse(sse::CONVERT_FLOAT, false, XMM0, state::f(inst.rs1));
+                self.put_number(inst.rd, true, &mut slow);
+            }
+            Op::FmvXW => {
+                self.asm.load_extended(4, true, RAX, state::f(inst.rs1).into());
+                self.put(inst.rd, RAX);
+            }
+            Op::FmvXD => {
+                self.asm.load(W::Q, RAX, state::f(inst.rs1));
+                self.put(inst.rd, RAX);
+            }
+            _ => {
+                let from = self.get(inst.rs1, RAX);
+                self.put_float_bits(inst.rd, from, double);
+            }
+        }
+        self.cold_step(slow, place, unexecuted, true);
+        self.float_checked = true;
+        true
+    }
+
+    /// Whether an instruction is computed by the host, as far as can be said before it has operands.
+    fn is_native(&self, inst: Inst) -> bool {
+        let nearest = matches!(inst.rm, RNE | DYN);
+        match inst.opcode {
+            Op::FmaddS | Op::FmsubS | Op::FnmsubS | Op::FnmaddS => nearest && self.features.fma,
+            Op::FmaddD | Op::FmsubD | Op::FnmsubD | Op::FnmaddD => nearest && self.features.fma,
+            Op::FcvtWS | Op::FcvtWD | Op::FcvtLS | Op::FcvtLD => nearest || inst.rm == RTZ,
+            // An out-of-range operand with a fraction would be noted as inexact by the host.
+            Op::FcvtWuS | Op::FcvtWuD | Op::FcvtLuS | Op::FcvtLuD => false,
+            Op::FclassS | Op::FclassD => false,
+            Op::FsgnjS | Op::FsgnjnS | Op::FsgnjxS | Op::FsgnjD | Op::FsgnjnD | Op::FsgnjxD => true,
+            Op::FminS | Op::FmaxS | Op::FminD | Op::FmaxD => true,
+            Op::FeqS | Op::FltS | Op::FleS | Op::FeqD | Op::FltD | Op::FleD => true,
+            Op::FmvXW | Op::FmvWX | Op::FmvXD | Op::FmvDX => true,
+            // Exact whatever the mode; but a reserved mode is an illegal instruction.
+            Op::FcvtDS | Op::FcvtDW | Op::FcvtDWu => nearest || inst.rm == RTZ,
+            _ => nearest,
+        }
+    }
+
+    /// Writes xmm0, which must be a number.
+    fn put_number(&mut self, rd: u8, double: bool, slow: &mut Vec<Fixup>) {
+        self.asm.compare(true, double, XMM0, XMM0);
+        slow.push(self.asm.jcc(Cond::P as u8));
+        self.put_xmm(rd, double);
+    }
+
+    fn put_xmm(&mut self, rd: u8, double: bool) {
+        self.asm.store_xmm(double, state::f(rd), XMM0);
+        if !double {
+            self.asm.store_imm(W::D, state::f_high(rd), BOX);
+        }
+    }
+
+    fn arithmetic(&mut self, inst: Inst, double: bool, opcode: u8, slow: &mut Vec<Fixup>) {
+        self.check_boxes(double, &[inst.rs1, inst.rs2], slow);
+        self.asm.load_xmm(double, XMM0, state::f(inst.rs1));
+        self.asm.sse(opcode, double, XMM0, state::f(inst.rs2));
+        self.put_number(inst.rd, double, slow);
+    }
+
+    fn fused(&mut self, inst: Inst, double: bool, opcode: u8, slow: &mut Vec<Fixup>) {
+        self.check_boxes(double, &[inst.rs1, inst.rs2, inst.rs3], slow);
+        self.asm.load_xmm(double, XMM0, state::f(inst.rs1));
+        self.asm.load_xmm(double, XMM1, state::f(inst.rs2));
+        self.asm.load_xmm(double, XMM2, state::f(inst.rs3));
+        self.asm.fma213(opcode, double, XMM0, XMM1, XMM2);
+        self.put_number(inst.rd, double, slow);
+    }
+
+    /// Sign injection, on the bits.
+    fn sign(&mut self, inst: Inst, double: bool, slow: &mut Vec<Fixup>) {
+        self.check_boxes(double, &[inst.rs1, inst.rs2], slow);
+        let (wide, sign) = if double { (W::Q, 1 << 63) } else { (W::D, 1 << 31) };
+        self.asm.load(wide, RAX, state::f(inst.rs1));
+        let moves = inst.rs1 == inst.rs2 && matches!(inst.opcode, Op::FsgnjS | Op::FsgnjD);
+        if !moves {
+            self.asm.load(wide, RCX, state::f(inst.rs2));
+            self.asm.mov_imm(RDX, sign);
+            match inst.opcode {
+                Op::FsgnjxS | Op::FsgnjxD => {
+                    self.asm.alu(Alu::And, wide, RCX, RDX);
+                    self.asm.alu(Alu::Xor, wide, RAX, RCX);
+                }
+                _ => {
+                    if matches!(inst.opcode, Op::FsgnjnS | Op::FsgnjnD) {
+                        self.asm.unary(Unary::Not, wide, RCX);
+                    }
+                    self.asm.alu(Alu::And, wide, RCX, RDX);
+                    self.asm.unary(Unary::Not, wide, RDX);
+                    self.asm.alu(Alu::And, wide, RAX, RDX);
+                    self.asm.alu(Alu::Or, wide, RAX, RCX);
+                }
+            }
+        }
+        self.put_float_bits(inst.rd, RAX, double);
+    }
+
+    /// `fmin`, `fmax` of two numbers. Equal ones have the same bits or are zeros, of which min takes the negative.
+    fn extreme_float(&mut self, inst: Inst, double: bool, min: bool, slow: &mut Vec<Fixup>) {
+        self.check_boxes(double, &[inst.rs1, inst.rs2], slow);
+        let wide = if double { W::Q } else { W::D };
+        self.asm.load(wide, RAX, state::f(inst.rs1));
+        self.asm.load(wide, RCX, state::f(inst.rs2));
+        self.asm.mov(RDX, RAX);
+        self.asm.alu(if min { Alu::Or } else { Alu::And }, wide, RDX, RCX);
+        self.asm.load_xmm(double, XMM0, state::f(inst.rs1));
+        self.asm.compare(true, double, XMM0, state::f(inst.rs2));
+        slow.push(self.asm.jcc(Cond::P as u8));
+        self.asm.cmov(if min { Cond::A } else { Cond::B }, W::Q, RAX, RCX);
+        self.asm.cmov(Cond::E, W::Q, RAX, RDX);
+        self.put_float_bits(inst.rd, RAX, double);
+    }
+
+    /// `feq`: quiet; unordered is not equal.
+    fn equal(&mut self, inst: Inst, double: bool, slow: &mut Vec<Fixup>) {
+        self.check_boxes(double, &[inst.rs1, inst.rs2], slow);
+        self.asm.load_xmm(double, XMM0, state::f(inst.rs1));
+        self.asm.compare(true, double, XMM0, state::f(inst.rs2));
+        slow.push(self.asm.jcc(Cond::P as u8));
+        self.asm.set(Cond::E, RAX);
+        self.put(inst.rd, RAX);
+    }
+
+    /// `flt`, `fle`: the operands the other way round, so that unordered compares as false.
+    fn less(&mut self, inst: Inst, double: bool, cond: Cond, slow: &mut Vec<Fixup>) {
+        self.check_boxes(double, &[inst.rs1, inst.rs2], slow);
+        self.asm.load_xmm(double, XMM0, state::f(inst.rs2));
+        self.asm.compare(false, double, XMM0, state::f(inst.rs1));
+        self.asm.set(cond, RAX);
+        self.put(inst.rd, RAX);
+    }
+
+    /// To a signed integer. What is out of range becomes the smallest one, which the interpreter then looks at.
+    fn convert_to_integer(&mut self, inst: Inst, double: bool, wide: W, slow: &mut Vec<Fixup>) {
+        self.check_boxes(double, &[inst.rs1], slow);
+        self.asm.load_xmm(double, XMM0, state::f(inst.rs1));
+        self.asm.convert_to_int(double, inst.rm == RTZ, wide, RAX, XMM0);
+        if wide == W::D {
+            self.asm.alu_imm(Alu::Cmp, W::D, RAX, i32::MIN);
+        } else {
+            self.asm.mov_imm(RCX, 1 << 63);
+            self.asm.alu(Alu::Cmp, W::Q, RAX, RCX);
+        }
+        slow.push(self.asm.jcc(Cond::E as u8));
+        if wide == W::D {
+            self.asm.load_extended(4, true, RAX, RAX.into());
+        }
+        self.put(inst.rd, RAX);
+    }
+
+    fn convert_word(&mut self, inst: Inst, double: bool) {
+        let signed = matches!(inst.opcode, Op::FcvtSW | Op::FcvtDW);
+        let from = self.operand(inst.rs1);
+        self.asm.load_extended(4, signed, RAX, from);
+        self.convert_rax(inst.rd, double);
+    }
+
+    fn convert_long(&mut self, inst: Inst, double: bool) {
+        self.copy(inst.rs1, RAX);
+        self.convert_rax(inst.rd, double);
+    }
+
+    fn convert_unsigned_long(&mut self, inst: Inst, double: bool, slow: &mut Vec<Fixup>) {
+        self.copy(inst.rs1, RAX);
+        self.asm.alu_imm(Alu::Cmp, W::Q, RAX, 0);
+        slow.push(self.asm.jcc(Cond::L as u8));
+        self.convert_rax(inst.rd, double);
+    }
+
+    fn convert_rax(&mut self, rd: u8, double: bool) {
+        self.asm.zero_xmm(XMM0);
+        self.asm.convert_from_int(double, W::Q, XMM0, RAX);
+        self.put_xmm(rd, double);
+    }
+}

@@ -1,0 +1,39 @@
+//! From guest instructions to x86-64: bytes, and tables of where they are entered. It executes none of them.
+//!
+//! The contract between translated code and whoever runs it (`pollux-jit`):
+//!
+//! - Code memory is one range. [`thunks`] makes what lies at its beginning, [`translate`] what is added to it. All
+//!   positions are offsets in it.
+//! - A translation is of one *region* of one page: instructions reached from an entry without leaving the page. It
+//!   knows its page by the physical bytes, and its virtual address by [`state::PAGE_BASE`], so that one translation
+//!   serves every address space.
+//! - [`state`] says which host registers hold what, and what the engine's words in the hart mean.
+//! - Translated code does the frequent things. For all else it calls the *step* thunk, which lets the interpreter
+//!   execute that one instruction and goes on if that was all that happened.
+//!
+//! Invariant (DESIGN 2.3): the budget in [`state::BUDGET`] is exact wherever something outside could look: each block
+//! takes its instructions off at its beginning, or does not begin; a step inside a block knows how many of them have
+//! not been executed.
+//!
+//! Map: `asm` the assembler; [`state`] registers and words; `thunks`; `region` finding blocks; `emit` instructions
+//! and `emit_float`; `memory` loads and stores.
+#![no_std]
+#![forbid(unsafe_code)]
+extern crate alloc;
+
+mod asm;
+mod emit;
+mod emit_float;
+mod memory;
+mod region;
+pub mod state;
+mod thunks;
+
+pub use region::{Features, Link, Region, translate};
+pub use thunks::{Thunks, thunks};
+
+/// The bytes that, written at `place`, make the jump there lead to `target`; both are offsets in code memory.
+#[must_use]
+pub fn jump_to(place: u32, target: u32) -> [u8; 4] {
+    asm::displacement(place, target)
+}

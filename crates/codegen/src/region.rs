@@ -1,0 +1,336 @@
+//! Finding what to translate: a region is the blocks that an entry reaches without leaving its page.
+//!
+//! A block is instructions up to the first that may go elsewhere. Every block's beginning is an entry: no host
+//! register carries anything over it but what `state` says. Jumps between blocks of a page are direct, for a page is
+//! translated and forgotten as a whole; jumps to other pages ask the table of jump targets, because only the page
+//! tables know what lies there.
+
+use crate::asm::{Alu, Asm, Cond, Fixup, R15, RAX, W};
+use crate::state::{self, StepInfo, word};
+use crate::thunks::{Thunks, lookup};
+use alloc::vec::Vec;
+use pollux_isa::{Inst, Opcode, decode, decode_compressed, is_compressed};
+
+const PAGE: u16 = 4096;
+/// Instructions in a block: what an interrupt may have to wait for the interpreter, and what fits into a byte.
+const BLOCK_MAX: usize = 100;
+/// Instructions in a region, about.
+const REGION_MAX: usize = 1000;
+
+/// What the host can do that not every x86-64 can. Results never depend on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Features {
+    /// FMA3: fused multiply-add.
+    pub fma: bool,
+}
+
+/// A jump that leaves its region for a block of the same page that is not translated yet. Until it is patched
+/// ([`crate::jump_to`]) it leaves translated code.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Link {
+    /// Where in the page it leads.
+    pub target: u16,
+    /// Where its displacement lies.
+    pub place: u32,
+}
+
+/// A translated region.
+#[derive(Debug)]
+pub struct Region {
+    /// Its code.
+    pub bytes: Vec<u8>,
+    /// Entries: where in the page, and where in code memory.
+    pub entries: Vec<(u16, u32)>,
+    /// Jumps to be patched when their targets are translated.
+    pub links: Vec<Link>,
+    /// The pieces of the page that were read: first byte, and one past the last.
+    pub ranges: Vec<(u16, u16)>,
+}
+
+/// Out-of-line code: what is rarely needed, behind the region.
+pub(crate) enum Cold {
+    /// One interpreted step, then back.
+    Step { from: Vec<Fixup>, info: StepInfo, back: u32 },
+    /// The budget does not suffice for the block at `offset`, which has taken `steps` off.
+    Short { from: Fixup, offset: u16, steps: u16 },
+    /// A taken branch to another page: the offset from this one's beginning.
+    Far { from: Fixup, offset: i32 },
+}
+
+/// An instruction and where it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) inst: Inst,
+    pub(crate) offset: u16,
+}
+
+impl Place {
+    /// Where the next instruction is.
+    pub(crate) fn next(self) -> u16 {
+        self.offset + u16::from(self.inst.len)
+    }
+}
+
+pub(crate) struct Translator<'a> {
+    pub(crate) asm: Asm,
+    pub(crate) features: Features,
+    page: &'a [u8; PAGE as usize],
+    thunks: &'a Thunks,
+    known: &'a dyn Fn(u16) -> Option<u32>,
+    entries: Vec<(u16, u32)>,
+    /// Jumps to blocks of this page whose place is not known yet.
+    waiting: Vec<(u16, Fixup)>,
+    pending: Vec<u16>,
+    pub(crate) cold: Vec<Cold>,
+    ranges: Vec<(u16, u16)>,
+    instructions: usize,
+    /// In the present block: whether floating point has been found to be on.
+    pub(crate) float_checked: bool,
+}
+
+/// Translates the region of `page` that begins at offset `entry`, to be placed at offset `base` of code memory.
+/// `known` says where blocks of the page that were translated before begin.
+#[must_use]
+pub fn translate(
+    page: &[u8; PAGE as usize],
+    entry: u16,
+    base: u32,
+    thunks: &Thunks,
+    features: Features,
+    known: &dyn Fn(u16) -> Option<u32>,
+) -> Region {
+    let mut translator = Translator {
+        asm: Asm::new(base),
+        features,
+        page,
+        thunks,
+        known,
+        entries: Vec::new(),
+        waiting: Vec::new(),
+        pending: alloc::vec![entry],
+        cold: Vec::new(),
+        ranges: Vec::new(),
+        instructions: 0,
+        float_checked: false,
+    };
+    while let Some(offset) = translator.pending.pop() {
+        if translator.entry(offset).is_none() && translator.has_room() {
+            translator.chain(offset);
+        }
+    }
+    translator.emit_cold();
+    let links = translator.connect();
+    let Translator { asm, entries, ranges, .. } = translator;
+    Region { bytes: asm.bytes, entries, links, ranges }
+}
+
+/// How a block ends.
+enum End {
+    /// In the middle of nothing: the next block begins at this offset, which may be that of the next page.
+    Fall(u16),
+    /// At a branch or a jump.
+    Jump(Place),
+    /// At something only the interpreter does, of this length; it hardly ever goes on behind it.
+    Step { offset: u16, len: u16 },
+}
+
+impl Translator<'_> {
+    fn has_room(&self) -> bool {
+        self.instructions < REGION_MAX
+    }
+
+    fn entry(&self, offset: u16) -> Option<u32> {
+        let mine = self.entries.iter().find(|(known, _)| *known == offset).map(|&(_, place)| place);
+        mine.or_else(|| (self.known)(offset))
+    }
+
+    fn half(&self, offset: u16) -> u16 {
+        let at = usize::from(offset);
+        u16::from_le_bytes([self.page[at], self.page[at + 1]])
+    }
+
+    /// Decodes a block.
+    fn block(&self, mut offset: u16) -> (Vec<Place>, End) {
+        let mut places = Vec::new();
+        loop {
+            if offset >= PAGE
+                || places.len() >= BLOCK_MAX
+                || (!places.is_empty() && self.entry(offset).is_some())
+            {
+                return (places, End::Fall(offset));
+            }
+            let low = self.half(offset);
+            let inst = if is_compressed(low) {
+                decode_compressed(low)
+            } else if offset + 4 <= PAGE {
+                decode(u32::from(low) | u32::from(self.half(offset + 2)) << 16)
+            } else {
+                // Its second half is another page's.
+                return (places, End::Step { offset, len: 4 });
+            };
+            let Some(inst) = inst else { return (places, End::Step { offset, len: 2 }) };
+            let place = Place { inst, offset };
+            match inst.opcode {
+                Opcode::Jal | Opcode::Jalr => return (places, End::Jump(place)),
+                Opcode::Beq | Opcode::Bne | Opcode::Blt | Opcode::Bge | Opcode::Bltu | Opcode::Bgeu => {
+                    return (places, End::Jump(place));
+                }
+                Opcode::Ecall | Opcode::Ebreak | Opcode::Mret | Opcode::Sret | Opcode::Wfi => {
+                    return (places, End::Step { offset, len: u16::from(inst.len) });
+                }
+                _ => places.push(place),
+            }
+            offset = place.next();
+        }
+    }
+
+    /// Translates blocks from `offset` for as long as each leads to the next.
+    fn chain(&mut self, mut offset: u16) {
+        loop {
+            if offset >= PAGE {
+                return self.go_far(i32::from(offset));
+            }
+            if let Some(place) = self.entry(offset) {
+                let jump = self.asm.jmp();
+                return self.asm.bind(jump, place);
+            }
+            if !self.has_room() {
+                let jump = self.asm.jmp();
+                return self.waiting.push((offset, jump));
+            }
+            match self.one_block(offset) {
+                Some(next) => offset = next,
+                None => return,
+            }
+        }
+    }
+
+    /// Translates the block at `offset`; returns where to go on.
+    fn one_block(&mut self, offset: u16) -> Option<u16> {
+        let (places, end) = self.block(offset);
+        let steps = places.len() as u16 + u16::from(!matches!(end, End::Fall(_)));
+        let last = match end {
+            End::Fall(next) => next,
+            End::Jump(place) => place.next(),
+            End::Step { offset, len } => offset + len,
+        };
+        self.ranges.push((offset, last.min(PAGE)));
+        self.entries.push((offset, self.asm.here()));
+        self.instructions += usize::from(steps);
+        self.float_checked = false;
+        self.asm.alu_imm(Alu::Sub, W::Q, R15, i32::from(steps));
+        let from = self.asm.jcc(Cond::L as u8);
+        self.cold.push(Cold::Short { from, offset, steps });
+        for (done, &place) in places.iter().enumerate() {
+            self.instruction(place, steps - done as u16);
+        }
+        match end {
+            End::Fall(next) => Some(next),
+            End::Jump(place) => self.jump(place),
+            End::Step { offset, len } => {
+                self.step_here(StepInfo { offset, len, unexecuted: 1, needs_float: false });
+                self.go_far(i32::from(offset + len));
+                None
+            }
+        }
+    }
+
+    /// The jump that ends a block; returns where to go on.
+    fn jump(&mut self, place: Place) -> Option<u16> {
+        let Place { inst, offset } = place;
+        let target = i32::from(offset) + inst.imm;
+        match inst.opcode {
+            Opcode::Jal => {
+                self.link_register(place);
+                if (0..i32::from(PAGE)).contains(&target) {
+                    return Some(target as u16);
+                }
+                self.go_far(target);
+                None
+            }
+            Opcode::Jalr => {
+                self.jump_target(place);
+                lookup(&mut self.asm, self.thunks.leave_at);
+                None
+            }
+            _ => {
+                let cond = self.compare(inst);
+                let from = self.asm.jcc(cond);
+                if !(0..i32::from(PAGE)).contains(&target) {
+                    self.cold.push(Cold::Far { from, offset: target });
+                } else if let Some(place) = self.entry(target as u16) {
+                    self.asm.bind(from, place);
+                } else {
+                    self.waiting.push((target as u16, from));
+                    self.pending.push(target as u16);
+                }
+                Some(place.next())
+            }
+        }
+    }
+
+    /// Goes to an address by its offset from the beginning of this page.
+    fn go_far(&mut self, offset: i32) {
+        self.address(RAX, offset);
+        lookup(&mut self.asm, self.thunks.leave_at);
+    }
+
+    /// One interpreted step, in line.
+    pub(crate) fn step_here(&mut self, info: StepInfo) {
+        self.asm.mov_imm(RAX, u64::from(info.pack()));
+        let call = self.asm.call();
+        self.asm.bind(call, self.thunks.step);
+    }
+
+    fn emit_cold(&mut self) {
+        for cold in core::mem::take(&mut self.cold) {
+            match cold {
+                Cold::Step { from, info, back } => {
+                    from.into_iter().for_each(|jump| self.asm.bind_here(jump));
+                    self.step_here(info);
+                    let jump = self.asm.jmp();
+                    self.asm.bind(jump, back);
+                }
+                Cold::Short { from, offset, steps } => {
+                    self.asm.bind_here(from);
+                    self.asm.alu_imm(Alu::Add, W::Q, R15, i32::from(steps));
+                    self.asm.store_imm(W::Q, word(state::SHORT), 1);
+                    self.leave_at(offset);
+                }
+                Cold::Far { from, offset } => {
+                    self.asm.bind_here(from);
+                    self.go_far(offset);
+                }
+            }
+        }
+    }
+
+    /// Leaves translated code for an instruction of this page.
+    fn leave_at(&mut self, offset: u16) {
+        self.address(RAX, i32::from(offset));
+        let jump = self.asm.jmp();
+        self.asm.bind(jump, self.thunks.leave_at);
+    }
+
+    /// Lets the waiting jumps lead to their blocks; those that have none leave, and are returned.
+    fn connect(&mut self) -> Vec<Link> {
+        let mut links: Vec<Link> = Vec::new();
+        let mut stubs: Vec<(u16, u32)> = Vec::new();
+        for (target, fixup) in core::mem::take(&mut self.waiting) {
+            if let Some(place) = self.entry(target) {
+                self.asm.bind(fixup, place);
+                continue;
+            }
+            let known = stubs.iter().find(|(stub, _)| *stub == target).map(|&(_, place)| place);
+            let stub = known.unwrap_or_else(|| {
+                let place = self.asm.here();
+                self.leave_at(target);
+                stubs.push((target, place));
+                place
+            });
+            self.asm.bind(fixup, stub);
+            links.push(Link { target, place: fixup.0 });
+        }
+        links
+    }
+}

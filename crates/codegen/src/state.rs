@@ -1,0 +1,137 @@
+//! What lies where while translated code runs.
+//!
+//! | host register | holds |
+//! |---|---|
+//! | rbp | the hart's registers: [`REGISTERS`] into it |
+//! | r14 | RAM |
+//! | r15 | the budget: steps that may still be taken |
+//! | rbx r12 rdi rsi r13 r8 r9 r10 r11 | guest a5 sp a0 a4 s0 s1 a3 a1 a2, the most used ones |
+//! | rax rcx rdx xmm0 to xmm2 | nothing from one instruction to the next |
+//!
+//! All other guest registers stay in the hart. MXCSR rounds to nearest with all exceptions masked; the exceptions
+//! that it has noted belong to the guest's `fflags` (see [`MXCSR`]).
+
+use crate::asm::{Mem, R8, R9, R10, R11, R12, R13, RBP, RBX, RDI, RSI, Reg, at};
+use pollux_machine::engine::layout;
+
+/// What rbp is relative to the hart: its first register.
+pub const REGISTERS: usize = layout::X;
+
+/// Pairs of guest register and host register.
+pub(crate) const PINNED: [(u8, Reg); 9] =
+    [(15, RBX), (2, R12), (10, RDI), (14, RSI), (8, R13), (9, R8), (13, R9), (11, R10), (12, R11)];
+
+/// The host register that holds a guest register, if one does.
+pub(crate) fn pinned(guest: u8) -> Option<Reg> {
+    PINNED.iter().find(|(number, _)| *number == guest).map(|&(_, reg)| reg)
+}
+
+/// Engine word: the virtual address of the page that executes.
+pub const PAGE_BASE: usize = 0;
+/// Engine word: the budget, whenever translated code is not running.
+pub const BUDGET: usize = 1;
+/// Engine word: address of the table of jump targets; see [`TABLE_ENTRIES`].
+pub const TABLE: usize = 2;
+/// Engine word: the first argument of [`STEP`].
+pub const CONTEXT: usize = 3;
+/// Engine word: address of `extern "sysv64" fn(context: *mut c_void, info: u32) -> u32`, which executes one
+/// instruction; see [`StepInfo`] and [`after`].
+pub const STEP: usize = 4;
+/// Engine word: 1 if floating point is on and dirty and `frm` is to nearest even; else 0.
+pub const FLOAT: usize = 5;
+/// Engine word: MXCSR as it was when translated code was last left, by return or by a step. Whoever runs the code
+/// adds its exceptions ([`fflags`]) to the guest's.
+pub const MXCSR: usize = 6;
+/// Engine word: [`MXCSR_CLEAN`].
+pub const CLEAN: usize = 7;
+/// Engine words: addresses of RAM and of its page flags.
+pub const RAM: usize = 8;
+/// See [`RAM`].
+pub const FLAGS: usize = 9;
+/// Engine word: set to 1 when code was left because the block at `pc` has more instructions than the budget.
+pub const SHORT: usize = 10;
+
+/// MXCSR with no exceptions noted, all masked, rounding to nearest even (Intel SDM volume 1, 10.2.3).
+pub const MXCSR_CLEAN: u64 = 0x1f80;
+
+/// The exceptions that MXCSR has noted, as in `fflags`.
+#[must_use]
+pub fn fflags(mxcsr: u64) -> u64 {
+    let (invalid, zero, over, under, inexact) =
+        (mxcsr & 1, mxcsr >> 2 & 1, mxcsr >> 3 & 1, mxcsr >> 4 & 1, mxcsr >> 5 & 1);
+    invalid << 4 | zero << 3 | over << 2 | under << 1 | inexact
+}
+
+/// Entries in the table of jump targets. An entry is four words: virtual address, fetch context, address of the
+/// code, and one unused. The entry for an address is number `address / 2` modulo this.
+pub const TABLE_ENTRIES: usize = 4096;
+/// Words in an entry.
+pub const TABLE_ENTRY_WORDS: usize = 4;
+
+/// What the step function is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StepInfo {
+    /// Where the instruction is in its page.
+    pub offset: u16,
+    /// Its length.
+    pub len: u16,
+    /// Instructions that the block has taken off the budget and that have not been executed, this one included.
+    pub unexecuted: u16,
+    /// What follows in the block relies on [`FLOAT`] being 1.
+    pub needs_float: bool,
+}
+
+impl StepInfo {
+    pub(crate) fn pack(self) -> u32 {
+        u32::from(self.offset)
+            | u32::from(self.len == 4) << 12
+            | u32::from(self.needs_float) << 13
+            | u32::from(self.unexecuted) << 16
+    }
+
+    /// From the step function's second argument.
+    #[must_use]
+    pub fn unpack(info: u32) -> Self {
+        Self {
+            offset: (info & 0xfff) as u16,
+            len: if info >> 12 & 1 == 1 { 4 } else { 2 },
+            unexecuted: (info >> 16) as u16,
+            needs_float: info >> 13 & 1 == 1,
+        }
+    }
+}
+
+/// What the step function answers.
+pub mod after {
+    /// The instruction did nothing unusual: on with the next one. [`super::BUDGET`] is as it was.
+    pub const NEXT: u32 = 0;
+    /// Translated code must be left. [`super::BUDGET`] is exact.
+    pub const LEAVE: u32 = 1;
+    /// Go on at the hart's `pc`. [`super::BUDGET`] is exact.
+    pub const JUMP: u32 = 2;
+}
+
+/// An engine word as an operand.
+pub(crate) const fn word(word: usize) -> Mem {
+    at(RBP, layout::ENGINE as i32 + 8 * word as i32 - REGISTERS as i32)
+}
+
+/// A part of the hart as an operand.
+pub(crate) const fn part(offset: usize) -> Mem {
+    at(RBP, offset as i32 - REGISTERS as i32)
+}
+
+/// A guest integer register's place in the hart.
+pub(crate) fn x(guest: u8) -> Mem {
+    part(layout::X + 8 * usize::from(guest & 31))
+}
+
+/// A guest floating-point register's place in the hart.
+pub(crate) fn f(guest: u8) -> Mem {
+    part(layout::F + 8 * usize::from(guest & 31))
+}
+
+/// The upper half of a guest floating-point register.
+pub(crate) fn f_high(guest: u8) -> Mem {
+    part(layout::F + 8 * usize::from(guest & 31) + 4)
+}

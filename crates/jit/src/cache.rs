@@ -1,0 +1,202 @@
+//! The translations: where they are, what they were made of, and when they are forgotten.
+//!
+//! Invariant (DESIGN 2.1): a translation is of the bytes that its page holds. A write to them, reported by the machine
+//! before the next instruction, forgets the whole page. Virtual addresses are known only by the table of jump targets,
+//! whose entries carry the fetch context: when the meaning of an address changes, so does the context's number.
+//!
+//! Memory is bounded: when it is full, everything is forgotten at once.
+
+use crate::memory::CodeMemory;
+use pollux_codegen::state::{TABLE_ENTRIES, TABLE_ENTRY_WORDS};
+use pollux_codegen::{Features, Region, Thunks, jump_to, thunks, translate};
+use pollux_machine::engine::Guest;
+use std::io;
+
+/// Halfwords in a page: places where an instruction can begin.
+const HALVES: usize = 2048;
+/// What is left when memory counts as full: more than a region ever needs.
+const RESERVE_BYTES: usize = 1 << 20;
+
+/// What is known of one page.
+struct Page {
+    /// Where the block that begins at a halfword is; 0 for nowhere.
+    entries: [u32; HALVES],
+    /// How often the interpreter came by.
+    heat: [u8; HALVES],
+    /// Jumps that wait for a block: to which halfword, and where they are.
+    links: Vec<(u16, u32)>,
+    /// Which halfwords were translated.
+    covered: [u64; HALVES / 64],
+}
+
+impl Page {
+    fn new() -> Box<Self> {
+        Box::new(Self {
+            entries: [0; HALVES],
+            heat: [0; HALVES],
+            links: Vec::new(),
+            covered: [0; HALVES / 64],
+        })
+    }
+
+    fn cover(&mut self, first: u16, end: u16) {
+        for half in first / 2..end.div_ceil(2) {
+            self.covered[usize::from(half) / 64] |= 1 << (half % 64);
+        }
+    }
+
+    fn is_covered(&self, first: u16, last: u16) -> bool {
+        (first / 2..=last / 2).any(|half| self.covered[usize::from(half) / 64] >> (half % 64) & 1 != 0)
+    }
+}
+
+/// A hart's table of jump targets (`pollux_codegen::state::TABLE`).
+type Table = Vec<u64>;
+
+/// Everything translated.
+pub(crate) struct Cache {
+    memory: CodeMemory,
+    used: u32,
+    thunks: Thunks,
+    features: Features,
+    /// By the machine's number of the decoded page.
+    pages: Vec<Option<Box<Page>>>,
+    page_epoch: u64,
+    /// By hart.
+    tables: Vec<Table>,
+    context_epochs: Vec<u64>,
+}
+
+impl Cache {
+    pub(crate) fn new(bytes: usize, features: Features) -> io::Result<Self> {
+        let mut memory = CodeMemory::new(bytes.max(2 * RESERVE_BYTES))?;
+        let (code, thunks) = thunks();
+        memory.write(0, &code);
+        Ok(Self {
+            memory,
+            used: thunks.end,
+            thunks,
+            features,
+            pages: Vec::new(),
+            page_epoch: 0,
+            tables: Vec::new(),
+            context_epochs: Vec::new(),
+        })
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.pages.clear();
+        self.used = self.thunks.end;
+        self.forget_targets();
+    }
+
+    fn forget_targets(&mut self) {
+        self.tables.iter_mut().for_each(|table| table.fill(0));
+    }
+
+    pub(crate) fn enter_address(&self) -> u64 {
+        self.memory.address(self.thunks.enter)
+    }
+
+    /// Address of the hart's table of jump targets.
+    pub(crate) fn table(&mut self, guest: &Guest<'_, '_>) -> u64 {
+        let hart = guest.hart_index();
+        while self.tables.len() <= hart {
+            self.tables.push(vec![0; TABLE_ENTRIES * TABLE_ENTRY_WORDS]);
+            self.context_epochs.push(0);
+        }
+        self.catch_up_contexts(guest);
+        self.tables[hart].as_ptr() as u64
+    }
+
+    /// Drops what the machine has made stale. Between translated code only.
+    pub(crate) fn catch_up(&mut self, guest: &mut Guest<'_, '_>) {
+        if self.page_epoch != guest.page_epoch() {
+            self.page_epoch = guest.page_epoch();
+            self.clear();
+        }
+        while let Some((page, first, last)) = guest.take_stale() {
+            let Some(slot) = self.pages.get_mut(page as usize) else { continue };
+            if slot.as_ref().is_some_and(|known| known.is_covered(first, last)) {
+                *slot = None;
+                self.forget_targets();
+            }
+        }
+    }
+
+    /// Drops the hart's jump targets if the numbers of contexts have been given out anew.
+    pub(crate) fn catch_up_contexts(&mut self, guest: &Guest<'_, '_>) {
+        let hart = guest.hart_index();
+        let epoch = guest.context_epoch();
+        if let Some(known) = self.context_epochs.get_mut(hart)
+            && *known != epoch
+        {
+            *known = epoch;
+            self.tables[hart].fill(0);
+        }
+    }
+
+    /// Address of the code for the hart's `pc`, which lies in `page`; translates it if the interpreter has been there
+    /// `hot` times.
+    pub(crate) fn code(&mut self, guest: &mut Guest<'_, '_>, page: u32, hot: u8) -> Option<u64> {
+        let index = page as usize;
+        if self.pages.len() <= index {
+            self.pages.resize_with(index + 1, || None);
+        }
+        let half = (guest.pc() >> 1) as usize % HALVES;
+        let known = self.pages[index].get_or_insert_with(Page::new);
+        if known.entries[half] == 0 {
+            known.heat[half] = known.heat[half].saturating_add(1);
+            if known.heat[half] < hot {
+                return None;
+            }
+            self.translate(guest, page, half);
+        }
+        let entry = self.pages[index].as_ref()?.entries[half];
+        (entry != 0).then(|| self.memory.address(entry))
+    }
+
+    fn translate(&mut self, guest: &mut Guest<'_, '_>, page: u32, half: usize) {
+        if self.used as usize + RESERVE_BYTES > self.memory.len() {
+            self.clear();
+            self.pages.resize_with(page as usize + 1, || None);
+        }
+        guest.mark_code(page);
+        let Some(bytes) = guest.page_bytes(page) else { return };
+        let known = self.pages[page as usize].get_or_insert_with(Page::new);
+        let entries = &known.entries;
+        let place_of = |offset: u16| match entries[usize::from(offset) / 2 % HALVES] {
+            0 => None,
+            place => Some(place),
+        };
+        let region = translate(bytes, half as u16 * 2, self.used, &self.thunks, self.features, &place_of);
+        let Region { bytes, entries, links, ranges } = region;
+        self.memory.write(self.used, &bytes);
+        // Blocks begin at multiples of 16: what the host's branch predictor and instruction cache like.
+        self.used = (self.used + bytes.len() as u32).next_multiple_of(16);
+        for (offset, place) in entries {
+            known.entries[usize::from(offset) / 2] = place;
+        }
+        for (first, end) in ranges {
+            known.cover(first, end);
+        }
+        known.links.extend(links.iter().map(|link| (link.target, link.place)));
+        let (memory, entries) = (&mut self.memory, &known.entries);
+        known.links.retain(|&(target, place)| match entries[usize::from(target) / 2] {
+            0 => true,
+            entry => {
+                memory.write(place, &jump_to(place, entry));
+                false
+            }
+        });
+    }
+
+    /// Lets jumps to the hart's `pc` find `code`.
+    pub(crate) fn remember_target(&mut self, guest: &Guest<'_, '_>, code: u64) {
+        let pc = guest.pc();
+        let entry = (pc >> 1) as usize % TABLE_ENTRIES * TABLE_ENTRY_WORDS;
+        let words = &mut self.tables[guest.hart_index()][entry..entry + TABLE_ENTRY_WORDS];
+        words[..3].copy_from_slice(&[pc, guest.fetch_context(), code]);
+    }
+}

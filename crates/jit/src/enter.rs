@@ -1,0 +1,36 @@
+//! In and out of translated code.
+//!
+//! While translated code runs it owns the hart, RAM's bytes in pages without flags, and nothing else; Rust runs in
+//! between only in [`step`], which is called from there and returns there.
+
+use crate::run::Run;
+use pollux_codegen::state;
+use std::ffi::c_void;
+
+/// Runs the translated code at `code` until it leaves. `thunk` is the address of the thunk named `enter`.
+pub(crate) fn enter(run: &mut Run<'_, '_, '_, '_>, thunk: u64, code: u64) {
+    let step: extern "sysv64" fn(*mut c_void, u32) -> u32 = step;
+    let run: *mut Run<'_, '_, '_, '_> = run;
+    // SAFETY: `run` is a mutable borrow that lasts for all of this function.
+    let guest = unsafe { &mut *(*run).guest };
+    let words = guest.words();
+    words[state::CONTEXT] = run as u64;
+    words[state::STEP] = step as usize as u64;
+    let registers = guest.hart_address().wrapping_add(state::REGISTERS);
+    // SAFETY: `thunk` is the address of a function of this type: `pollux-codegen` makes it at the beginning of code
+    // memory, which never moves. What it calls writes to the hart through `registers` (the engine's words, the
+    // registers and `pc`), at offsets that `engine::layout` takes from the struct itself, and to RAM through the
+    // addresses in the engine's words, at offsets that the TLB vouches for: the machine caches translations only of
+    // whole pages of RAM. All of it is mutably borrowed by `run`, through which alone `step` gets at it in between.
+    let function: extern "sysv64" fn(*mut u8, u64) = unsafe { std::mem::transmute(thunk as usize) };
+    function(registers, code);
+}
+
+/// What translated code calls to have one instruction interpreted. A panic in here ends the process, because it cannot
+/// pass through translated code; there is none that guest input can reach.
+extern "sysv64" fn step(context: *mut c_void, info: u32) -> u32 {
+    // SAFETY: `enter` put the address of a live `Run` there, whose borrow lasts until translated code returns to it;
+    // translated code, which is suspended in this call, holds no Rust reference.
+    let run = unsafe { &mut *context.cast::<Run<'_, '_, '_, '_>>() };
+    run.step(info)
+}

@@ -1,0 +1,83 @@
+//! The JIT engine: runs what `pollux-codegen` translates.
+//!
+//! Invariant (DESIGN 2.1): it never shows. For every instruction there are two ways, translated or interpreted, and
+//! which one is taken depends on what is in the cache; the state that they leave is the same, to the bit and to the
+//! step. `tests/` holds both against each other.
+//!
+//! Map: [`Jit`] the engine; `run` one run of a hart; `cache` the translations; `memory` and `enter` the `unsafe` part:
+//! executable memory and the call into it.
+//!
+//! On hosts that are not x86-64 Linux, [`Jit::new`] says so, and the interpreter serves.
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod cache;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod enter;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod memory;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod run;
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub use native::Jit;
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+pub use stub::Jit;
+
+/// Bytes of code memory that suit a guest of a gigabyte or so.
+pub const CODE_BYTES: usize = 64 << 20;
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod native {
+    use crate::cache::Cache;
+    use crate::run::Run;
+    use pollux_codegen::Features;
+    use pollux_machine::engine::{Engine, Guest};
+    use std::io;
+
+    /// The engine.
+    pub struct Jit {
+        cache: Cache,
+    }
+
+    impl Jit {
+        /// An engine with `code_bytes` bytes of code memory.
+        pub fn new(code_bytes: usize) -> io::Result<Self> {
+            let features = Features { fma: std::is_x86_feature_detected!("fma") };
+            Ok(Self { cache: Cache::new(code_bytes, features)? })
+        }
+    }
+
+    impl Engine for Jit {
+        fn run(&mut self, guest: &mut Guest<'_, '_>, limit: u64) -> u64 {
+            Run::new(guest, &mut self.cache, limit).run()
+        }
+
+        fn clear(&mut self) {
+            self.cache.clear();
+        }
+    }
+}
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+mod stub {
+    use pollux_machine::engine::{Engine, Guest};
+    use std::io;
+
+    /// The engine, which this host has none of.
+    pub struct Jit;
+
+    impl Jit {
+        /// Always an error: translations are for x86-64.
+        pub fn new(_code_bytes: usize) -> io::Result<Self> {
+            Err(io::Error::new(io::ErrorKind::Unsupported, "the JIT needs an x86-64 Linux host"))
+        }
+    }
+
+    impl Engine for Jit {
+        fn run(&mut self, guest: &mut Guest<'_, '_>, limit: u64) -> u64 {
+            guest.interpret(0, limit, false)
+        }
+
+        fn clear(&mut self) {}
+    }
+}

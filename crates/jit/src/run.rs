@@ -1,0 +1,116 @@
+//! One run of one hart: between translated code, the interpreter and the machine.
+
+use crate::cache::Cache;
+use crate::enter::enter;
+use pollux_codegen::state::{self, StepInfo, after};
+use pollux_machine::engine::{Guest, Page};
+
+/// How often a place is interpreted before it is translated.
+const HOT: u8 = 3;
+
+/// A run.
+pub(crate) struct Run<'r, 'g, 'a, 'b> {
+    pub(crate) guest: &'g mut Guest<'a, 'b>,
+    cache: &'r mut Cache,
+    limit: u64,
+    /// Steps that may still be taken. While translated code runs, the engine's word has the truth.
+    budget: u64,
+}
+
+impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
+    pub(crate) fn new(guest: &'g mut Guest<'a, 'b>, cache: &'r mut Cache, limit: u64) -> Self {
+        Self { guest, cache, limit, budget: limit }
+    }
+
+    /// Runs to the limit, or until the machine must look; returns the steps taken.
+    pub(crate) fn run(mut self) -> u64 {
+        self.cache.catch_up(self.guest);
+        self.prepare_words();
+        while self.budget > 0 && !self.guest.must_leave() {
+            match self.find() {
+                Some(code) => self.translated(code),
+                None => self.interpreted(true),
+            }
+            if self.guest.has_stale() {
+                self.cache.catch_up(self.guest);
+            }
+        }
+        self.limit - self.budget
+    }
+
+    fn prepare_words(&mut self) {
+        let (ram, flags) = self.guest.ram_addresses();
+        let table = self.cache.table(self.guest);
+        let words = self.guest.words();
+        words[state::RAM] = ram as u64;
+        words[state::FLAGS] = flags as u64;
+        words[state::CLEAN] = state::MXCSR_CLEAN;
+        words[state::TABLE] = table;
+        words[state::SHORT] = 0;
+    }
+
+    /// Translated code for the hart's `pc`, if there is some by now.
+    fn find(&mut self) -> Option<u64> {
+        let Page::Cached(page) = self.guest.page() else { return None };
+        let code = self.cache.code(self.guest, page, HOT)?;
+        self.cache.remember_target(self.guest, code);
+        Some(code)
+    }
+
+    fn interpreted(&mut self, one_block: bool) {
+        let steps = self.guest.interpret(self.limit - self.budget, self.budget, one_block);
+        self.budget -= steps;
+        self.cache.catch_up_contexts(self.guest);
+    }
+
+    fn translated(&mut self, code: u64) {
+        let (pc, float) = (self.guest.pc(), self.guest.has_plain_float());
+        let words = self.guest.words();
+        words[state::PAGE_BASE] = pc & !0xfff;
+        words[state::BUDGET] = self.budget;
+        words[state::FLOAT] = u64::from(float);
+        let thunk = self.cache.enter_address();
+        enter(self, thunk, code);
+        self.accrue();
+        let words = self.guest.words();
+        self.budget = words[state::BUDGET];
+        if std::mem::take(&mut words[state::SHORT]) != 0 {
+            // Fewer steps are left than the next block has.
+            self.interpreted(false);
+        }
+    }
+
+    /// Takes over the floating-point exceptions that the host has noted.
+    fn accrue(&mut self) {
+        let noted = state::fflags(self.guest.words()[state::MXCSR]);
+        if noted != 0 {
+            self.guest.accrue(noted);
+        }
+    }
+
+    /// Has one instruction of translated code interpreted.
+    pub(crate) fn step(&mut self, info: u32) -> u32 {
+        let info = StepInfo::unpack(info);
+        self.accrue();
+        let words = self.guest.words();
+        let in_block = words[state::BUDGET];
+        let before = in_block.wrapping_add(u64::from(info.unexecuted));
+        let pc = words[state::PAGE_BASE].wrapping_add(u64::from(info.offset));
+        self.guest.set_pc(pc);
+        let context = self.guest.fetch_context();
+        let steps = self.guest.interpret(self.limit - before, 1, false);
+        let budget = before - steps;
+        self.cache.catch_up_contexts(self.guest);
+        let float = self.guest.has_plain_float();
+        self.guest.words()[state::FLOAT] = u64::from(float);
+        let leave = self.guest.must_leave() || self.guest.has_stale() || steps == 0;
+        let sequential = self.guest.pc() == pc.wrapping_add(u64::from(info.len))
+            && self.guest.fetch_context() == context
+            && (float || !info.needs_float);
+        if !leave && sequential {
+            return after::NEXT;
+        }
+        self.guest.words()[state::BUDGET] = budget;
+        if leave || budget == 0 { after::LEAVE } else { after::JUMP }
+    }
+}

@@ -1,0 +1,212 @@
+//! The seam where a translating engine takes the inner loop's place.
+//!
+//! Invariant (DESIGN 2.1): an engine never shows. Whatever it does with the hart and RAM it is lent must be what
+//! the interpreter would have done, step for step; [`Guest::interpret`] is the interpreter, for all that an engine
+//! would rather not do itself.
+//!
+//! The machine stays free of `unsafe`: an engine that writes registers and RAM through pointers gets addresses here,
+//! and answers for them itself (`pollux-jit`). [`layout`] says where things lie.
+//!
+//! Not here: translation (`pollux-codegen`), executable memory (`pollux-jit`).
+
+use crate::hart::Hart;
+use crate::hart::code::PageOrigin;
+use crate::hart::csr::status;
+use crate::hart::execute::{self, Env};
+use crate::mmu::{PAGE_MASK, Tlb};
+use crate::ram::{PAGE, Ram};
+
+/// Runs harts in the interpreter's place.
+pub trait Engine: Send {
+    /// Runs the hart from its `pc` for at most `limit` steps, exactly as [`Guest::interpret`] would, and returns how
+    /// many it ran. It may run fewer, even none, only if the guest says so ([`Guest::must_leave`]).
+    fn run(&mut self, guest: &mut Guest<'_, '_>, limit: u64) -> u64;
+    /// Forgets all translations, for the tests that prove that they do not show.
+    fn clear(&mut self);
+}
+
+/// Where the parts of a hart lie: byte offsets from [`Guest::hart_address`]. All are little-endian doublewords.
+pub mod layout {
+    use crate::hart::Hart;
+    use crate::hart::csr::Csrs;
+    use crate::mmu::{ENTRIES, Entry, Tlb};
+    use core::mem::offset_of;
+
+    /// Integer registers: `X + 8 * n`.
+    pub const X: usize = offset_of!(Hart, x);
+    /// Floating-point registers: `F + 8 * n`.
+    pub const F: usize = offset_of!(Hart, f);
+    /// The program counter.
+    pub const PC: usize = offset_of!(Hart, pc);
+    /// Accrued floating-point exceptions, as in `fflags`.
+    pub const FFLAGS: usize = offset_of!(Hart, csrs) + offset_of!(Csrs, fflags);
+    /// Words that belong to the engine: [`ENGINE_WORDS`] of them.
+    pub const ENGINE: usize = offset_of!(Hart, engine);
+    /// How many words the engine has.
+    pub const ENGINE_WORDS: usize = 16;
+    /// Cached translations for loads: an array of entries of two words, a tag and what to add to a virtual address
+    /// for its offset in RAM. The entry for an address is number `address >> 12` modulo [`TLB_ENTRIES`]; it holds if
+    /// the tag is `address & (!0xfff | bytes - 1) | context`, with the context in [`DATA_CONTEXT`].
+    pub const TLB_READ: usize = offset_of!(Hart, tlb) + offset_of!(Tlb, read);
+    /// The same for stores.
+    pub const TLB_WRITE: usize = offset_of!(Hart, tlb) + offset_of!(Tlb, write);
+    /// Entries in each array.
+    pub const TLB_ENTRIES: usize = ENTRIES;
+    /// The context of loads and stores.
+    pub const DATA_CONTEXT: usize = offset_of!(Hart, data_context);
+    /// The context of fetches: a virtual address means the same as long as this number stays what it is.
+    pub const FETCH_CONTEXT: usize = offset_of!(Hart, fetch_context);
+
+    const _: () = assert!(size_of::<Entry>() == 16 && offset_of!(Entry, tag) == 0);
+}
+
+/// Where `pc` leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Page {
+    /// To this decoded page, whose translations may be kept.
+    Cached(u32),
+    /// To a page whose instructions must be fetched one by one.
+    Uncached,
+    /// Nobody knows yet: the interpreter will say so, and the machine will find out.
+    Unknown,
+}
+
+/// A hart and what is around it, lent to an engine for one run.
+pub struct Guest<'a, 'b> {
+    hart: &'a mut Hart,
+    ram: &'a mut Ram,
+    env: &'a mut Env<'b>,
+    icount_base: u64,
+    steps_base: u64,
+}
+
+impl<'a, 'b> Guest<'a, 'b> {
+    pub(crate) fn new(hart: &'a mut Hart, ram: &'a mut Ram, env: &'a mut Env<'b>) -> Self {
+        let (icount_base, steps_base) = (env.icount_base, env.steps_base);
+        Self { hart, ram, env, icount_base, steps_base }
+    }
+
+    /// Interprets at most `limit` steps, `done` of this run having been taken before. With `one_block`, not beyond the
+    /// first jump.
+    pub fn interpret(&mut self, done: u64, limit: u64, one_block: bool) -> u64 {
+        self.env.icount_base = self.icount_base + done;
+        self.env.steps_base = self.steps_base.wrapping_add(done);
+        if one_block {
+            execute::run::<true>(self.hart, self.ram, self.env, limit)
+        } else {
+            execute::run::<false>(self.hart, self.ram, self.env, limit)
+        }
+    }
+
+    /// Whether the run must end here: only the machine can settle what has happened.
+    #[must_use]
+    pub fn must_leave(&self) -> bool {
+        self.env.leave || self.env.fetch_miss || self.env.yielded
+    }
+
+    /// The program counter.
+    #[must_use]
+    pub fn pc(&self) -> u64 {
+        self.hart.pc
+    }
+
+    /// Sets the program counter.
+    pub fn set_pc(&mut self, pc: u64) {
+        self.hart.pc = pc;
+    }
+
+    /// Which hart it is.
+    #[must_use]
+    pub fn hart_index(&self) -> usize {
+        self.hart.csrs.hart_id as usize
+    }
+
+    /// See [`layout::FETCH_CONTEXT`].
+    #[must_use]
+    pub fn fetch_context(&self) -> u64 {
+        self.hart.fetch_context
+    }
+
+    /// Changes when context numbers are given out anew: whoever remembers one must forget it.
+    #[must_use]
+    pub fn context_epoch(&self) -> u64 {
+        self.hart.tlb.epoch()
+    }
+
+    /// Where `pc` leads.
+    #[must_use]
+    pub fn page(&self) -> Page {
+        let pc = self.hart.pc;
+        let entry = &self.hart.tlb.fetch[Tlb::slot(pc)];
+        if entry.tag != pc & PAGE_MASK | self.hart.fetch_context {
+            return Page::Unknown;
+        }
+        match self.env.code.origin(entry.code_page) {
+            Some(PageOrigin { cached: true, .. }) => Page::Cached(entry.code_page),
+            Some(_) => Page::Uncached,
+            None => Page::Unknown,
+        }
+    }
+
+    /// The bytes of a decoded page.
+    #[must_use]
+    pub fn page_bytes(&self, page: u32) -> Option<&[u8; PAGE]> {
+        let origin = self.env.code.origin(page)?;
+        self.ram.page(self.ram.offset(origin.physical, PAGE as u64)? / PAGE)
+    }
+
+    /// Flags a decoded page, so that stores to it are reported to [`Guest::take_stale`].
+    pub fn mark_code(&mut self, page: u32) {
+        if let Some(origin) = self.env.code.origin(page)
+            && let Some(at) = self.ram.offset(origin.physical, PAGE as u64)
+        {
+            self.ram.mark_code(at / PAGE);
+        }
+    }
+
+    /// A range of a decoded page that was written to since it was last asked: page, first and last byte.
+    pub fn take_stale(&mut self) -> Option<(u32, u16, u16)> {
+        self.env.code.take_written()
+    }
+
+    /// Whether [`Guest::take_stale`] has something to say.
+    #[must_use]
+    pub fn has_stale(&self) -> bool {
+        self.env.code.has_written()
+    }
+
+    /// Changes when the numbers of decoded pages are given out anew.
+    #[must_use]
+    pub fn page_epoch(&self) -> u64 {
+        self.env.code.epoch()
+    }
+
+    /// Whether floating point is on and dirty, and rounds to nearest even by default.
+    #[must_use]
+    pub fn has_plain_float(&self) -> bool {
+        self.hart.csrs.mstatus & status::FS == status::FS && self.hart.csrs.frm == 0
+    }
+
+    /// Ors accrued exceptions into `fflags`. Floating point must be dirty already.
+    pub fn accrue(&mut self, fflags: u64) {
+        self.hart.csrs.fflags |= fflags & 31;
+    }
+
+    /// The engine's words.
+    #[must_use]
+    pub fn words(&mut self) -> &mut [u64; layout::ENGINE_WORDS] {
+        &mut self.hart.engine
+    }
+
+    /// Where the hart is; see [`layout`].
+    #[must_use]
+    pub fn hart_address(&mut self) -> *mut u8 {
+        core::ptr::from_mut(self.hart).cast()
+    }
+
+    /// Where RAM is, and its page flags. A store to a page with a flag set is [`Guest::interpret`]'s to do.
+    #[must_use]
+    pub fn ram_addresses(&mut self) -> (*mut u8, *const u8) {
+        self.ram.addresses()
+    }
+}
