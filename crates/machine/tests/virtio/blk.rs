@@ -169,6 +169,15 @@ fn overlapping_requests_are_serialised_in_the_drivers_order() {
 }
 
 #[test]
+fn neighbours_do_not_wait_for_each_other() {
+    let mut disk = Disk::new();
+    for sector in [5, 6, 4, 0, 2] {
+        disk.write(sector, &sectors(if sector == 2 { 2 } else { 1 }, 1));
+    }
+    assert_eq!(disk.issued(), [0, 1, 2, 3, 4]);
+}
+
+#[test]
 fn reads_of_the_same_sectors_do_not_wait_for_each_other() {
     let mut disk = Disk::new();
     disk.read(5, 4);

@@ -35,9 +35,18 @@ fn table(bench: &mut Bench, descs: &[(Buf, u16, u16)]) -> Buf {
     bench.full(&bytes)
 }
 
+/// A good buffer, so that nothing else can be what breaks the device.
+const GOOD: Buf = Buf { addr: RAM_BASE + 0x11_0000, len: 1, writable: true };
+/// Where [`breaks`] puts an indirect table of two good buffers.
+const TABLE: Buf = Buf { addr: RAM_BASE + 0x10_0000, len: 32, writable: false };
+
 /// What becomes of a single descriptor: whether the device gives up.
 fn breaks(buf: Buf, flags: u16, next: u16) -> bool {
     let (mut bench, mut ring) = started();
+    // Good descriptors in all of the table, and behind it.
+    (0..2 * SIZE).for_each(|index| ring.write_desc(&mut bench.ram, index, GOOD, 0, 0));
+    let two = bench.ram.slice(GuestAddr(ring.desc), 32).unwrap().to_vec();
+    bench.ram.write(GuestAddr(TABLE.addr), &two).unwrap();
     ring.write_desc(&mut bench.ram, 0, buf, flags, next);
     ring.offer_head(&mut bench.ram, 0);
     ring.kick(&mut bench);
@@ -105,7 +114,8 @@ fn an_indirect_descriptor_may_follow_others_but_end_the_chain() {
 
 #[test]
 fn crooked_indirect_tables_break_the_device() {
-    let good = Buf { addr: RAM_BASE + 0x10_0000, len: 32, writable: false };
+    let good = TABLE;
+    assert!(!breaks(good, DESC_INDIRECT, 1));
     for (table, flags) in [
         (Buf { len: 0, ..good }, DESC_INDIRECT),
         (Buf { len: 15, ..good }, DESC_INDIRECT),
@@ -155,7 +165,8 @@ fn buffers_that_are_not_all_ram_break_the_device() {
 
 #[test]
 fn chains_in_a_circle_and_out_of_the_table_break_the_device() {
-    let buf = Buf { addr: RAM_BASE + 0x10_0000, len: 1, writable: true };
+    let buf = GOOD;
+    assert!(!breaks(buf, DESC_NEXT, SIZE - 1), "the last of the table");
     assert!(breaks(buf, DESC_NEXT, 0), "its own successor");
     assert!(breaks(buf, DESC_NEXT, SIZE), "behind the table");
     assert!(breaks(buf, DESC_NEXT, u16::MAX));
@@ -180,6 +191,7 @@ fn a_readable_buffer_behind_a_writable_one_breaks_the_device() {
 fn more_than_the_ring_holds_cannot_be_available() {
     for ahead in [SIZE + 1, 300, u16::MAX] {
         let (mut bench, ring) = started();
+        ring.write_desc(&mut bench.ram, 0, GOOD, 0, 0);
         bench.ram.write_u16(GuestAddr(ring.avail + 2), ahead).unwrap();
         ring.kick(&mut bench);
         assert!(bench.has_given_up(RNG), "{ahead} ahead");
