@@ -32,7 +32,7 @@ struct Disk {
 impl Disk {
     fn new() -> Self {
         let mut bench = bench();
-        let ring = bench.start(DISK, 1, 64).remove(0);
+        let ring = bench.start(DISK, 1, 256).remove(0);
         Self { bench, ring }
     }
 
@@ -323,16 +323,24 @@ fn what_does_not_fit_in_flight_waits_in_the_queue() {
     // Segments may share memory, so a guest with little of it can ask for much.
     let mut disk = Disk::new();
     let (head, mib) = (disk.bench.full(&header(IN, 0)), disk.bench.empty(1 << 20));
-    for _ in 0..3 {
-        // 16 MiB a request.
-        let bufs = [&[head][..], &[mib; 16], &[disk.bench.empty(1)]].concat();
-        disk.ring.offer(&mut disk.bench, &bufs);
-    }
+    let full = [&[head][..], &[mib; 16], &[disk.bench.empty(1)]].concat();
+    (0..6).for_each(|_| _ = disk.ring.offer(&mut disk.bench, &full));
     disk.ring.kick(&mut disk.bench);
-    assert_eq!(disk.issued(), [0, 1, 2]);
-    let bufs = [&[head][..], &[mib; 16], &[Buf { len: 513, ..mib }]].concat();
-    disk.ring.offer_and_kick(&mut disk.bench, &bufs);
-    assert_eq!(disk.issued(), [], "longer than one may be");
+    assert_eq!(disk.issued(), [0, 1, 2, 3], "16 MiB each, 64 MiB in all");
+    disk.ring.kick(&mut disk.bench);
+    assert_eq!(disk.issued(), []);
+    disk.done(2, &vec![7; 16 << 20]);
+    assert_eq!(disk.issued(), [4], "an answer makes room, and nobody has to kick");
+    assert_eq!(disk.bench.bytes(mib), vec![7; 1 << 20]);
+}
+
+#[test]
+fn a_request_has_a_longest_length() {
+    let mut disk = Disk::new();
+    let (head, mib) = (disk.bench.full(&header(IN, 0)), disk.bench.empty(1 << 20));
+    let answer = disk.bench.empty(513);
+    disk.ring.offer_and_kick(&mut disk.bench, &[&[head][..], &[mib; 16], &[answer]].concat());
+    assert_eq!((disk.issued(), disk.status(answer)), (vec![], IOERR));
 }
 
 #[test]
