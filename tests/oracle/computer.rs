@@ -1,6 +1,7 @@
 //! The judged: Pollux's computer, in this process.
 
 use crate::record::{RAM_BASE, RAM_BYTES, RECORDS};
+use pollux_jit::{CODE_BYTES, Jit};
 use pollux_machine::{Boot, Computer, Config, Machine, Stop};
 use pollux_vocab::{GuestAddr, Icount, Output};
 
@@ -8,12 +9,16 @@ use pollux_vocab::{GuestAddr, Icount, Output};
 const STEPS_MAX: u64 = 50_000_000;
 
 /// How the computer is run. It must not show (DESIGN 2.1, 2.3).
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Manner {
     /// In one go.
     Straight,
     /// Stopped now and then, every cache dropped.
     Forgetful,
+    /// By the JIT, which translates all of it.
+    Translated,
+    /// By the JIT, stopped now and then, every cache dropped.
+    TranslatedForgetful,
 }
 
 /// Steps between stops of the forgetful manner: no multiple of anything in the harness.
@@ -24,10 +29,15 @@ pub(crate) fn run(image: &[u8], manner: Manner) -> Vec<u8> {
     let config = Config { ram_bytes: RAM_BYTES as u64, harts: 1, devices: Vec::new(), rtc_base_ns: 0 };
     let boot = Boot::Firmware { image, kernel: None, initrd: None, command_line: "" };
     let mut computer = Computer::new(&config, boot).expect("the image boots");
+    if matches!(manner, Manner::Translated | Manner::TranslatedForgetful)
+        && let Ok(jit) = Jit::eager(CODE_BYTES)
+    {
+        computer.set_engine(Some(Box::new(jit)));
+    }
     loop {
         let until = match manner {
-            Manner::Straight => Icount(STEPS_MAX),
-            Manner::Forgetful => computer.icount().after(STEPS_BETWEEN),
+            Manner::Straight | Manner::Translated => Icount(STEPS_MAX),
+            Manner::Forgetful | Manner::TranslatedForgetful => computer.icount().after(STEPS_BETWEEN),
         };
         match computer.run(until) {
             Stop::Until if until.0 < STEPS_MAX => computer.clear_caches(),

@@ -69,8 +69,18 @@ fn judge(name: &str, count: usize, stride: usize, case: impl Fn(u64, usize, usiz
             let ours = computer::run(&image, Manner::Straight);
             (theirs.join().expect("QEMU ran"), ours)
         });
-        if indices[0] == 0 && computer::run(&image, Manner::Forgetful) != ours {
-            reports.push("Pollux stopped now and then, its caches dropped, is not Pollux in one go".into());
+        for manner in [Manner::Forgetful, Manner::TranslatedForgetful] {
+            if indices[0] == 0 && computer::run(&image, manner) != ours {
+                reports.push(format!("{manner:?}: Pollux in pieces is not Pollux in one go"));
+            }
+        }
+        let translated = computer::run(&image, Manner::Translated);
+        if translated != ours {
+            tell("The JIT and the interpreter differ; for QEMU's result read the interpreter's");
+            let found =
+                compare::batch(seed, indices[0], &batch, &ours, &translated, &mut Coverage::default());
+            reports.push(format!("the JIT left other memory in {} cases", found.len()));
+            reports.extend(found);
         }
         let finished = [Batch::finished(&theirs), Batch::finished(&ours)];
         if finished != [indices.len() as u64; 2] {

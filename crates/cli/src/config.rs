@@ -1,5 +1,6 @@
 //! A VM's description: a TOML file, flags, or both. Every key of the file is also a flag; a flag wins.
 
+use crate::engine::Engine;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use pollux_host::console::ConsoleTarget;
@@ -49,6 +50,9 @@ pub struct VmArgs {
     /// Leave out the random number generator
     #[arg(long)]
     pub no_rng: bool,
+    /// What executes the guest's instructions [default: jit on x86-64 Linux, else interpreter]
+    #[arg(long, value_enum, env = "POLLUX_ENGINE")]
+    pub engine: Option<Engine>,
     /// How the guest's clock goes [default: real]
     #[arg(long, value_enum)]
     pub clock: Option<ClockMode>,
@@ -248,6 +252,7 @@ impl VmArgs {
             net: if self.net.is_empty() { base.net } else { self.net },
             console: self.console.or(base.console),
             no_rng: self.no_rng || base.no_rng,
+            engine: self.engine.or(base.engine),
             clock: self.clock.or(base.clock),
             rtc: self.rtc.or(base.rtc),
             failure_ms: self.failure_ms.or(base.failure_ms),

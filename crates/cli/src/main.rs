@@ -7,6 +7,7 @@
 
 mod commands;
 mod config;
+mod engine;
 mod exit;
 
 use clap::{Parser, Subcommand};

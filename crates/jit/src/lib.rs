@@ -37,19 +37,28 @@ mod native {
     /// The engine.
     pub struct Jit {
         cache: Cache,
+        hot: u8,
     }
+
+    /// How often a place is interpreted before it is translated: most code of a boot runs once or twice.
+    const HOT: u8 = 3;
 
     impl Jit {
         /// An engine with `code_bytes` bytes of code memory.
         pub fn new(code_bytes: usize) -> io::Result<Self> {
             let features = Features { fma: std::is_x86_feature_detected!("fma") };
-            Ok(Self { cache: Cache::new(code_bytes, features)? })
+            Ok(Self { cache: Cache::new(code_bytes, features)?, hot: HOT })
+        }
+
+        /// The same, but it translates everything before it runs for the first time: for tests.
+        pub fn eager(code_bytes: usize) -> io::Result<Self> {
+            Ok(Self { hot: 1, ..Self::new(code_bytes)? })
         }
     }
 
     impl Engine for Jit {
         fn run(&mut self, guest: &mut Guest<'_, '_>, limit: u64) -> u64 {
-            Run::new(guest, &mut self.cache, limit).run()
+            Run::new(guest, &mut self.cache, limit).run(self.hot)
         }
 
         fn clear(&mut self) {
@@ -70,6 +79,11 @@ mod stub {
         /// Always an error: translations are for x86-64.
         pub fn new(_code_bytes: usize) -> io::Result<Self> {
             Err(io::Error::new(io::ErrorKind::Unsupported, "the JIT needs an x86-64 Linux host"))
+        }
+
+        /// The same.
+        pub fn eager(code_bytes: usize) -> io::Result<Self> {
+            Self::new(code_bytes)
         }
     }
 

@@ -5,9 +5,6 @@ use crate::enter::enter;
 use pollux_codegen::state::{self, StepInfo, after};
 use pollux_machine::engine::{Guest, Page};
 
-/// How often a place is interpreted before it is translated.
-const HOT: u8 = 3;
-
 /// A run.
 pub(crate) struct Run<'r, 'g, 'a, 'b> {
     pub(crate) guest: &'g mut Guest<'a, 'b>,
@@ -22,12 +19,13 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
         Self { guest, cache, limit, budget: limit }
     }
 
-    /// Runs to the limit, or until the machine must look; returns the steps taken.
-    pub(crate) fn run(mut self) -> u64 {
+    /// Runs to the limit, or until the machine must look; returns the steps taken. A place is translated when it is
+    /// reached for the `hot`th time.
+    pub(crate) fn run(mut self, hot: u8) -> u64 {
         self.cache.catch_up(self.guest);
         self.prepare_words();
         while self.budget > 0 && !self.guest.must_leave() {
-            match self.find() {
+            match self.find(hot) {
                 Some(code) => self.translated(code),
                 None => self.interpreted(true),
             }
@@ -50,9 +48,9 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
     }
 
     /// Translated code for the hart's `pc`, if there is some by now.
-    fn find(&mut self) -> Option<u64> {
+    fn find(&mut self, hot: u8) -> Option<u64> {
         let Page::Cached(page) = self.guest.page() else { return None };
-        let code = self.cache.code(self.guest, page, HOT)?;
+        let code = self.cache.code(self.guest, page, hot)?;
         self.cache.remember_target(self.guest, code);
         Some(code)
     }

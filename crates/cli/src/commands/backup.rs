@@ -2,7 +2,8 @@
 
 use super::build;
 use crate::config::{DiskSpec, DiskSpecMode, NetSpec, parse_size};
-use crate::exit;
+use crate::engine::Engine;
+use crate::{engine, exit};
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use pollux_codec::message::Hello;
@@ -35,6 +36,10 @@ pub struct BackupArgs {
     /// The guest's console once this side is live: stdio, none, socket=PATH or file=PATH
     #[arg(long, value_name = "WHERE", default_value = "none")]
     pub console: String,
+    /// What executes the guest's instructions; need not be what the primary uses [default: jit on x86-64
+    /// Linux, else interpreter]
+    #[arg(long, value_enum, env = "POLLUX_ENGINE")]
+    pub engine: Option<Engine>,
     /// Refuse a machine with other RAM than this, e.g. 512M
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
@@ -63,7 +68,8 @@ pub fn run(args: BackupArgs) -> Result<u8> {
         args.disk.iter().cloned().enumerate().map(|(slot, spec)| (slot as u8, spec)).collect();
     let (images, own) = build::open_disks(&disks, !args.trust_disks)?;
     tracing::info!(%address, "waiting for a primary");
-    let (hello, machine, link, reader) = accept(&listener, &args, &own)?;
+    let (hello, mut machine, link, reader) = accept(&listener, &args, &own)?;
+    engine::install(&mut machine, args.engine)?;
     drop(listener);
     build::with_status(&ports, |status| status.vm.clone_from(&hello.vm));
     for (slot, image) in images {

@@ -2,7 +2,7 @@
 
 use super::{build, run};
 use crate::config::VmArgs;
-use crate::exit;
+use crate::{engine, exit};
 use anyhow::{Context, Result};
 use clap::Args;
 use pollux_host::clock;
@@ -35,7 +35,8 @@ pub fn run(args: RecordArgs) -> Result<u8> {
         .to_owned();
     let vm = args.vm.merged_with(args.file.as_deref())?.resolve(&default_name, build::disk_bytes)?;
     let (images, _) = build::open_disks(&vm.disks, false)?;
-    let machine = build::build_machine(&vm)?;
+    let mut machine = build::build_machine(&vm)?;
+    engine::install(&mut machine, vm.args.engine)?;
     let recorder = Recorder::create(&args.log, &machine.snapshot())
         .with_context(|| format!("cannot write the recording {}", args.log.display()))?;
     let mut ports = HostPorts::default();

@@ -1,6 +1,7 @@
 //! `pollux replay`: a recording, again, bit for bit, in this process.
 
-use crate::exit;
+use crate::engine::Engine;
+use crate::{engine, exit};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use pollux_codec::logfile::{LogEnd, LogItem, LogReader};
@@ -41,6 +42,10 @@ pub struct ReplayArgs {
     /// Flip one bit of RAM before the record at or behind this icount: ICOUNT:ADDRESS (for testing)
     #[arg(long, value_name = "ICOUNT:ADDRESS")]
     pub flip: Option<String>,
+    /// What executes the guest's instructions; need not be what did when it was recorded [default: jit on x86-64
+    /// Linux, else interpreter]
+    #[arg(long, value_enum, env = "POLLUX_ENGINE")]
+    pub engine: Option<Engine>,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -129,7 +134,8 @@ pub fn run(args: &ReplayArgs) -> Result<u8> {
         }
         None => first,
     };
-    let machine = Computer::restore(&snapshot).context("the snapshot that the replay starts from")?;
+    let mut machine = Computer::restore(&snapshot).context("the snapshot that the replay starts from")?;
+    engine::install(&mut machine, args.engine)?;
     let start = machine.icount();
     let mut replay = Replay::new(machine);
     match play(args, &mut log, &mut replay, start)? {

@@ -2,7 +2,7 @@
 
 use super::build;
 use crate::config::{Vm, VmArgs};
-use crate::exit;
+use crate::{engine, exit};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use pollux_arbiter::Claim;
@@ -50,6 +50,7 @@ pub fn run(args: RunArgs) -> Result<u8> {
     let vm = args.vm.merged_with(args.file.as_deref())?.resolve(&default_name, build::disk_bytes)?;
     let (images, own) = build::open_disks(&vm.disks, args.backup.is_some() && !args.trust_disks)?;
     let mut machine = start_machine(&vm, args.snapshot.as_deref())?;
+    engine::install(&mut machine, vm.args.engine)?;
     let mut ports = HostPorts::default();
     build::with_status(&ports, |status| status.vm = vm.name.clone());
     let control = build::serve_control(&ports, &vm.name)?;

@@ -13,7 +13,7 @@ pub const CODE_BYTES: usize = 4 << 20;
 
 pub fn jit() -> Option<Box<Jit>> {
     // Elsewhere than on x86-64 there is none, and nothing to compare.
-    Jit::new(CODE_BYTES).ok().map(Box::new)
+    Jit::eager(CODE_BYTES).ok().map(Box::new)
 }
 
 pub struct Pair {

@@ -139,8 +139,7 @@ impl Layout<'_> {
             }
             Image::Linux { text_offset, image_bytes } => {
                 // `default` is a 2 MiB boundary; the kernel wants to lie `text_offset` behind one.
-                let addr = (default & !(ALIGN - 1)) + text_offset % ALIGN;
-                let addr = if addr < default { addr + ALIGN } else { addr };
+                let addr = default + text_offset % ALIGN;
                 self.put(what, addr, bytes, image_bytes)?;
                 Ok(addr)
             }

@@ -40,6 +40,8 @@ fn timers_are_set_whole_or_by_halves() {
     clint.write(MTIMECMP + 8, 4, 0xffff_ffff_0000_0001).unwrap();
     clint.write(MTIMECMP + 12, 4, 2).unwrap();
     assert_eq!((clint.mtimecmp(0), clint.mtimecmp(1)), (0x1122_3344_5566_7788, 0x2_0000_0001));
+    clint.write(MTIMECMP + 8, 4, 3).unwrap();
+    assert_eq!(clint.mtimecmp(1), 0x2_0000_0003, "the high half stays");
     assert_eq!(clint.read(NOW, MTIMECMP, 8), Some(0x1122_3344_5566_7788));
     assert_eq!(clint.read(NOW, MTIMECMP, 4), Some(0x5566_7788));
     assert_eq!(clint.read(NOW, MTIMECMP + 4, 4), Some(0x1122_3344));

@@ -234,6 +234,19 @@ fn a_queue_taken_away_in_the_middle_of_a_request_gets_no_answer() {
 }
 
 #[test]
+fn a_queue_set_up_again_starts_from_the_beginning() {
+    let (mut bench, mut ring) = started();
+    let buf = bench.empty(1);
+    (0..5).for_each(|_| _ = ring.offer_and_kick(&mut bench, &[buf]));
+    bench.set(RNG, reg::QUEUE_SEL, 0);
+    bench.set(RNG, reg::QUEUE_READY, 0);
+    let mut ring = bench.set_up(RNG, 0, SIZE);
+    let head = ring.offer_and_kick(&mut bench, &[buf]);
+    bench.apply(&Input::Entropy { slot: RNG, request: 5, bytes: vec![1] });
+    assert_eq!(ring.take_used(&bench), [(head, 1)]);
+}
+
+#[test]
 fn rings_that_overlap_end_a_kick_all_the_same() {
     // The used ring lies on the available ring, so that giving a chain back changes what is available.
     let mut bench = bench();

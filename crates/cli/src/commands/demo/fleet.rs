@@ -108,10 +108,11 @@ impl Fleet {
             text.lines().next()?.parse().ok()
         })?;
         let arbiter = path.join("arbiter");
+        let engine = args.engine.map(|engine| format!("--engine={}", engine.name()));
         let backup = spawn(&path, "backup", |c| {
             c.args(["backup", "--listen", "127.0.0.1:0", "--instance", "backup", "--arbiter"]).arg(&arbiter);
             c.arg("--disk").arg(&disks[1]).args(["--net", &format!("switch={switch_addr}")]);
-            c.arg("--console").arg(format!("file={}", path.join("console-backup").display()));
+            c.arg("--console").arg(format!("file={}", path.join("console-backup").display())).args(&engine);
         })?;
         let backup = RefCell::new(backup);
         let listen = wait_for("the backup", &backup, || status_of(&path, "backup").ok()?.listen)?;
@@ -128,7 +129,7 @@ impl Fleet {
                 c.arg("--initrd").arg(initrd);
             }
             c.args(["--append", &guest.command_line, "--net", &format!("switch={switch_addr}")]);
-            c.arg("--disk").arg(&disks[0]);
+            c.arg("--disk").arg(&disks[0]).args(&engine);
             c.arg("--console").arg(format!("file={}", path.join("console").display()));
         })?;
         let folder = RefCell::new(Some(folder));

@@ -10,6 +10,7 @@ mod redis;
 mod table;
 mod tiny;
 
+use crate::engine::Engine;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use fleet::{Fleet, GuestFiles};
@@ -28,6 +29,9 @@ pub struct DemoArgs {
     /// Harts of the guest
     #[arg(long, default_value_t = 1)]
     pub harts: u32,
+    /// What executes the guest's instructions, on both sides [default: jit on x86-64 Linux, else interpreter]
+    #[arg(long, value_enum, env = "POLLUX_ENGINE")]
+    pub engine: Option<Engine>,
     /// RAM of the guest
     #[arg(long, default_value = "512M")]
     pub memory: String,
