@@ -8,6 +8,7 @@
 mod commands;
 mod config;
 mod exit;
+mod tenure;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

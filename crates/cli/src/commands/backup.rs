@@ -3,6 +3,7 @@
 use super::build;
 use crate::config::{DiskSpec, DiskSpecMode, NetSpec, parse_size};
 use crate::exit;
+use crate::tenure::Tenure;
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use pollux_codec::message::Hello;
@@ -72,7 +73,8 @@ pub fn run(args: BackupArgs) -> Result<u8> {
     plug_nets(&args, &machine, &mut ports)?;
     let console = console_target(&args.console)?;
     ports.add_console(ConsoleId::Uart, Console::open(&console, ConsoleId::Uart, &ports.sender())?);
-    ports.set_arbiter(arbiter, &hello.vm, &build::holder_id())?;
+    let tenure = Tenure::backing(arbiter, &hello.vm, build::holder_id(), hello.generation);
+    ports.set_arbiter(tenure.arbiter.clone(), &hello.vm, &tenure.holder)?;
     reader.spawn(ports.sender())?;
     ports.set_link(link);
     build::stop_on_signals(&ports)?;
@@ -85,7 +87,7 @@ pub fn run(args: BackupArgs) -> Result<u8> {
     let outcome = drive::drive(&mut node, &mut ports);
     let _ = std::fs::remove_file(control);
     if matches!(node, Node::Live(_)) {
-        super::run::end(&hello.vm, &args.arbiter, &outcome);
+        tenure.end_after(&outcome, node.report().generation);
     }
     Ok(exit::report(&outcome))
 }
