@@ -125,8 +125,9 @@ pub fn open_disks(vm_disks: &[(u8, DiskSpec)], hash: bool) -> Result<(Images, Ve
         let image = open_disk(spec)?;
         let shared = spec.mode == DiskSpecMode::Shared;
         let content_hash = (hash && !shared).then(|| image.content_hash()).transpose()?;
-        own.push(OwnDisk { slot: *slot, shared, bytes: image.bytes(), content_hash });
-        images.push((*slot, image));
+        let (slot, read_only, bytes) = (*slot, spec.readonly, image.bytes());
+        own.push(OwnDisk { slot, shared, read_only, bytes, content_hash });
+        images.push((slot, image));
     }
     Ok((images, own))
 }

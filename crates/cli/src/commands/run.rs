@@ -126,11 +126,12 @@ fn start_under(
         tenure.claim()?;
         return Ok(Primary::new_solo(vm.settings.protocol.clone(), tenure.generation, clock::now(), Lsn(1)));
     };
+    let snapshot = machine.snapshot();
     let stream = connect(backup)?;
     // Rule: a backup never hears of a generation that its primary has not won, or it would take over from nobody.
     tenure.claim()?;
-    let primary =
-        pair(tenure, vm, own, machine, ports, stream).inspect_err(|_| tenure.end(tenure.generation))?;
+    let primary = pair(tenure, vm, own, (machine, &snapshot), ports, stream)
+        .inspect_err(|_| tenure.end(tenure.generation))?;
     tracing::info!(%backup, vm = vm.name, icount = %machine.icount(), "protected");
     Ok(primary)
 }
@@ -140,7 +141,7 @@ fn pair(
     tenure: &Tenure,
     vm: &Vm,
     own: &[OwnDisk],
-    machine: &mut Computer,
+    (machine, snapshot): (&mut Computer, &[u8]),
     ports: &mut HostPorts,
     stream: TcpStream,
 ) -> Result<Primary> {
@@ -157,7 +158,7 @@ fn pair(
         failure_ns: settings.failure_after_ns,
         snapshot_bytes: 0,
     };
-    pairing::offer(&mut link, &mut reader, hello, machine)?;
+    pairing::offer(&mut link, &mut reader, hello, machine, snapshot)?;
     ports.set_arbiter(tenure.arbiter.clone(), &vm.name, &tenure.holder)?;
     reader.spawn(ports.sender())?;
     ports.set_link(link);
@@ -229,7 +230,7 @@ mod tests {
             let backup = scope.spawn(|| {
                 let (stream, _) = listener.accept().expect("a primary");
                 let (mut sender, mut reader) = link::split(stream).expect("a link");
-                let hello = pairing::hear_hello(&mut reader).expect("a hello");
+                let hello = pairing::hear_hello(&mut reader, pairing::HANDSHAKE_PATIENCE).expect("a hello");
                 assert_eq!(hello.generation, Generation(1));
                 let standing = newest(folder.path());
                 pairing::refuse(&mut sender, "not today");
@@ -258,7 +259,7 @@ mod tests {
         assert!(error.to_string().contains("somebody else"), "{error}");
         let (stream, _) = listener.accept().expect("it had connected");
         let (_sender, mut reader) = link::split(stream).expect("a link");
-        assert!(pairing::hear_hello(&mut reader).is_err(), "but said no hello");
+        assert!(pairing::hear_hello(&mut reader, pairing::HANDSHAKE_PATIENCE).is_err(), "but said no hello");
         assert_eq!(
             newest(folder.path()).map(|claim| claim.holder).as_deref(),
             Some("a"),
