@@ -105,6 +105,7 @@ pub fn stop_on_signals(ports: &HostPorts) -> Result<()> {
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for (count, _signal) in signals.forever().enumerate() {
             if count > 0 {
+                pollux_host::console::restore_terminal();
                 std::process::exit(i32::from(crate::exit::FAILED));
             }
             tracing::info!("stopping; once more to leave at once");
