@@ -78,6 +78,14 @@ impl FileArbiter {
         }
     }
 
+    /// The claim on one generation, if anybody has made it. Asks the storage by name: a listing may come from a cache.
+    pub fn standing(&self, vm: &str, generation: Generation) -> Result<Option<Claim>, ArbiterError> {
+        match self.read(&self.path_of(vm, generation)) {
+            Err(ArbiterError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read.map(Some),
+        }
+    }
+
     fn read(&self, path: &Path) -> Result<Claim, ArbiterError> {
         let bytes = fs::read(path).map_err(|source| ArbiterError::Io { path: path.into(), source })?;
         decode(&bytes).map_err(|e| ArbiterError::Damaged { path: path.into(), what: e.to_string() })

@@ -77,7 +77,7 @@ pub fn run(args: BackupArgs) -> Result<u8> {
     let opened = Console::open(&console, ConsoleId::Uart, &ports.sender());
     ports.add_console(ConsoleId::Uart, opened.context("cannot open the console")?);
     tracing::info!(%address, "waiting for a primary");
-    let paired = accept(listener, &args, &own, &mut ports)?;
+    let paired = accept(listener, &args, &own, &arbiter, &mut ports)?;
     let Some(paired) = paired else {
         tracing::info!("told to stop; there was no primary yet");
         let _ = std::fs::remove_file(control);
@@ -134,6 +134,7 @@ fn accept(
     listener: TcpListener,
     args: &BackupArgs,
     own: &[pairing::OwnDisk],
+    arbiter: &FileArbiter,
     ports: &mut HostPorts,
 ) -> Result<Option<Paired>> {
     listener.set_nonblocking(true)?;
@@ -148,7 +149,7 @@ fn accept(
         };
         let hello = pairing::hear_hello(&mut reader, pairing::HELLO_PATIENCE).map_err(anyhow::Error::from);
         let paired = hello.and_then(|hello| {
-            if let Err(reason) = check(&hello, args, own) {
+            if let Err(reason) = check(&hello, args, own, arbiter) {
                 pairing::refuse(&mut link, &format!("{reason:#}"));
                 return Err(reason);
             }
@@ -185,7 +186,7 @@ fn next_peer(listener: &TcpListener, ports: &mut HostPorts) -> Result<Option<(Tc
     }
 }
 
-fn check(hello: &Hello, args: &BackupArgs, own: &[pairing::OwnDisk]) -> Result<()> {
+fn check(hello: &Hello, args: &BackupArgs, own: &[pairing::OwnDisk], arbiter: &FileArbiter) -> Result<()> {
     if let Some(memory) = &args.memory {
         let wanted = parse_size(memory)?;
         ensure!(
@@ -206,7 +207,17 @@ fn check(hello: &Hello, args: &BackupArgs, own: &[pairing::OwnDisk]) -> Result<(
         "the primary's generation {} makes no sense: no VM gets there",
         hello.generation
     );
-    pairing::check_disks(&hello.disks, own).map_err(|reason| anyhow!("{reason}"))
+    pairing::check_disks(&hello.disks, own).map_err(|reason| anyhow!("{reason}"))?;
+    // Rule: both sides ask the same arbiter. A primary has won its generation there before it says hello.
+    let standing = arbiter.standing(&hello.vm, hello.generation)?;
+    ensure!(
+        standing.is_some_and(|claim| !claim.is_end()),
+        "the backup's --arbiter {} knows nothing of generation {} of {}; give both sides the same folder",
+        args.arbiter.display(),
+        hello.generation,
+        hello.vm
+    );
+    Ok(())
 }
 
 fn plug_nets(nets: &[NetTarget], machine: &Computer, ports: &mut HostPorts) -> Result<()> {
@@ -258,6 +269,7 @@ fn settings(hello: &Hello, disks: &[(u8, DiskSpec)]) -> Settings {
 mod tests {
     use super::*;
     use clap::Parser;
+    use pollux_arbiter::Claim;
     use pollux_vocab::Generation;
 
     #[derive(Parser)]
@@ -287,12 +299,14 @@ mod tests {
 
     #[test]
     fn a_backup_that_waits_ends_when_it_is_told_to_stop() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let arbiter = FileArbiter::open(folder.path()).expect("usable");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let mut ports = HostPorts::default();
         for event in [Event::PowerButton, Event::Stop] {
             ports.sender().send(event).expect("heard");
         }
-        let paired = accept(listener, &args(&[]), &[], &mut ports).expect("no failure");
+        let paired = accept(listener, &args(&[]), &[], &arbiter, &mut ports).expect("no failure");
         assert!(paired.is_none());
     }
 
@@ -306,8 +320,23 @@ mod tests {
 
     #[test]
     fn a_primary_whose_generation_has_no_next_one_is_refused() {
-        assert!(check(&hello(1), &args(&[]), &[]).is_ok());
-        let refused = check(&hello(u64::MAX), &args(&[]), &[]).expect_err("no next one");
-        assert!(refused.to_string().contains("generation"), "{refused}");
+        let folder = tempfile::tempdir().expect("a folder");
+        let arbiter = FileArbiter::open(folder.path()).expect("usable");
+        let refused = check(&hello(u64::MAX), &args(&[]), &[], &arbiter).expect_err("no next one");
+        assert!(refused.to_string().contains("no VM gets there"), "{refused}");
+    }
+
+    #[test]
+    fn a_primary_that_has_won_nothing_at_this_sides_arbiter_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let arbiter = FileArbiter::open(folder.path()).expect("usable");
+        let refused = check(&hello(1), &args(&[]), &[], &arbiter).expect_err("another arbiter");
+        assert!(refused.to_string().contains("the same folder"), "{refused}");
+        let claim =
+            |holder: &str| Claim { vm: "vm".into(), generation: Generation(1), holder: holder.into() };
+        arbiter.claim(&claim("a")).expect("reachable");
+        assert!(check(&hello(1), &args(&[]), &[], &arbiter).is_ok());
+        arbiter.end("vm", Generation(1), "a").expect("reachable");
+        assert!(check(&hello(2), &args(&[]), &[], &arbiter).is_err(), "nobody runs in that one");
     }
 }
