@@ -23,6 +23,9 @@ use pollux_vocab::Generation;
 const HEADER: &str = "pollux-claim 1";
 /// Longest VM name and holder identity, in bytes.
 pub const NAME_BYTES_MAX: usize = 100;
+/// The highest generation that is believed. No VM changes hands this often: a higher one is damage or malice, and a
+/// VM that took it would soon have no next one.
+pub const GENERATION_MAX: Generation = Generation(u64::MAX >> 1);
 /// Who holds a generation that was claimed for nobody. No holder's identity starts like this: it begins with a dot.
 const NOBODY: &str = ".ended";
 

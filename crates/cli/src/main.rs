@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod engine;
 mod exit;
+mod tenure;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

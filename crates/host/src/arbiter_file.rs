@@ -9,7 +9,7 @@
 //! Every call may hang on a dead server; [`FileArbiter::spawn`] therefore answers through an event, and the
 //! protocol treats no answer as "unreachable: wait".
 
-use pollux_arbiter::{Claim, Decision, decide, decode, encode};
+use pollux_arbiter::{Claim, Decision, GENERATION_MAX, decide, decode, encode};
 use pollux_node::Event;
 use pollux_protocol::Verdict;
 use pollux_vocab::Generation;
@@ -70,7 +70,19 @@ impl FileArbiter {
         }
         match newest {
             None => Ok(None),
+            Some(generation) if generation > GENERATION_MAX => Err(ArbiterError::Damaged {
+                path: self.path_of(vm, generation),
+                what: format!("no VM has come to generation {generation}"),
+            }),
             Some(generation) => Ok(Some((generation, self.read(&self.path_of(vm, generation))?))),
+        }
+    }
+
+    /// The claim on one generation, if anybody has made it. Asks the storage by name: a listing may come from a cache.
+    pub fn standing(&self, vm: &str, generation: Generation) -> Result<Option<Claim>, ArbiterError> {
+        match self.read(&self.path_of(vm, generation)) {
+            Err(ArbiterError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read.map(Some),
         }
     }
 
@@ -88,13 +100,17 @@ impl FileArbiter {
         file.write_all(&encode(wanted)).and_then(|()| file.sync_all()).map_err(fault)?;
         let linked = fs::hard_link(&temporary, &path);
         let _ = fs::remove_file(&temporary);
-        match linked {
-            Ok(()) => self.sync_folder()?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(source) => return Err(ArbiterError::Io { path, source }),
+        if let Err(source) = linked
+            && source.kind() != io::ErrorKind::AlreadyExists
+        {
+            return Err(ArbiterError::Io { path, source });
         }
         Ok(match decide(&self.read(&path)?, wanted) {
-            Decision::Won => Verdict::Won,
+            // Also for a name that was there already: it may be this holder's, from a call that could not sync it.
+            Decision::Won => {
+                self.sync_folder()?;
+                Verdict::Won
+            }
             Decision::Lost { holder } => {
                 tracing::info!(vm = wanted.vm, generation = %wanted.generation, %holder, "the generation is taken");
                 Verdict::Lost
@@ -102,13 +118,15 @@ impl FileArbiter {
         })
     }
 
-    /// A VM has ended in good order: its next generation is nobody's, so that no replica that slept wins it.
-    pub fn end(&self, vm: &str) -> Result<(), ArbiterError> {
-        match self.newest(vm)? {
-            Some((generation, claim)) if !claim.is_end() => {
-                self.claim(&Claim::end(vm, generation))?;
-            }
-            Some(_) | None => {}
+    /// A VM that ran in generation `own` of `holder` has ended in good order: the next generation is nobody's, so
+    /// that no replica that slept wins it. Whoever does not hold `own` ends nothing.
+    pub fn end(&self, vm: &str, own: Generation, holder: &str) -> Result<(), ArbiterError> {
+        let mut own = own;
+        while self.read(&self.path_of(vm, own))?.holder == holder
+            && self.claim(&Claim::end(vm, own))? != Verdict::Won
+        {
+            // Perhaps this holder's too: won by a claim whose answer came too late to matter.
+            own = own.next();
         }
         Ok(())
     }
@@ -166,11 +184,50 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let arbiter = FileArbiter::open(folder.path()).expect("usable");
         assert_eq!(arbiter.claim(&claim("a", 1)).expect("reachable"), Verdict::Won);
-        arbiter.end("vm").expect("reachable");
-        arbiter.end("vm").expect("an end twice is one end");
+        for _ in 0..2 {
+            arbiter.end("vm", Generation(1), "a").expect("an end twice is one end");
+        }
         assert_eq!(arbiter.claim(&claim("b", 2)).expect("reachable"), Verdict::Lost);
         let (_, newest) = arbiter.newest("vm").expect("reachable").expect("ended");
         assert_eq!(pollux_arbiter::first_generation(Some(&newest)), Ok(Generation(3)));
+    }
+
+    #[test]
+    fn who_ends_spends_the_generation_after_its_own_and_nobody_elses() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let arbiter = FileArbiter::open(folder.path()).expect("usable");
+        for (holder, generation) in [("a", 1), ("b", 2)] {
+            assert_eq!(arbiter.claim(&claim(holder, generation)).expect("reachable"), Verdict::Won);
+        }
+        arbiter.end("vm", Generation(2), "c").expect("reachable");
+        arbiter.end("vm", Generation(1), "a").expect("reachable");
+        let newest = arbiter.newest("vm").expect("reachable").map(|(_, claim)| claim);
+        assert_eq!(newest, Some(claim("b", 2)), "b runs on");
+        arbiter.end("vm", Generation(2), "b").expect("reachable");
+        let newest = arbiter.newest("vm").expect("reachable").map(|(_, claim)| claim);
+        assert_eq!(newest, Some(Claim::end("vm", Generation(2))));
+    }
+
+    #[test]
+    fn an_end_goes_behind_a_claim_of_the_same_holder_whose_answer_was_never_heard() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let arbiter = FileArbiter::open(folder.path()).expect("usable");
+        for generation in [1, 2] {
+            assert_eq!(arbiter.claim(&claim("a", generation)).expect("reachable"), Verdict::Won);
+        }
+        arbiter.end("vm", Generation(1), "a").expect("reachable");
+        let newest = arbiter.newest("vm").expect("reachable").map(|(_, claim)| claim);
+        assert_eq!(newest, Some(Claim::end("vm", Generation(2))));
+    }
+
+    #[test]
+    fn a_generation_that_has_no_next_one_is_damage() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let arbiter = FileArbiter::open(folder.path()).expect("usable");
+        let last = encode(&claim("a", u64::MAX));
+        fs::write(folder.path().join(format!("vm.generation-{}", u64::MAX)), last).expect("room");
+        let error = arbiter.newest("vm").expect_err("no VM gets there");
+        assert!(error.to_string().contains("damaged"), "{error}");
     }
 
     #[test]

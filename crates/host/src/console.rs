@@ -1,7 +1,8 @@
 //! Consoles: the process's own terminal, a unix socket that anybody may attach to, a file, or nowhere.
 //!
 //! The terminal is put into raw mode while it is the guest's, and given back on every way out ([`RawTerminal`]'s
-//! `Drop`). `Ctrl-A x` leaves, as in QEMU; `Ctrl-A Ctrl-A` sends one `Ctrl-A`.
+//! `Drop`, [`restore_terminal`] where nothing is dropped). `Ctrl-A x` leaves, as in QEMU; `Ctrl-A Ctrl-A` sends one
+//! `Ctrl-A`.
 
 use pollux_node::Event;
 use pollux_vocab::ConsoleId;
@@ -11,7 +12,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Output kept for whoever attaches to a socket later.
 const BACKLOG_BYTES: usize = 64 * 1024;
@@ -152,9 +153,12 @@ fn accept(listener: &UnixListener, id: ConsoleId, attached: &Arc<Mutex<Attached>
     }
 }
 
+/// The terminal's settings from before raw mode, while it is in raw mode.
+static COOKED: Mutex<Option<Termios>> = Mutex::new(None);
+
 /// The terminal in raw mode, given back when dropped.
 #[derive(Debug)]
-pub struct RawTerminal(Termios);
+pub struct RawTerminal(());
 
 impl RawTerminal {
     /// Raw mode, if standard input is a terminal.
@@ -165,13 +169,22 @@ impl RawTerminal {
         raw.make_raw();
         // Newlines from Pollux's own messages still need their carriage return.
         raw.output_modes |= rustix::termios::OutputModes::OPOST | rustix::termios::OutputModes::ONLCR;
+        *COOKED.lock().unwrap_or_else(PoisonError::into_inner) = Some(saved);
+        let this = Self(());
         tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &raw).ok()?;
-        Some(Self(saved))
+        Some(this)
     }
 }
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
-        let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &self.0);
+        restore_terminal();
+    }
+}
+
+/// Gives the terminal back if it is in raw mode: for whoever ends the process without dropping anything.
+pub fn restore_terminal() {
+    if let Some(cooked) = COOKED.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &cooked);
     }
 }

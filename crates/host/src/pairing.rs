@@ -5,22 +5,26 @@
 //!      │  Hello: version, VM, generation,    │  checks the version, the disks (slot, mode, size,
 //!      │  machine, disks, snapshot size ───► │  content), the RAM it was told to expect
 //!      │ ◄────────────────── Welcome/Refuse  │
-//!      │  State, State, … StateEnd ────────► │  builds the machine from the snapshot
-//!      │ ◄────────────────────────── Ready   │  digest of the machine it has built
+//!      │  State, State, … StateEnd ────────► │  builds the machine from the snapshot; plugs in
+//!      │ ◄─────────────────── Ready/Refuse   │  digest of the machine it has built
 //!      │  compares digests; starts           │
 //! ```
+//!
+//! Ready is the backup's last word before it backs up: whatever may still fail on its host comes before.
 //!
 //! The state that both sides start from is a snapshot that the primary sends, so the backup needs neither the
 //! kernel nor the machine's description, only its own images of replicated disks.
 
 use crate::link::{LinkError, LinkReader, LinkSender};
 use pollux_codec::message::{DiskHello, Hello, Wire};
-use pollux_machine::{Computer, Machine};
+use pollux_machine::{Computer, Config, DeviceConfig, Machine};
 use pollux_vocab::{Digest, SlotId};
 use std::time::Duration;
 
 /// Bytes of snapshot in one message.
 const STATE_CHUNK: usize = 1 << 20;
+/// How long a backup waits for a peer to say hello: others may be waiting behind it.
+pub const HELLO_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a peer may take over one step of the handshake: a backup may be hashing a large disk.
 pub const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(120);
 /// The largest snapshot that is taken from a peer: the largest machine and its devices.
@@ -62,15 +66,16 @@ impl From<std::io::Error> for PairingError {
     }
 }
 
-/// The primary's half. Returns when the backup holds the same machine.
+/// The primary's half. Returns when the backup holds the same machine and is ready. `snapshot` is `machine`'s, taken
+/// before the backup began to wait for the hello.
 pub fn offer(
     link: &mut LinkSender,
     reader: &mut LinkReader,
     hello: Hello,
     machine: &mut Computer,
+    snapshot: &[u8],
 ) -> Result<(), PairingError> {
     reader.set_patience(Some(HANDSHAKE_PATIENCE))?;
-    let snapshot = machine.snapshot();
     let hello = Hello { snapshot_bytes: snapshot.len() as u64, ..hello };
     link.send_blocking(&Wire::Hello(hello))?;
     match reader.receive()? {
@@ -105,6 +110,8 @@ pub struct OwnDisk {
     pub slot: SlotId,
     /// Whether both hosts reach one image.
     pub shared: bool,
+    /// Whether it was opened for reading only.
+    pub read_only: bool,
     /// Its size.
     pub bytes: u64,
     /// Its content, if it was hashed.
@@ -150,9 +157,23 @@ pub fn check_disks(theirs: &[DiskHello], ours: &[OwnDisk]) -> Result<(), String>
     Ok(())
 }
 
-/// The backup's first half: hears the Hello. Answer with [`welcome`] or [`refuse`].
-pub fn hear_hello(reader: &mut LinkReader) -> Result<Hello, PairingError> {
-    reader.set_patience(Some(HANDSHAKE_PATIENCE))?;
+/// Compares the disks of the machine that came with this host's, as far as the Hello does not tell.
+fn check_read_only(machine: &Config, ours: &[OwnDisk]) -> Result<(), String> {
+    for (slot, device) in machine.devices.iter().enumerate() {
+        let DeviceConfig::Block { read_only, .. } = device else { continue };
+        let own = ours.iter().find(|own| usize::from(own.slot) == slot);
+        if own.is_some_and(|own| own.read_only != *read_only) {
+            let word = |read_only| if read_only { "read-only" } else { "writable" };
+            let (there, here) = (word(*read_only), word(!*read_only));
+            return Err(format!("disk {slot} is {there} on the primary and {here} here"));
+        }
+    }
+    Ok(())
+}
+
+/// The backup's first half: hears the Hello within `patience`. Answer with [`welcome`] or [`refuse`].
+pub fn hear_hello(reader: &mut LinkReader, patience: Duration) -> Result<Hello, PairingError> {
+    reader.set_patience(Some(patience))?;
     match reader.receive()? {
         Wire::Hello(hello) => Ok(hello),
         other => Err(PairingError::OutOfStep { expected: "Hello", got: other.name() }),
@@ -165,11 +186,12 @@ pub fn refuse(link: &mut LinkSender, reason: &str) {
     let _ = link.send_blocking(&Wire::Refuse { reason: reason.into() });
 }
 
-/// The backup's second half: takes the snapshot, builds the machine, says so.
+/// The backup's second half: takes the snapshot and builds the machine. When all else is at hand, say [`ready`].
 pub fn welcome(
     link: &mut LinkSender,
     reader: &mut LinkReader,
     hello: &Hello,
+    disks: &[OwnDisk],
 ) -> Result<Computer, PairingError> {
     let unfit = |link: &mut LinkSender, reason: String| {
         refuse(link, &reason);
@@ -181,6 +203,7 @@ pub fn welcome(
             format!("a snapshot of {} bytes is more than any machine has", hello.snapshot_bytes),
         ));
     }
+    reader.set_patience(Some(HANDSHAKE_PATIENCE))?;
     link.send_blocking(&Wire::Welcome)?;
     let mut snapshot = Vec::new();
     loop {
@@ -204,25 +227,111 @@ pub fn welcome(
             other => return Err(PairingError::OutOfStep { expected: "State", got: other.name() }),
         }
     }
-    let mut machine = match Computer::restore(&snapshot) {
+    let machine = match Computer::restore(&snapshot) {
         Ok(machine) => machine,
         Err(error) => return Err(unfit(link, error.to_string())),
     };
-    let digest = machine.digest();
-    link.send_blocking(&Wire::Ready { digest })?;
+    check_read_only(machine.config(), disks).map_err(|reason| unfit(link, reason))?;
     Ok(machine)
+}
+
+/// The backup's last word: from here on it backs `machine` up, and the primary runs.
+pub fn ready(link: &mut LinkSender, machine: &mut Computer) -> Result<(), PairingError> {
+    let digest = machine.digest();
+    Ok(link.send_blocking(&Wire::Ready { digest })?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::link;
+    use pollux_machine::Boot;
+    use pollux_vocab::Generation;
+    use std::net::{TcpListener, TcpStream};
     use std::slice::from_ref;
+
+    type Ends = [(LinkSender, LinkReader); 2];
+
+    fn connected() -> Ends {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let near = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        let (far, _) = listener.accept().expect("it connected");
+        [near, far].map(|stream| link::split(stream).expect("a link"))
+    }
+
+    fn config(read_only: bool) -> Config {
+        let disk = DeviceConfig::Block { bytes: 4096, read_only, serial: "d".into() };
+        Config { ram_bytes: 16 << 20, harts: 1, devices: vec![disk], rtc_base_ns: 0 }
+    }
+
+    /// A primary and a backup up to the point where the backup has the machine; then `then`, on the backup's side.
+    fn paired_up_to_ready(
+        read_only: bool,
+        disk: &OwnDisk,
+        then: impl FnOnce(&mut LinkSender, &mut Computer) + Send,
+    ) -> [Result<(), PairingError>; 2] {
+        let image = 0x0000_006fu32.to_le_bytes();
+        let boot = Boot::Firmware { image: &image, kernel: None, initrd: None, command_line: "" };
+        let mut machine = Computer::new(&config(read_only), boot).expect("a machine");
+        let snapshot = machine.snapshot();
+        let hello = Hello {
+            software: String::new(),
+            vm: "vm".into(),
+            generation: Generation(1),
+            harts: 1,
+            ram_bytes: 16 << 20,
+            disks: Vec::new(),
+            heartbeat_ns: 1,
+            failure_ns: 2,
+            snapshot_bytes: 0,
+        };
+        let [(mut near, mut near_reader), (mut far, mut far_reader)] = connected();
+        std::thread::scope(|scope| {
+            let backup = scope.spawn(move || {
+                let hello = hear_hello(&mut far_reader, HANDSHAKE_PATIENCE)?;
+                let mut machine = welcome(&mut far, &mut far_reader, &hello, from_ref(disk))?;
+                then(&mut far, &mut machine);
+                Ok(())
+            });
+            let primary = offer(&mut near, &mut near_reader, hello, &mut machine, &snapshot);
+            [primary, backup.join().expect("no panic")]
+        })
+    }
+
+    #[test]
+    fn a_backup_that_fails_before_it_is_ready_stops_the_start_of_the_primary() {
+        let (_, own) = disk(0, 4096, 7);
+        let [primary, _] = paired_up_to_ready(false, &own, |link, _| refuse(link, "no network card"));
+        assert!(matches!(primary, Err(PairingError::Refused(why)) if why == "no network card"));
+        let [primary, _] = paired_up_to_ready(false, &own, |link, machine| {
+            ready(link, machine).expect("the primary waits");
+        });
+        assert!(primary.is_ok(), "{primary:?}");
+    }
+
+    #[test]
+    fn a_disk_that_only_one_side_may_write_makes_no_pair() {
+        let (_, own) = disk(0, 4096, 7);
+        for (there, here) in [(true, false), (false, true)] {
+            let own = OwnDisk { read_only: here, ..own.clone() };
+            let [primary, backup] = paired_up_to_ready(there, &own, |_, _| panic!("they do not fit"));
+            let (primary, backup) = (primary.expect_err("refused"), backup.expect_err("refused"));
+            assert!(primary.to_string().contains("read-only"), "{primary}");
+            assert!(backup.to_string().contains("disk 0 is"), "{backup}");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_says_nothing_is_not_waited_for_for_ever() {
+        let [(_near, _), (_, mut reader)] = connected();
+        assert!(hear_hello(&mut reader, Duration::from_millis(1)).is_err());
+    }
 
     fn disk(slot: SlotId, bytes: u64, hash: u64) -> (DiskHello, OwnDisk) {
         let content_hash = Some(hash);
         (
             DiskHello { slot, shared: false, bytes, content_hash },
-            OwnDisk { slot, shared: false, bytes, content_hash },
+            OwnDisk { slot, shared: false, read_only: false, bytes, content_hash },
         )
     }
 

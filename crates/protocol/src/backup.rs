@@ -4,7 +4,8 @@
 //!   Backup ── primary silent, link lost ──► Claiming ── Won ──► Draining ── log empty ──► Live (a new Primary)
 //!      │                                       │ Lost, goodbye,     │
 //!      │                                       │ newer generation   │ divergence, told to leave
-//!      └── goodbye, newer generation, fault ──►└─── Halted ◄────────┘
+//!      └── goodbye, newer generation, fault, ─►└─── Halted ◄────────┘
+//!          gone without a word
 //! ```
 //!
 //! Invariants: a record is acknowledged when it is received, and every acknowledged record is replayed before this
@@ -101,6 +102,8 @@ pub struct Backup {
     /// Execution has come further than the last acknowledgement says.
     executed_more: bool,
     said_at: HostTime,
+    /// The primary has spoken in this generation, so it holds it.
+    heard: bool,
     silence: Silence,
     messages: VecDeque<Message>,
     commands: VecDeque<BackupCommand>,
@@ -127,6 +130,7 @@ impl Backup {
             ack_due: false,
             executed_more: false,
             said_at: now,
+            heard: false,
             messages: VecDeque::new(),
             commands: VecDeque::new(),
         }
@@ -140,6 +144,7 @@ impl Backup {
             // Rule: whoever hears a newer generation than its own halts: its generation is spent.
             self.move_on(Cause::Spent(message.generation()));
         } else if message.generation() == self.generation {
+            self.heard = true;
             self.silence.handle_sound(now);
             match message {
                 Message::Records { released, records, .. } => self.handle_records(now, released, records),
@@ -269,6 +274,8 @@ impl Backup {
     /// All transitions. A cause that means nothing in the present state changes nothing.
     fn move_on(&mut self, cause: Cause) {
         match (&self.state, cause) {
+            // Rule: a primary that never spoke may never have won its generation; nobody takes over from it.
+            (State::Backup, Cause::PrimaryGone(_)) if !self.heard => self.halt(HaltReason::NeverHeard),
             (State::Backup, Cause::PrimaryGone(now)) => self.seek_live(now),
             (State::Claiming(_), Cause::Won) => {
                 self.state = State::Draining(self.generation.next());

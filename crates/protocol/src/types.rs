@@ -141,6 +141,11 @@ pub enum HaltReason {
     /// The other side speaks from a newer generation.
     #[error("the other replica runs in generation {0}: this one's generation is spent")]
     GenerationSpent(Generation),
+    /// The primary was gone before it had said anything.
+    #[error(
+        "the primary was gone before it had said anything: it may never have started the VM, so this backup does not take over; start the pair again"
+    )]
+    NeverHeard,
     /// The VM has ended on the other side.
     #[error("the VM has ended on the other side")]
     PeerEnded,

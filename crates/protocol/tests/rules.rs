@@ -19,8 +19,11 @@ fn primary() -> Primary {
     Primary::new_protected(Settings::default(), G1, at(0))
 }
 
+/// A backup whose primary has said that it lives.
 fn backup() -> Backup {
-    Backup::new(Settings::default(), G1, at(0))
+    let mut b = Backup::new(Settings::default(), G1, at(0));
+    b.handle_message(at(0), Message::Heartbeat { generation: G1 });
+    b
 }
 
 fn record(lsn: u64, icount: u64, body: RecordBody) -> Record {
@@ -115,6 +118,24 @@ fn a_backup_goes_live_only_after_the_arbiter_says_so() {
     assert_eq!(backup_commands(&mut b), [BackupCommand::Claim(G2)], "waiting is not winning: it asks again");
     b.handle_arbiter(at(5001), G2, Verdict::Won);
     assert_eq!(backup_commands(&mut b), [BackupCommand::GoLive { generation: G2, next_lsn: Lsn(1) }]);
+}
+
+#[test]
+fn a_backup_that_never_heard_its_primary_halts_and_claims_nothing() {
+    let from_another_time = Message::Heartbeat { generation: Generation(0) };
+    for by_silence in [false, true] {
+        let mut b = Backup::new(Settings::default(), G1, at(0));
+        b.handle_message(at(1), from_another_time.clone());
+        if by_silence {
+            (0..=600).step_by(100).for_each(|ms| b.handle_tick(at(ms)));
+        } else {
+            b.handle_link_lost(at(10));
+        }
+        assert_eq!(backup_commands(&mut b), [BackupCommand::Halt(HaltReason::NeverHeard)]);
+    }
+    let mut b = backup();
+    b.handle_link_lost(at(10));
+    assert_eq!(backup_commands(&mut b), [BackupCommand::Claim(G2)], "one heartbeat is enough");
 }
 
 #[test]

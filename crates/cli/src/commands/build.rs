@@ -105,6 +105,7 @@ pub fn stop_on_signals(ports: &HostPorts) -> Result<()> {
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for (count, _signal) in signals.forever().enumerate() {
             if count > 0 {
+                pollux_host::console::restore_terminal();
                 std::process::exit(i32::from(crate::exit::FAILED));
             }
             tracing::info!("stopping; once more to leave at once");
@@ -125,8 +126,9 @@ pub fn open_disks(vm_disks: &[(u8, DiskSpec)], hash: bool) -> Result<(Images, Ve
         let image = open_disk(spec)?;
         let shared = spec.mode == DiskSpecMode::Shared;
         let content_hash = (hash && !shared).then(|| image.content_hash()).transpose()?;
-        own.push(OwnDisk { slot: *slot, shared, bytes: image.bytes(), content_hash });
-        images.push((*slot, image));
+        let (slot, read_only, bytes) = (*slot, spec.readonly, image.bytes());
+        own.push(OwnDisk { slot, shared, read_only, bytes, content_hash });
+        images.push((slot, image));
     }
     Ok((images, own))
 }

@@ -46,7 +46,7 @@ pub fn run(args: RecordArgs) -> Result<u8> {
     build::plug_in(&vm, &mut ports, images)?;
     ports.set_recorder(recorder);
     let protocol = Primary::new_solo(vm.settings.protocol.clone(), Generation(0), clock::now(), Lsn(1));
-    let outcome = run::run_live(machine, protocol, &vm, &mut ports);
+    let (outcome, _) = run::run_live(machine, protocol, &vm, &mut ports);
     let _ = std::fs::remove_file(control);
     ports.finish_recording().with_context(|| format!("the recording {} is not whole", args.log.display()))?;
     Ok(exit::report(&outcome))

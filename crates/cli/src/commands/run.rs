@@ -2,10 +2,10 @@
 
 use super::build;
 use crate::config::{Vm, VmArgs};
+use crate::tenure::Tenure;
 use crate::{engine, exit};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use pollux_arbiter::Claim;
 use pollux_codec::message::Hello;
 use pollux_host::arbiter_file::FileArbiter;
 use pollux_host::pairing::OwnDisk;
@@ -13,7 +13,7 @@ use pollux_host::ports::HostPorts;
 use pollux_host::{clock, drive, link, pairing};
 use pollux_machine::{Computer, Machine};
 use pollux_node::{Live, Node, Outcome};
-use pollux_protocol::{Primary, Verdict};
+use pollux_protocol::Primary;
 use pollux_vocab::{Generation, Lsn};
 use std::collections::BTreeMap;
 use std::net::{TcpStream, ToSocketAddrs};
@@ -56,26 +56,23 @@ pub fn run(args: RunArgs) -> Result<u8> {
     let control = build::serve_control(&ports, &vm.name)?;
     build::stop_on_signals(&ports)?;
     build::plug_in(&vm, &mut ports, images)?;
-    let protocol = match (&args.backup, &args.arbiter) {
-        (Some(backup), Some(folder)) => pair(&vm, &own, &mut machine, &mut ports, backup, folder)?,
-        _ => Primary::new_solo(vm.settings.protocol.clone(), Generation(0), clock::now(), Lsn(1)),
+    let tenure = match &args.arbiter {
+        Some(folder) => {
+            let arbiter = FileArbiter::open(folder)?;
+            Some(Tenure::find(arbiter, &vm.name, build::holder_id(), folder)?)
+        }
+        None => None,
     };
-    let outcome = run_live(machine, protocol, &vm, &mut ports);
+    let protocol = match &tenure {
+        Some(tenure) => start_under(tenure, &vm, &own, &mut machine, &mut ports, args.backup.as_deref())?,
+        None => Primary::new_solo(vm.settings.protocol.clone(), Generation(0), clock::now(), Lsn(1)),
+    };
+    let (outcome, generation) = run_live(machine, protocol, &vm, &mut ports);
     let _ = std::fs::remove_file(control);
-    if let Some(folder) = &args.arbiter {
-        end(&vm.name, folder, &outcome);
+    if let Some(tenure) = &tenure {
+        tenure.end_after(&outcome, generation);
     }
     Ok(exit::report(&outcome))
-}
-
-/// Tells the arbiter that the VM has ended in good order: it may be started again, and no copy of it may go on.
-pub fn end(vm: &str, folder: &Path, outcome: &Outcome) {
-    if !matches!(outcome, Outcome::PoweredOff { .. } | Outcome::Reset) {
-        return;
-    }
-    if let Err(error) = FileArbiter::open(folder).and_then(|arbiter| arbiter.end(vm)) {
-        tracing::warn!(%error, "the arbiter still names the VM as running; `pollux arbiter forget {vm}` corrects it");
-    }
 }
 
 fn start_machine(vm: &Vm, snapshot: Option<&Path>) -> Result<Computer> {
@@ -101,37 +98,60 @@ fn start_machine(vm: &Vm, snapshot: Option<&Path>) -> Result<Computer> {
     Ok(machine)
 }
 
-/// Drives the live side to its end.
-pub fn run_live(machine: Computer, protocol: Primary, vm: &Vm, ports: &mut HostPorts) -> Outcome {
+/// Drives the live side to its end; also says in which generation that was.
+pub fn run_live(
+    machine: Computer,
+    protocol: Primary,
+    vm: &Vm,
+    ports: &mut HostPorts,
+) -> (Outcome, Generation) {
     let now = clock::now();
     build::with_status(ports, |status| status.timeline.started_ns = now.0);
     let mut live = Live::new(machine, protocol, vm.settings.clone(), now, Vec::new());
     live.reissue(ports, &BTreeMap::new());
-    drive::drive(&mut Node::Live(Box::new(live)), ports)
+    let mut node = Node::Live(Box::new(live));
+    let outcome = drive::drive(&mut node, ports);
+    (outcome, node.report().generation)
 }
 
-/// Finds the backup, agrees on the state, claims the first generation.
-fn pair(
+/// Claims the first generation, and makes a pair with the backup if there is one.
+fn start_under(
+    tenure: &Tenure,
     vm: &Vm,
     own: &[OwnDisk],
     machine: &mut Computer,
     ports: &mut HostPorts,
-    backup: &str,
-    folder: &Path,
+    backup: Option<&str>,
 ) -> Result<Primary> {
-    let arbiter = FileArbiter::open(folder)?;
-    let newest = arbiter.newest(&vm.name)?.map(|(_, claim)| claim);
-    let generation = pollux_arbiter::first_generation(newest.as_ref()).map_err(|held| {
-        let folder = folder.display();
-        anyhow::anyhow!("{held}. If it runs nowhere: pollux arbiter forget {} --arbiter {folder}", vm.name)
-    })?;
+    let Some(backup) = backup else {
+        tenure.claim()?;
+        return Ok(Primary::new_solo(vm.settings.protocol.clone(), tenure.generation, clock::now(), Lsn(1)));
+    };
+    let snapshot = machine.snapshot();
     let stream = connect(backup)?;
+    // Rule: a backup never hears of a generation that its primary has not won, or it would take over from nobody.
+    tenure.claim()?;
+    let primary = pair(tenure, vm, own, (machine, &snapshot), ports, stream)
+        .inspect_err(|_| tenure.end(tenure.generation))?;
+    tracing::info!(%backup, vm = vm.name, icount = %machine.icount(), "protected");
+    Ok(primary)
+}
+
+/// Agrees with the backup on the state.
+fn pair(
+    tenure: &Tenure,
+    vm: &Vm,
+    own: &[OwnDisk],
+    (machine, snapshot): (&mut Computer, &[u8]),
+    ports: &mut HostPorts,
+    stream: TcpStream,
+) -> Result<Primary> {
     let (mut link, mut reader) = link::split(stream).context("cannot set the link up")?;
     let settings = &vm.settings.protocol;
     let hello = Hello {
         software: format!("pollux {}", env!("CARGO_PKG_VERSION")),
         vm: vm.name.clone(),
-        generation,
+        generation: tenure.generation,
         ram_bytes: machine.config().ram_bytes,
         harts: machine.config().harts,
         disks: build::disk_hellos(own),
@@ -139,15 +159,11 @@ fn pair(
         failure_ns: settings.failure_after_ns,
         snapshot_bytes: 0,
     };
-    pairing::offer(&mut link, &mut reader, hello, machine)?;
-    let holder = build::holder_id();
-    let verdict = arbiter.claim(&Claim { vm: vm.name.clone(), generation, holder: holder.clone() })?;
-    ensure!(verdict == Verdict::Won, "somebody else has just started {}: {verdict:?}", vm.name);
-    ports.set_arbiter(arbiter, &vm.name, &holder)?;
+    pairing::offer(&mut link, &mut reader, hello, machine, snapshot)?;
+    ports.set_arbiter(tenure.arbiter.clone(), &vm.name, &tenure.holder)?;
     reader.spawn(ports.sender())?;
     ports.set_link(link);
-    tracing::info!(%backup, vm = vm.name, icount = %machine.icount(), "protected");
-    Ok(Primary::new_protected(settings.clone(), generation, clock::now()))
+    Ok(Primary::new_protected(settings.clone(), tenure.generation, clock::now()))
 }
 
 fn connect(backup: &str) -> Result<TcpStream> {
@@ -169,5 +185,110 @@ fn connect(backup: &str) -> Result<TcpStream> {
             );
         }
         std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pollux_arbiter::Claim;
+    use std::net::TcpListener;
+
+    const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../guests/tiny/tiny.elf");
+
+    fn vm() -> Vm {
+        let args = VmArgs {
+            kernel: Some(TINY.into()),
+            memory: Some("16M".into()),
+            console: Some("none".into()),
+            ..VmArgs::default()
+        };
+        args.resolve("vm", |_| Ok(0)).expect("a good VM")
+    }
+
+    fn find(folder: &Path, holder: &str) -> Result<Tenure> {
+        Tenure::find(FileArbiter::open(folder)?, "vm", holder.into(), folder)
+    }
+
+    fn newest(folder: &Path) -> Option<Claim> {
+        let arbiter = FileArbiter::open(folder).expect("usable");
+        arbiter.newest("vm").expect("reachable").map(|(_, claim)| claim)
+    }
+
+    fn start(tenure: &Tenure, backup: Option<&str>) -> Result<Primary> {
+        let vm = vm();
+        let mut machine = build::build_machine(&vm)?;
+        start_under(tenure, &vm, &[], &mut machine, &mut HostPorts::default(), backup)
+    }
+
+    #[test]
+    fn a_backup_hears_of_a_generation_only_when_it_is_won_and_it_is_spent_if_they_make_no_pair() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound").to_string();
+        let tenure = find(folder.path(), "a").expect("free");
+        let (error, standing) = std::thread::scope(|scope| {
+            let backup = scope.spawn(|| {
+                let (stream, _) = listener.accept().expect("a primary");
+                let (mut sender, mut reader) = link::split(stream).expect("a link");
+                let hello = pairing::hear_hello(&mut reader, pairing::HANDSHAKE_PATIENCE).expect("a hello");
+                assert_eq!(hello.generation, Generation(1));
+                let standing = newest(folder.path());
+                pairing::refuse(&mut sender, "not today");
+                standing
+            });
+            let error = start(&tenure, Some(&address)).expect_err("refused");
+            (error, backup.join().expect("no panic"))
+        });
+        assert!(error.to_string().contains("not today"), "{error}");
+        assert_eq!(standing.map(|claim| claim.holder).as_deref(), Some("a"), "won before it was offered");
+        assert_eq!(
+            newest(folder.path()),
+            Some(Claim::end("vm", Generation(1))),
+            "the VM may be started again"
+        );
+    }
+
+    #[test]
+    fn of_two_starts_at_once_the_loser_says_nothing_to_its_backup() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound").to_string();
+        let [first, second] = ["a", "b"].map(|holder| find(folder.path(), holder).expect("free for both"));
+        first.claim().expect("the first");
+        let error = start(&second, Some(&address)).expect_err("lost");
+        assert!(error.to_string().contains("somebody else"), "{error}");
+        let (stream, _) = listener.accept().expect("it had connected");
+        let (_sender, mut reader) = link::split(stream).expect("a link");
+        assert!(pairing::hear_hello(&mut reader, pairing::HANDSHAKE_PATIENCE).is_err(), "but said no hello");
+        assert_eq!(
+            newest(folder.path()).map(|claim| claim.holder).as_deref(),
+            Some("a"),
+            "and ended nothing"
+        );
+    }
+
+    #[test]
+    fn a_lone_vm_under_an_arbiter_holds_its_generation_and_spends_no_other() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let tenure = find(folder.path(), "a").expect("free");
+        let primary = start(&tenure, None).expect("won");
+        assert_eq!(primary.report().generation, Generation(1));
+        let held = find(folder.path(), "b").expect_err("held");
+        assert!(held.to_string().contains("is held by a"), "{held}");
+        let ended = Outcome::PoweredOff { status: 0 };
+        let stranger = Tenure::backing(
+            FileArbiter::open(folder.path()).expect("usable"),
+            "vm",
+            "b".into(),
+            Generation(1),
+        );
+        stranger.end_after(&ended, Generation(1));
+        assert!(
+            newest(folder.path()).is_some_and(|claim| claim.holder == "a"),
+            "a stranger's end ends nothing"
+        );
+        tenure.end_after(&ended, Generation(1));
+        assert_eq!(find(folder.path(), "b").expect("free again").generation, Generation(3));
     }
 }
