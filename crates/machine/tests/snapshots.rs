@@ -16,11 +16,12 @@ use world::{Random, World};
 const TINY: &[u8] = include_bytes!("../../../guests/tiny/tiny.elf");
 const DISK_BYTES: usize = 1 << 20;
 const NET: u8 = 1;
+const SLOTS: u16 = 6;
 const CONFIG: u16 = 0xff00;
 const MACHINE: u16 = 0xff01;
 const HARTS: u16 = 0xff02;
 const RAM: u16 = 0xff03;
-const SECTIONS: [u16; 10] = [1, 2, 3, 4, 5, 6, CONFIG, MACHINE, HARTS, RAM];
+const SECTIONS: [u16; 10] = [1, 2, 3, 4, 5, SLOTS, CONFIG, MACHINE, HARTS, RAM];
 
 type Sections = Vec<(u16, u16, Vec<u8>)>;
 
@@ -170,7 +171,7 @@ fn sections_of_another_machine_are_refused() {
     let boot = pollux_machine::Boot::Firmware { image: b"x", kernel: None, initrd: None, command_line: "" };
     let other = sections(&Computer::new(&config, boot).expect("a machine").snapshot());
     // Clint, Plic, virtio slots, harts, RAM that lies beyond the end; the configuration itself.
-    for kind in [1, 2, 6, HARTS] {
+    for kind in [1, 2, SLOTS, HARTS] {
         let mut all = sections(&snapshot);
         section(&mut all, kind).2 = other.iter().find(|s| s.0 == kind).unwrap().2.clone();
         assert_eq!(refusal(&sealed(&all)), SnapshotError::Malformed { kind });
@@ -181,6 +182,23 @@ fn sections_of_another_machine_are_refused() {
     let mut all = sections(&snapshot);
     section(&mut all, CONFIG).2 = other.iter().find(|s| s.0 == CONFIG).unwrap().2.clone();
     refusal(&sealed(&all));
+}
+
+#[test]
+fn a_board_has_all_its_slots_and_no_others() {
+    let snapshot = busy().snapshot();
+    let with = |count: u8, change: &dyn Fn(&mut Vec<u8>)| {
+        let mut all = sections(&snapshot);
+        let content = &mut section(&mut all, SLOTS).2;
+        assert_eq!(content[0], 8, "their number comes first");
+        content[0] = count;
+        change(content);
+        refusal(&sealed(&all))
+    };
+    // The last slot is empty: eight zeros, as postcard writes them.
+    let short = with(7, &|content| content.truncate(content.len() - 8));
+    let long = with(9, &|content| content.extend([0; 8]));
+    assert_eq!([short, long], [(); 2].map(|()| SnapshotError::Malformed { kind: SLOTS }));
 }
 
 #[test]
