@@ -1,27 +1,37 @@
-//! Loads and stores: the soft TLB's hit path in line, all else by the interpreter.
+//! Loads and stores. Three ways, from the fast to the slow:
 //!
-//! The path is short because one comparison proves four things: the page is translated, in this context, with this
-//! right, and the access is aligned (`pollux_machine::engine::layout::TLB_READ`). A store also looks at its page's
-//! flags: a page with a flag set is somebody's cache, which the interpreter will see to.
+//! 1. The page that the last access through the same base register hit (`state::LOAD_TAGS`): in line, five
+//!    instructions and no dependent loads.
+//! 2. The soft TLB, out of line (`thunks`), which then remembers the page for the register.
+//! 3. The interpreter.
+//!
+//! One comparison proves four things: the page is translated, in this context, with this right, and the access is
+//! aligned (`pollux_machine::engine::layout::TLB_READ`). A store goes the third way if its page has a flag set: such a
+//! page is in somebody's cache, which the interpreter will see to.
 
-use crate::asm::{Alu, Cond, Fixup, R14, RAX, RBP, RCX, RDX, Reg, Rm, Shift, W, at2};
+use crate::asm::{Alu, Cond, Fixup, RAX, RCX, RDX, Reg, Rm, W, at};
 use crate::region::{Cold, Place, Translator};
-use crate::state::{self, REGISTERS, StepInfo, part, pinned, word};
-use alloc::vec;
+use crate::state::{self, StepInfo, part, pinned, word};
 use alloc::vec::Vec;
 use pollux_machine::engine::layout;
 
-/// Bytes in a TLB entry, as a shift.
-const ENTRY_SHIFT: u8 = 4;
+/// An access that did not hit the page that was remembered for its register.
+pub(crate) struct OtherPage {
+    pub(crate) from: Fixup,
+    /// The engine word of the register's tag.
+    pub(crate) tag: usize,
+    pub(crate) store: bool,
+    /// Where the access goes on once the page is remembered.
+    pub(crate) back: u32,
+}
 
 impl Translator<'_> {
-    /// rax = the offset in RAM of `bytes` bytes at rs1 + imm, by way of rcx and rdx; returns the jump that is taken
-    /// if the TLB does not know.
-    fn translate_address(&mut self, place: Place, bytes: u8, tlb: usize) -> Fixup {
+    /// rax = the host address of `bytes` bytes at rs1 + imm, by way of rcx and rdx.
+    fn translate_address(&mut self, place: Place, bytes: u8, store: bool) {
         let inst = place.inst;
         match pinned(inst.rs1) {
             Some(reg) if inst.imm == 0 => self.asm.mov(RAX, reg),
-            Some(reg) => self.asm.lea(RAX, crate::asm::at(reg, inst.imm)),
+            Some(reg) => self.asm.lea(RAX, at(reg, inst.imm)),
             None => {
                 self.asm.load(W::Q, RAX, state::x(inst.rs1));
                 if inst.imm != 0 {
@@ -29,29 +39,27 @@ impl Translator<'_> {
                 }
             }
         }
-        let index_mask = (layout::TLB_ENTRIES as i32 - 1) << ENTRY_SHIFT;
-        self.asm.mov32(RCX, RAX);
-        self.asm.shift_imm(Shift::Shr, W::D, RCX, 12 - ENTRY_SHIFT);
-        self.asm.alu_imm(Alu::And, W::D, RCX, index_mask);
+        let tags = if store { state::STORE_TAGS } else { state::LOAD_TAGS };
+        let tag = tags + usize::from(inst.rs1);
         self.asm.mov(RDX, RAX);
         self.asm.alu_imm(Alu::And, W::Q, RDX, -4096 | i32::from(bytes - 1));
         self.asm.alu(Alu::Or, W::Q, RDX, part(layout::DATA_CONTEXT));
-        let entry = at2(RBP, RCX, tlb as i32 - REGISTERS as i32);
-        self.asm.alu(Alu::Cmp, W::Q, RDX, entry);
-        let miss = self.asm.jcc(Cond::Ne as u8);
-        self.asm.alu(Alu::Add, W::Q, RAX, at2(RBP, RCX, tlb as i32 + 8 - REGISTERS as i32));
-        miss
+        self.asm.alu(Alu::Cmp, W::Q, RDX, word(tag));
+        let other_page = self.asm.jcc(Cond::Ne as u8);
+        self.other_page = Some(OtherPage { from: other_page, tag, store, back: self.asm.here() });
+        self.asm.alu(Alu::Add, W::Q, RAX, word(tag + state::TAG_TO_ADDEND));
     }
 
     pub(crate) fn cold_step(&mut self, from: Vec<Fixup>, place: Place, unexecuted: u16, needs_float: bool) {
         let info = StepInfo { offset: place.offset, len: u16::from(place.inst.len), unexecuted, needs_float };
-        self.cold.push(Cold::Step { from, info, back: self.asm.here() });
+        let other_page = self.other_page.take();
+        self.cold.push(Cold::Step { from, other_page, info, back: self.asm.here() });
     }
 
     /// An integer load.
     pub(crate) fn load(&mut self, place: Place, unexecuted: u16, bytes: u8, signed: bool) {
-        let miss = self.translate_address(place, bytes, layout::TLB_READ);
-        let from = Rm::M(at2(R14, RAX, 0));
+        self.translate_address(place, bytes, false);
+        let from = Rm::M(at(RAX, 0));
         match (place.inst.rd, pinned(place.inst.rd)) {
             (0, _) => {}
             (_, Some(reg)) => self.asm.load_extended(bytes, signed, reg, from),
@@ -60,34 +68,23 @@ impl Translator<'_> {
                 self.asm.store(W::Q, state::x(rd), RAX);
             }
         }
-        self.cold_step(vec![miss], place, unexecuted, false);
-    }
-
-    /// rax = offset in RAM, checked for a store; the jumps taken if the interpreter is to do it.
-    fn translate_store(&mut self, place: Place, bytes: u8) -> Vec<Fixup> {
-        let miss = self.translate_address(place, bytes, layout::TLB_WRITE);
-        self.asm.mov(RCX, RAX);
-        self.asm.shift_imm(Shift::Shr, W::Q, RCX, 12);
-        self.asm.load(W::Q, RDX, word(state::FLAGS));
-        self.asm.cmp_byte(at2(RDX, RCX, 0), 0);
-        let flagged = self.asm.jcc(Cond::Ne as u8);
-        vec![miss, flagged]
+        self.cold_step(Vec::new(), place, unexecuted, false);
     }
 
     /// An integer store.
     pub(crate) fn store(&mut self, place: Place, unexecuted: u16, bytes: u8) {
-        let slow = self.translate_store(place, bytes);
+        self.translate_address(place, bytes, true);
         let value = self.get(place.inst.rs2, RCX);
-        self.asm.store_sized(bytes, at2(R14, RAX, 0), value);
-        self.cold_step(slow, place, unexecuted, false);
+        self.asm.store_sized(bytes, at(RAX, 0), value);
+        self.cold_step(Vec::new(), place, unexecuted, false);
     }
 
     /// A floating-point load.
     pub(crate) fn load_float(&mut self, place: Place, unexecuted: u16, double: bool) {
-        let mut slow = self.check_float();
-        slow.push(self.translate_address(place, if double { 8 } else { 4 }, layout::TLB_READ));
+        let slow = self.check_float();
+        self.translate_address(place, if double { 8 } else { 4 }, false);
         let rd = place.inst.rd;
-        self.asm.load(if double { W::Q } else { W::D }, RAX, at2(R14, RAX, 0));
+        self.asm.load(if double { W::Q } else { W::D }, RAX, at(RAX, 0));
         self.put_float_bits(rd, RAX, double);
         self.cold_step(slow, place, unexecuted, true);
         self.float_checked = true;
@@ -95,11 +92,11 @@ impl Translator<'_> {
 
     /// A floating-point store.
     pub(crate) fn store_float(&mut self, place: Place, unexecuted: u16, double: bool) {
-        let mut slow = self.check_float();
-        slow.extend(self.translate_store(place, if double { 8 } else { 4 }));
+        let slow = self.check_float();
+        self.translate_address(place, if double { 8 } else { 4 }, true);
         let wide = if double { W::Q } else { W::D };
         self.asm.load(wide, RCX, state::f(place.inst.rs2));
-        self.asm.store(wide, at2(R14, RAX, 0), RCX);
+        self.asm.store(wide, at(RAX, 0), RCX);
         self.cold_step(slow, place, unexecuted, true);
         self.float_checked = true;
     }

@@ -5,8 +5,9 @@
 //! translated and forgotten as a whole; jumps to other pages ask the table of jump targets, because only the page
 //! tables know what lies there.
 
-use crate::asm::{Alu, Asm, Cond, Fixup, R15, RAX, W};
-use crate::state::{self, StepInfo, word};
+use crate::asm::{Alu, Asm, Cond, Fixup, R15, RAX, RCX, W};
+use crate::memory::OtherPage;
+use crate::state::{self, StepInfo, word, word_offset};
 use crate::thunks::{Thunks, lookup};
 use alloc::vec::Vec;
 use pollux_isa::{Inst, Opcode, decode, decode_compressed, is_compressed};
@@ -50,7 +51,7 @@ pub struct Region {
 /// Out-of-line code: what is rarely needed, behind the region.
 pub(crate) enum Cold {
     /// One interpreted step, then back.
-    Step { from: Vec<Fixup>, info: StepInfo, back: u32 },
+    Step { from: Vec<Fixup>, other_page: Option<OtherPage>, info: StepInfo, back: u32 },
     /// The budget does not suffice for the block at `offset`, which has taken `steps` off.
     Short { from: Fixup, offset: u16, steps: u16 },
     /// A taken branch to another page: the offset from this one's beginning.
@@ -84,6 +85,8 @@ pub(crate) struct Translator<'a> {
     pub(crate) cold: Vec<Cold>,
     ranges: Vec<(u16, u16)>,
     instructions: usize,
+    /// Of the present instruction: its way to the TLB.
+    pub(crate) other_page: Option<OtherPage>,
     /// In the present block: whether floating point has been found to be on.
     pub(crate) float_checked: bool,
 }
@@ -111,6 +114,7 @@ pub fn translate(
         cold: Vec::new(),
         ranges: Vec::new(),
         instructions: 0,
+        other_page: None,
         float_checked: false,
     };
     while let Some(offset) = translator.pending.pop() {
@@ -285,7 +289,8 @@ impl Translator<'_> {
     fn emit_cold(&mut self) {
         for cold in core::mem::take(&mut self.cold) {
             match cold {
-                Cold::Step { from, info, back } => {
+                Cold::Step { mut from, other_page, info, back } => {
+                    from.extend(other_page.map(|other_page| self.emit_other_page(other_page)));
                     from.into_iter().for_each(|jump| self.asm.bind_here(jump));
                     self.step_here(info);
                     let jump = self.asm.jmp();
@@ -303,6 +308,19 @@ impl Translator<'_> {
                 }
             }
         }
+    }
+
+    /// Asks the TLB, out of line; returns the jump that is taken if it does not know.
+    fn emit_other_page(&mut self, other_page: OtherPage) -> Fixup {
+        let OtherPage { from, tag, store, back } = other_page;
+        self.asm.bind_here(from);
+        self.asm.mov_imm(RCX, word_offset(tag) as u64);
+        let thunk = if store { self.thunks.remember_store } else { self.thunks.remember_load };
+        let call = self.asm.call();
+        self.asm.bind(call, thunk);
+        let found = self.asm.jcc(Cond::E as u8);
+        self.asm.bind(found, back);
+        self.asm.jmp()
     }
 
     /// Leaves translated code for an instruction of this page.

@@ -26,30 +26,43 @@ pub(crate) fn pinned(guest: u8) -> Option<Reg> {
     PINNED.iter().find(|(number, _)| *number == guest).map(|&(_, reg)| reg)
 }
 
+/// Engine words: for each guest register a page that an access through it has hit, so that the next one is likely to.
+/// 32 tags for loads, 32 for stores (as the TLB's), then as many numbers to add to a virtual address for its host
+/// address; a tag of 0 is none. A page that stores have hit has no flag set: whoever may have set one clears these
+/// tags ([`STORE_TAGS`]).
+pub const LOAD_TAGS: usize = 0;
+/// See [`LOAD_TAGS`].
+pub const STORE_TAGS: usize = 32;
+/// From a tag to what is added.
+pub(crate) const TAG_TO_ADDEND: usize = 64;
+/// One past the last of these words.
+pub const TAGS_END: usize = 64;
+/// The words that are used most lie next to the registers, so that a byte says where.
+const NEAR: usize = layout::ENGINE_WORDS - 16;
 /// Engine word: the virtual address of the page that executes.
-pub const PAGE_BASE: usize = 0;
+pub const PAGE_BASE: usize = NEAR;
 /// Engine word: the budget, whenever translated code is not running.
-pub const BUDGET: usize = 1;
+pub const BUDGET: usize = NEAR + 1;
 /// Engine word: address of the table of jump targets; see [`TABLE_ENTRIES`].
-pub const TABLE: usize = 2;
+pub const TABLE: usize = NEAR + 2;
 /// Engine word: the first argument of [`STEP`].
-pub const CONTEXT: usize = 3;
+pub const CONTEXT: usize = NEAR + 3;
 /// Engine word: address of `extern "sysv64" fn(context: *mut c_void, info: u32) -> u32`, which executes one
 /// instruction; see [`StepInfo`] and [`after`].
-pub const STEP: usize = 4;
+pub const STEP: usize = NEAR + 4;
 /// Engine word: 1 if floating point is on and dirty and `frm` is to nearest even; else 0.
-pub const FLOAT: usize = 5;
+pub const FLOAT: usize = NEAR + 5;
 /// Engine word: MXCSR as it was when translated code was last left, by return or by a step. Whoever runs the code
 /// adds its exceptions ([`fflags`]) to the guest's.
-pub const MXCSR: usize = 6;
+pub const MXCSR: usize = NEAR + 6;
 /// Engine word: [`MXCSR_CLEAN`].
-pub const CLEAN: usize = 7;
+pub const CLEAN: usize = NEAR + 7;
 /// Engine words: addresses of RAM and of its page flags.
-pub const RAM: usize = 8;
+pub const RAM: usize = NEAR + 8;
 /// See [`RAM`].
-pub const FLAGS: usize = 9;
+pub const FLAGS: usize = NEAR + 9;
 /// Engine word: set to 1 when code was left because the block at `pc` has more instructions than the budget.
-pub const SHORT: usize = 10;
+pub const SHORT: usize = NEAR + 10;
 
 /// MXCSR with no exceptions noted, all masked, rounding to nearest even (Intel SDM volume 1, 10.2.3).
 pub const MXCSR_CLEAN: u64 = 0x1f80;
@@ -111,9 +124,14 @@ pub mod after {
     pub const JUMP: u32 = 2;
 }
 
+/// Where an engine word is from rbp.
+pub(crate) const fn word_offset(word: usize) -> i32 {
+    layout::ENGINE as i32 + 8 * word as i32 - REGISTERS as i32
+}
+
 /// An engine word as an operand.
 pub(crate) const fn word(word: usize) -> Mem {
-    at(RBP, layout::ENGINE as i32 + 8 * word as i32 - REGISTERS as i32)
+    at(RBP, word_offset(word))
 }
 
 /// A part of the hart as an operand.

@@ -1,9 +1,14 @@
 //! The code that every translation shares: in, out, one interpreted step, and the way to a computed address.
 
-use crate::asm::{Alu, Asm, Cond, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Reg, W, at};
+use crate::asm::{
+    Alu, Asm, Cond, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Reg, Shift, W, at, at2,
+};
 use crate::state::{self, PINNED, after, part, word, x};
 use alloc::vec::Vec;
 use pollux_machine::engine::layout;
+
+/// Bytes in a TLB entry, as a shift.
+const TLB_ENTRY_SHIFT: u8 = 4;
 
 /// Where the thunks are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,6 +17,10 @@ pub struct Thunks {
     pub enter: u32,
     /// Steps: eax is a [`state::StepInfo`]. Called; returns if it answers [`after::NEXT`].
     pub(crate) step: u32,
+    /// rax is an address, rdx its tag, rcx where (from rbp) its register's tag is: looks the address up in the TLB,
+    /// for a load or a store, and remembers it there. Called; returns with the zero flag if that went well.
+    pub(crate) remember_load: u32,
+    pub(crate) remember_store: u32,
     /// Leaves, with rax for the program counter. Jumped to.
     pub(crate) leave_at: u32,
     /// First byte behind the thunks.
@@ -74,8 +83,10 @@ pub fn thunks() -> (Vec<u8>, Thunks) {
     fill(&mut asm);
     asm.load(W::Q, RAX, part(layout::PC));
     lookup(&mut asm, leave_at);
+    let remember_load = remember(&mut asm, layout::TLB_READ, false);
+    let remember_store = remember(&mut asm, layout::TLB_WRITE, true);
     let end = asm.here();
-    (asm.bytes, Thunks { enter, step, leave_at, end })
+    (asm.bytes, Thunks { enter, step, remember_load, remember_store, leave_at, end })
 }
 
 /// Guest registers from the hart into host registers.
@@ -94,12 +105,43 @@ fn spill(asm: &mut Asm) {
     asm.store(W::Q, word(state::BUDGET), R15);
 }
 
+/// A thunk that fills the words of [`state::LOAD_TAGS`] from the TLB.
+fn remember(asm: &mut Asm, tlb: usize, store: bool) -> u32 {
+    let tlb = tlb as i32 - state::REGISTERS as i32;
+    let place = asm.here();
+    asm.push(RBX);
+    asm.mov32(RBX, RAX);
+    asm.shift_imm(Shift::Shr, W::D, RBX, 12 - TLB_ENTRY_SHIFT);
+    asm.alu_imm(Alu::And, W::D, RBX, (layout::TLB_ENTRIES as i32 - 1) << TLB_ENTRY_SHIFT);
+    asm.alu(Alu::Cmp, W::Q, RDX, at2(RBP, RBX, tlb));
+    let mut misses = alloc::vec![asm.jcc(Cond::Ne as u8)];
+    asm.load(W::Q, RBX, at2(RBP, RBX, tlb + 8));
+    if store {
+        // The page's flags, by the offset in RAM.
+        asm.push(RBX);
+        asm.alu(Alu::Add, W::Q, RBX, RAX);
+        asm.shift_imm(Shift::Shr, W::Q, RBX, 12);
+        asm.alu(Alu::Add, W::Q, RBX, word(state::FLAGS));
+        asm.cmp_byte(at(RBX, 0), 0);
+        asm.pop(RBX);
+        misses.push(asm.jcc(Cond::Ne as u8));
+    }
+    asm.alu(Alu::Add, W::Q, RBX, R14);
+    asm.store(W::Q, at2(RBP, RCX, 0), RDX);
+    asm.store(W::Q, at2(RBP, RCX, 8 * state::TAG_TO_ADDEND as i32), RBX);
+    asm.alu(Alu::Cmp, W::D, RBX, RBX);
+    misses.into_iter().for_each(|miss| asm.bind_here(miss));
+    asm.pop(RBX);
+    asm.ret();
+    place
+}
+
 /// Jumps to the translation of virtual address rax, or leaves if the table does not know it.
 pub(crate) fn lookup(asm: &mut Asm, leave_at: u32) {
     const ENTRY_SHIFT: u8 = (8 * state::TABLE_ENTRY_WORDS).trailing_zeros() as u8;
     asm.mov32(RCX, RAX);
     asm.alu_imm(Alu::And, W::D, RCX, 2 * (state::TABLE_ENTRIES as i32 - 1));
-    asm.shift_imm(crate::asm::Shift::Shl, W::D, RCX, ENTRY_SHIFT - 1);
+    asm.shift_imm(Shift::Shl, W::D, RCX, ENTRY_SHIFT - 1);
     asm.alu(Alu::Add, W::Q, RCX, word(state::TABLE));
     asm.alu(Alu::Cmp, W::Q, RAX, at(RCX, 0));
     let other = asm.jcc(Cond::Ne as u8);

@@ -7,7 +7,7 @@
 //! Memory is bounded: when it is full, everything is forgotten at once.
 
 use crate::memory::CodeMemory;
-use pollux_codegen::state::{TABLE_ENTRIES, TABLE_ENTRY_WORDS};
+use pollux_codegen::state::{LOAD_TAGS, TABLE_ENTRIES, TABLE_ENTRY_WORDS, TAGS_END};
 use pollux_codegen::{Features, Region, Thunks, jump_to, thunks, translate};
 use pollux_machine::engine::Guest;
 use std::io;
@@ -100,7 +100,7 @@ impl Cache {
     }
 
     /// Address of the hart's table of jump targets.
-    pub(crate) fn table(&mut self, guest: &Guest<'_, '_>) -> u64 {
+    pub(crate) fn table(&mut self, guest: &mut Guest<'_, '_>) -> u64 {
         let hart = guest.hart_index();
         while self.tables.len() <= hart {
             self.tables.push(vec![0; TABLE_ENTRIES * TABLE_ENTRY_WORDS]);
@@ -125,8 +125,9 @@ impl Cache {
         }
     }
 
-    /// Drops the hart's jump targets if the numbers of contexts have been given out anew.
-    pub(crate) fn catch_up_contexts(&mut self, guest: &Guest<'_, '_>) {
+    /// Drops the hart's jump targets, and what it remembers of pages, if the numbers of contexts have been given out
+    /// anew.
+    pub(crate) fn catch_up_contexts(&mut self, guest: &mut Guest<'_, '_>) {
         let hart = guest.hart_index();
         let epoch = guest.context_epoch();
         if let Some(known) = self.context_epochs.get_mut(hart)
@@ -134,6 +135,7 @@ impl Cache {
         {
             *known = epoch;
             self.tables[hart].fill(0);
+            guest.words()[LOAD_TAGS..TAGS_END].fill(0);
         }
     }
 

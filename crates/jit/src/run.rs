@@ -45,6 +45,7 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
         words[state::CLEAN] = state::MXCSR_CLEAN;
         words[state::TABLE] = table;
         words[state::SHORT] = 0;
+        words[state::LOAD_TAGS..state::TAGS_END].fill(0);
     }
 
     /// Translated code for the hart's `pc`, if there is some by now.
@@ -64,6 +65,8 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
     fn translated(&mut self, code: u64) {
         let (pc, float) = (self.guest.pc(), self.guest.has_plain_float());
         let words = self.guest.words();
+        // The interpreter may have walked page tables, and flagged them.
+        words[state::STORE_TAGS..state::TAGS_END].fill(0);
         words[state::PAGE_BASE] = pc & !0xfff;
         words[state::BUDGET] = self.budget;
         words[state::FLOAT] = u64::from(float);
@@ -100,7 +103,9 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
         let budget = before - steps;
         self.cache.catch_up_contexts(self.guest);
         let float = self.guest.has_plain_float();
-        self.guest.words()[state::FLOAT] = u64::from(float);
+        let words = self.guest.words();
+        words[state::FLOAT] = u64::from(float);
+        words[state::STORE_TAGS..state::TAGS_END].fill(0);
         let leave = self.guest.must_leave() || self.guest.has_stale() || steps == 0;
         let sequential = self.guest.pc() == pc.wrapping_add(u64::from(info.len))
             && self.guest.fetch_context() == context

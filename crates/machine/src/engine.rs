@@ -43,7 +43,7 @@ pub mod layout {
     /// Words that belong to the engine: [`ENGINE_WORDS`] of them.
     pub const ENGINE: usize = offset_of!(Hart, engine);
     /// How many words the engine has.
-    pub const ENGINE_WORDS: usize = 16;
+    pub const ENGINE_WORDS: usize = 160;
     /// Cached translations for loads: an array of entries of two words, a tag and what to add to a virtual address
     /// for its offset in RAM. The entry for an address is number `address >> 12` modulo [`TLB_ENTRIES`]; it holds if
     /// the tag is `address & (!0xfff | bytes - 1) | context`, with the context in [`DATA_CONTEXT`].
