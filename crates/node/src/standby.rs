@@ -33,10 +33,20 @@ pub struct Standby<M> {
     settings: Settings,
     /// Requests begun on this host and not yet applied, with their completion once they have one.
     begun: BTreeMap<(SlotId, RequestId), Option<DiskCompletion>>,
-    /// Outputs that the primary may or may not have released, with the icount they were made at.
-    uncertain: VecDeque<(Icount, Output)>,
+    /// Outputs that the primary may or may not have released, oldest first.
+    uncertain: VecDeque<Uncertain>,
     /// Set when the machine has said its last word.
     halted: bool,
+}
+
+/// An output in doubt.
+#[derive(Debug)]
+struct Uncertain {
+    icount: Icount,
+    /// The mark that covers it, once that has been replayed. Marks are made behind the outputs that they cover, so
+    /// it is the first one that the log has after the output.
+    covering: Option<Lsn>,
+    output: Output,
 }
 
 /// What one attempt to replay came to.
@@ -181,9 +191,7 @@ impl<M: Machine> Standby<M> {
     ) -> Result<(), alloc::boxed::Box<Outcome>> {
         loop {
             let stop = self.machine.run(until);
-            while let Some(output) = self.machine.take_output() {
-                self.handle_output(ports, output);
-            }
+            self.take_outputs(ports);
             match stop {
                 Stop::Until => return Ok(()),
                 Stop::Output => {}
@@ -201,6 +209,12 @@ impl<M: Machine> Standby<M> {
         }
     }
 
+    fn take_outputs(&mut self, ports: &mut impl Ports) {
+        while let Some(output) = self.machine.take_output() {
+            self.handle_output(ports, output);
+        }
+    }
+
     fn handle_output(&mut self, ports: &mut impl Ports, output: Output) {
         match output {
             Output::Disk(request) if self.disks.mode(request.slot) == DiskMode::Replicated => {
@@ -210,15 +224,19 @@ impl<M: Machine> Standby<M> {
             Output::Disk(_) | Output::EntropyWanted { .. } => {}
             Output::PowerOff { .. } | Output::Reset => {
                 self.halted = true;
-                self.uncertain.push_back((self.machine.icount(), output));
+                self.doubt(output);
             }
             other => {
                 if self.uncertain.len() == UNCERTAIN_MAX {
                     self.uncertain.pop_front();
                 }
-                self.uncertain.push_back((self.machine.icount(), other));
+                self.doubt(other);
             }
         }
+    }
+
+    fn doubt(&mut self, output: Output) {
+        self.uncertain.push_back(Uncertain { icount: self.machine.icount(), covering: None, output });
     }
 
     /// Applies a record at its instant. False: this host's own disk has not got that far yet.
@@ -255,15 +273,27 @@ impl<M: Machine> Standby<M> {
                 ports.notice(Notice::DigestAgreed(record.icount));
             }
             RecordBody::Control(Control::Stop) => self.halted = true,
-            RecordBody::Mark | RecordBody::Progress => {}
+            RecordBody::Mark => {
+                let uncovered = self.uncertain.iter_mut().rev().take_while(|it| it.covering.is_none());
+                uncovered.for_each(|it| it.covering = Some(record.lsn));
+            }
+            RecordBody::Progress => {}
         }
+        // What an event made the machine say (a request that a completion has set free) is said at this record, and
+        // the next record may already be about it.
+        self.take_outputs(ports);
         Ok(true)
     }
 
-    /// Lets go of outputs that the primary says it has released.
+    /// Lets go of outputs that the primary says it has released. Not of the last word: a primary may die between
+    /// that and its goodbye, and whoever takes over then must end, too.
     fn forget_released(&mut self) {
-        let released = self.protocol.released_icount();
-        while self.uncertain.front().is_some_and(|(icount, _)| *icount <= released) {
+        let released = self.protocol.released();
+        let is_released = |it: &Uncertain| {
+            it.covering.is_some_and(|mark| mark <= released)
+                && !matches!(it.output, Output::PowerOff { .. } | Output::Reset)
+        };
+        while self.uncertain.front().is_some_and(is_released) {
             self.uncertain.pop_front();
         }
     }
@@ -282,7 +312,7 @@ impl<M: Machine> Standby<M> {
         let now = ports.now();
         let mut protocol =
             Primary::new_solo(self.settings.protocol.clone(), granted.generation, now, granted.next_lsn);
-        for (icount, output) in self.uncertain {
+        for Uncertain { icount, output, .. } in self.uncertain {
             protocol.hold(now, icount, output);
         }
         let begun: BTreeMap<_, _> = self.begun.keys().map(|key| (*key, ())).collect();
