@@ -38,12 +38,12 @@ pub struct Live<M> {
     completions: VecDeque<DiskCompletion>,
     entropy: VecDeque<(SlotId, RequestId, Vec<u8>)>,
     power_button: bool,
-    stop_asked: bool,
+    pub(crate) stop_asked: bool,
     /// Set while the machine waits for an interrupt; the timer it would wake for.
     idle: Option<Option<VirtTime>>,
     digest_at: HostTime,
-    /// The machine's last output, once it has halted: released last of all.
-    ended: bool,
+    /// The VM has ended, and its last output is in the gate: released last of all.
+    pub(crate) ended: bool,
 }
 
 impl<M: Machine> Live<M> {

@@ -35,8 +35,10 @@ pub struct Standby<M> {
     begun: BTreeMap<(SlotId, RequestId), Option<DiskCompletion>>,
     /// Outputs that the primary may or may not have released, oldest first.
     uncertain: VecDeque<Uncertain>,
-    /// Set when the machine has said its last word.
-    halted: bool,
+    /// Set when the VM has ended: the machine has said its last word, or an operator stopped it.
+    ended: bool,
+    /// An operator stops this side. If it has won the VM by then, it ends the VM as soon as it is live.
+    stop_asked: bool,
 }
 
 /// An output in doubt.
@@ -67,7 +69,8 @@ impl<M: Machine> Standby<M> {
             settings,
             begun: BTreeMap::new(),
             uncertain: VecDeque::new(),
-            halted: false,
+            ended: false,
+            stop_asked: false,
         }
     }
 
@@ -133,7 +136,10 @@ impl<M: Machine> Standby<M> {
                     *entry = Some(done);
                 }
             }
-            Event::Stop => self.protocol.leave(),
+            Event::Stop => {
+                self.stop_asked = true;
+                self.protocol.leave();
+            }
             // A standby has no ears for the world: packets flooded by the switch, keys, random bytes.
             Event::Packet { .. } | Event::Console { .. } | Event::Entropy { .. } | Event::PowerButton => {}
         }
@@ -223,7 +229,7 @@ impl<M: Machine> Standby<M> {
             }
             Output::Disk(_) | Output::EntropyWanted { .. } => {}
             Output::PowerOff { .. } | Output::Reset => {
-                self.halted = true;
+                self.ended = true;
                 self.doubt(output);
             }
             other => {
@@ -272,7 +278,11 @@ impl<M: Machine> Standby<M> {
                 }
                 ports.notice(Notice::DigestAgreed(record.icount));
             }
-            RecordBody::Control(Control::Stop) => self.halted = true,
+            // The primary's last word is then not the machine's, but its own.
+            RecordBody::Control(Control::Stop) => {
+                self.ended = true;
+                self.doubt(Output::PowerOff { status: 0 });
+            }
             RecordBody::Mark => {
                 let uncovered = self.uncertain.iter_mut().rev().take_while(|it| it.covering.is_none());
                 uncovered.for_each(|it| it.covering = Some(record.lsn));
@@ -318,6 +328,8 @@ impl<M: Machine> Standby<M> {
         let begun: BTreeMap<_, _> = self.begun.keys().map(|key| (*key, ())).collect();
         let adopted = self.begun.into_values().flatten().collect();
         let mut live = Live::new(self.machine, protocol, self.settings, now, adopted);
+        live.ended = self.ended;
+        live.stop_asked = self.stop_asked;
         ports.announce();
         live.reissue(ports, &begun);
         ports.notice(Notice::WentLive(granted.generation));

@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use pollux_node::{Event, Next, Outcome};
-use pollux_vocab::{Input, Output, RecordBody};
+use pollux_vocab::{Control, Input, Output, Record, RecordBody};
 use std::collections::BTreeMap;
 
 #[test]
@@ -78,4 +78,35 @@ fn a_power_off_is_carried_out_at_a_takeover_even_if_it_was_released() {
     let next = settle(&mut node, &mut world);
     assert_eq!(next, Next::Finished(Outcome::PoweredOff { status: 0 }));
     assert_eq!(world.released, Vec::<Output>::new());
+}
+
+#[test]
+fn a_vm_that_an_operator_stopped_stays_stopped_at_a_takeover() {
+    let machine = Toy { says: BTreeMap::from([(150, vec![said(b'x')])]), ..Toy::default() };
+    let (mut node, mut world) = (standby(machine), World::default());
+    let log = [(100, RecordBody::Control(Control::Stop)), (100, RecordBody::Mark)];
+    world.events.push_back(records(1, 0, &log));
+    settle(&mut node, &mut world);
+    take_over(&mut world);
+    let next = settle(&mut node, &mut world);
+    assert_eq!(next, Next::Finished(Outcome::PoweredOff { status: 0 }));
+    assert_eq!((node.machine().icount, &world.released), (100, &Vec::new()), "it executes nothing more");
+}
+
+#[test]
+fn a_stop_that_comes_while_the_log_is_drained_ends_the_vm_once_it_is_live() {
+    let machine = Toy { says: BTreeMap::from([(90, vec![flush(1)])]), ..Toy::default() };
+    let (mut node, mut world) = (standby(machine), World::default());
+    world.events.push_back(records(1, 0, &[(100, done_record(1)), (100, RecordBody::Mark)]));
+    take_over(&mut world);
+    let next = settle(&mut node, &mut world);
+    assert!(matches!(next, Next::WaitUntil(_)), "its own copy of the request is not done: {next:?}");
+    world.events.push_back(Event::Stop);
+    let next = settle(&mut node, &mut world);
+    assert!(matches!(next, Next::WaitUntil(_)), "{next:?}");
+    world.events.push_back(Event::DiskDone(done(1)));
+    let next = settle(&mut node, &mut world);
+    assert_eq!(next, Next::Finished(Outcome::PoweredOff { status: 0 }));
+    let stops = |record: &Record| record.body == RecordBody::Control(Control::Stop);
+    assert_eq!((node.machine().icount, world.recorded.iter().filter(|r| stops(r)).count()), (100, 1));
 }

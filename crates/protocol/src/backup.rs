@@ -3,7 +3,8 @@
 //! ```text
 //!   Backup ── primary silent, link lost ──► Claiming ── Won ──► Draining ── log empty ──► Live (a new Primary)
 //!      │                                       │ Lost, goodbye,     │
-//!      │                                       │ newer generation   │ divergence, told to leave
+//!      │                                       │ newer generation,  │ divergence
+//!      │                                       │ told to leave      │
 //!      └── goodbye, newer generation, fault ──►└─── Halted ◄────────┘
 //! ```
 //!
@@ -271,7 +272,10 @@ impl Backup {
                 self.say_goodbye(GoodbyeReason::Leaving);
                 self.halt(HaltReason::Left);
             }
-            (State::Claiming(_) | State::Draining(_), Cause::Told) => self.halt(HaltReason::Left),
+            // The claim may have been granted and its answer be on the way: nobody knows whether the VM goes on.
+            (State::Claiming(_), Cause::Told) => {
+                self.halt(HaltReason::LeftClaiming(self.generation.next()));
+            }
             (State::Backup | State::Claiming(_) | State::Draining(_), Cause::Diverged) => {
                 self.say_goodbye(GoodbyeReason::Diverged);
                 // No command: the caller has seen the divergence itself, and knows more about it.
@@ -282,7 +286,8 @@ impl Backup {
             | (State::Backup | State::Draining(_), Cause::Won | Cause::Lost)
             | (State::Claiming(_) | State::Draining(_), Cause::PrimaryGone(_) | Cause::Fault(_))
             | (State::Backup | State::Claiming(_), Cause::Replayed)
-            | (State::Draining(_), Cause::Spent(_) | Cause::Ended) => {}
+            // Rule: who has won is the VM. It cannot leave, only end it, once it is live.
+            | (State::Draining(_), Cause::Spent(_) | Cause::Ended | Cause::Told) => {}
         }
     }
 
@@ -357,7 +362,8 @@ impl Backup {
         self.invariants();
     }
 
-    /// An operator, or this host's disk, takes this replica out of the pair.
+    /// An operator, or this host's disk, takes this replica out of the pair. One that has won the VM stays: the caller
+    /// remembers that it is to stop, and stops the VM once it is live.
     pub fn leave(&mut self) {
         self.move_on(Cause::Told);
         self.invariants();
