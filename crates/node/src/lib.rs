@@ -34,6 +34,9 @@ use pollux_vocab::{DiskStatus, RequestId, SlotId};
 pub use ports::{DiskCompletion, Divergence, Event, Notice, Ports};
 pub use standby::Standby;
 
+/// Pages hashed for a digest before the world is looked at again: about as long as a slice of execution takes.
+const DIGEST_PAGES_MAX: usize = 256;
+
 /// How a node behaves; the same on both sides of a pair.
 #[derive(Clone, Debug)]
 pub struct Settings {

@@ -9,7 +9,7 @@
 use crate::disks::{DiskMode, Disks};
 use crate::pacer::{Pacer, Pacing};
 use crate::ports::{DiskCompletion, Event, Notice, Ports};
-use crate::{HaltCause, Next, Outcome, Settings};
+use crate::{DIGEST_PAGES_MAX, HaltCause, Next, Outcome, Settings};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use pollux_machine::{Machine, Stop};
@@ -41,7 +41,9 @@ pub struct Live<M> {
     pub(crate) stop_asked: bool,
     /// Set while the machine waits for an interrupt; the timer it would wake for.
     idle: Option<Option<VirtTime>>,
+    /// When the last digest was taken, and when the work on the next one began.
     digest_at: HostTime,
+    digest_begun: Option<HostTime>,
     /// The VM has ended, and its last output is in the gate: released last of all.
     pub(crate) ended: bool,
 }
@@ -63,6 +65,7 @@ impl<M: Machine> Live<M> {
             protocol,
             machine,
             digest_at: now,
+            digest_begun: None,
             settings,
             packets: VecDeque::new(),
             typed: Vec::new(),
@@ -110,13 +113,12 @@ impl<M: Machine> Live<M> {
         self.admit_waiting(ports);
         let ran_ns = self.run_slice(ports);
         let now = ports.now();
-        if self.settings.digest_every_ns > 0 && now.0 >= self.digest_at.0 + self.settings.digest_every_ns {
-            self.take_digest(ports, now);
-        }
         self.protocol.flush(now, self.machine.icount(), self.machine.time());
         if let Some(outcome) = self.drain_protocol(ports) {
             return Next::Finished(outcome);
         }
+        // Only then: what the guest has said does not wait for pages to be hashed.
+        self.work_on_digest(ports, now);
         if share < 1000 && ran_ns > 0 {
             return Next::WaitUntil(HostTime(now.0 + ran_ns * (1000 - share) / share));
         }
@@ -187,13 +189,11 @@ impl<M: Machine> Live<M> {
         let timer = wake.is_some_and(|virt| self.pacer.wakes(now, virt));
         if !timer && !self.something_waits() {
             let at = wake.map(|virt| self.pacer.host_time_of(virt));
-            if self.settings.digest_every_ns > 0 && now.0 >= self.digest_at.0 + self.settings.digest_every_ns
-            {
-                self.take_digest(ports, now);
-            }
+            let more = self.work_on_digest(ports, now);
             self.protocol.flush(now, self.machine.icount(), self.machine.time());
             return Some(match self.drain_protocol(ports) {
                 Some(outcome) => Next::Finished(outcome),
+                None if more => Next::Again,
                 None => self.waiting(now, at),
             });
         }
@@ -317,8 +317,23 @@ impl<M: Machine> Live<M> {
         }
     }
 
-    fn take_digest(&mut self, ports: &mut impl Ports, now: HostTime) {
-        self.digest_at = now;
+    /// When one is due: hashes a portion of its pages, or, if that was the last one, takes the digest. True if
+    /// there is more to do. A guest that writes to pages faster than they are hashed ahead gets one interval's grace.
+    fn work_on_digest(&mut self, ports: &mut impl Ports, now: HostTime) -> bool {
+        let every_ns = self.settings.digest_every_ns;
+        if every_ns == 0 || now < self.digest_at.after(every_ns) {
+            return false;
+        }
+        let late = now.since(*self.digest_begun.get_or_insert(now)) >= every_ns;
+        if !self.machine.prepare_digest(DIGEST_PAGES_MAX) && !late {
+            return true;
+        }
+        (self.digest_at, self.digest_begun) = (now, None);
+        self.take_digest(ports);
+        false
+    }
+
+    fn take_digest(&mut self, ports: &mut impl Ports) {
         let digest = self.machine.digest();
         let icount = self.machine.icount();
         ports.digest(icount, &digest);
@@ -337,7 +352,7 @@ impl<M: Machine> Live<M> {
     fn waiting(&self, now: HostTime, idle_until: Option<HostTime>) -> Next {
         let timer = self.protocol.next_timeout();
         let digest = (self.settings.digest_every_ns > 0)
-            .then_some(HostTime(self.digest_at.0 + self.settings.digest_every_ns));
+            .then_some(self.digest_at.after(self.settings.digest_every_ns));
         let at = [timer, idle_until, digest].into_iter().flatten().min();
         Next::WaitUntil(at.unwrap_or(HostTime(now.0 + 50_000_000)).max(HostTime(now.0 + 1)))
     }

@@ -11,7 +11,7 @@ use crate::disks::{DiskMode, Disks};
 use crate::divergence::compare;
 use crate::live::Live;
 use crate::ports::{DiskCompletion, Divergence, Event, Notice, Ports};
-use crate::{HaltCause, Next, Outcome, Settings};
+use crate::{DIGEST_PAGES_MAX, HaltCause, Next, Outcome, Settings};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::String;
@@ -57,6 +57,16 @@ enum Progress {
     Moved,
     /// Nothing can be done before the world says something.
     Stuck,
+}
+
+/// What became of a record.
+enum Applied {
+    /// It is applied; the next one may be.
+    Done,
+    /// It takes more than a slice: go on with it once the world has been heard.
+    More,
+    /// This host's own disk has not got that far yet.
+    Waits,
 }
 
 impl<M: Machine> Standby<M> {
@@ -180,8 +190,10 @@ impl<M: Machine> Standby<M> {
                 break;
             }
             let record = record_clone(self.protocol.next_record());
-            if !self.apply(ports, &record)? {
-                break;
+            match self.apply(ports, &record)? {
+                Applied::Waits => break,
+                Applied::More => return Ok(Progress::Moved),
+                Applied::Done => {}
             }
             moved = true;
             self.protocol.pop_record();
@@ -245,8 +257,12 @@ impl<M: Machine> Standby<M> {
         self.uncertain.push_back(Uncertain { icount: self.machine.icount(), covering: None, output });
     }
 
-    /// Applies a record at its instant. False: this host's own disk has not got that far yet.
-    fn apply(&mut self, ports: &mut impl Ports, record: &Record) -> Result<bool, alloc::boxed::Box<Outcome>> {
+    /// Applies a record at its instant.
+    fn apply(
+        &mut self,
+        ports: &mut impl Ports,
+        record: &Record,
+    ) -> Result<Applied, alloc::boxed::Box<Outcome>> {
         match &record.body {
             RecordBody::Input(input) => self.machine.apply(input),
             RecordBody::DiskDoneLocal { slot, request, status } => {
@@ -257,7 +273,7 @@ impl<M: Machine> Standby<M> {
                             "the log completes request {request} of disk {slot}, which this side never made"
                         )));
                     }
-                    Some(None) => return Ok(false),
+                    Some(None) => return Ok(Applied::Waits),
                     Some(Some(done)) if done.status != *status => {
                         let (here, there) = (done.status, *status);
                         let cause = HaltCause::DiskDiffers { slot: *slot, request: *request, here, there };
@@ -269,6 +285,10 @@ impl<M: Machine> Standby<M> {
                     let DiskCompletion { slot, request, status, data } = done;
                     self.machine.apply(&Input::DiskDone { slot, request, status, data });
                 }
+            }
+            // A primary that hears nothing for long would think that this side has died.
+            RecordBody::Digest(_) if !self.machine.prepare_digest(DIGEST_PAGES_MAX) => {
+                return Ok(Applied::More);
             }
             RecordBody::Digest(theirs) => {
                 let ours = self.machine.digest();
@@ -292,7 +312,7 @@ impl<M: Machine> Standby<M> {
         // What an event made the machine say (a request that a completion has set free) is said at this record, and
         // the next record may already be about it.
         self.take_outputs(ports);
-        Ok(true)
+        Ok(Applied::Done)
     }
 
     /// Lets go of outputs that the primary says it has released. Not of the last word: a primary may die between

@@ -4,7 +4,8 @@ mod common;
 
 use common::*;
 use pollux_node::{Event, Next, Outcome};
-use pollux_vocab::{Control, Input, Output, Record, RecordBody};
+use pollux_protocol::Message;
+use pollux_vocab::{Control, Digest, Input, Lsn, Output, Record, RecordBody};
 use std::collections::BTreeMap;
 
 #[test]
@@ -109,4 +110,21 @@ fn a_stop_that_comes_while_the_log_is_drained_ends_the_vm_once_it_is_live() {
     assert_eq!(next, Next::Finished(Outcome::PoweredOff { status: 0 }));
     let stops = |record: &Record| record.body == RecordBody::Control(Control::Stop);
     assert_eq!((node.machine().icount, world.recorded.iter().filter(|r| stops(r)).count()), (100, 1));
+}
+
+#[test]
+fn a_standby_hashes_in_portions_and_acknowledges_in_between() {
+    let (mut node, mut world) = (standby(Toy { dirty: 10_000, ..Toy::default() }), World::default());
+    let digest = Digest { harts: vec![100], ..Digest::default() };
+    world.events.push_back(records(1, 0, &[(100, RecordBody::Digest(digest))]));
+    node.step(&mut world);
+    world.events.push_back(records(2, 0, &[(101, RecordBody::Mark)]));
+    assert_eq!(node.step(&mut world), Next::Again);
+    let acked =
+        |message: &Message| matches!(message, Message::Ack { received: Lsn(2), executed: Lsn(0), .. });
+    assert!(world.sent.iter().any(acked), "{:?}", world.sent);
+    settle(&mut node, &mut world);
+    assert_eq!(node.machine().icount, 101);
+    assert!(hashed_at_once_max(&mut node) < 1000);
+    assert_eq!(node.machine().hashed.iter().sum::<usize>(), 10_000);
 }

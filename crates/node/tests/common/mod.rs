@@ -33,7 +33,8 @@ pub(crate) struct Toy {
     /// Pages that a digest has to hash, and how many each call has hashed.
     pub(crate) dirty: usize,
     pub(crate) hashed: Vec<usize>,
-    pub(crate) digests: usize,
+    /// Pages that every run writes to.
+    pub(crate) dirties: usize,
 }
 
 impl Toy {
@@ -54,6 +55,7 @@ impl Machine for Toy {
         VirtTime(self.time)
     }
     fn run(&mut self, until: Icount) -> Stop {
+        self.dirty += self.dirties;
         loop {
             if !self.outputs.is_empty() {
                 return Stop::Output;
@@ -111,8 +113,13 @@ impl Machine for Toy {
     fn pending(&self) -> Vec<Output> {
         self.asked.clone()
     }
+    fn prepare_digest(&mut self, pages_max: usize) -> bool {
+        let portion = self.dirty.min(pages_max);
+        self.dirty -= portion;
+        self.hashed.push(portion);
+        portion < pages_max
+    }
     fn digest(&mut self) -> Digest {
-        self.digests += 1;
         self.hashed.push(core::mem::take(&mut self.dirty));
         Digest { harts: vec![self.icount], ..Digest::default() }
     }
@@ -165,6 +172,11 @@ impl Ports for World {
 }
 
 impl World {
+    /// Digests in the recording.
+    pub(crate) fn digests(&self) -> usize {
+        self.recorded.iter().filter(|record| matches!(record.body, RecordBody::Digest(_))).count()
+    }
+
     /// The records sent to the backup, in order.
     pub(crate) fn log(&self) -> Vec<Record> {
         let records = self.sent.iter().filter_map(|message| match message {
@@ -173,6 +185,11 @@ impl World {
         });
         records.flatten().collect()
     }
+}
+
+/// The longest that a toy takes over one portion of a digest.
+pub(crate) fn hashed_at_once_max(node: &mut Node<Toy>) -> usize {
+    node.machine().hashed.iter().copied().max().unwrap_or(0)
 }
 
 pub(crate) fn settings() -> Settings {
