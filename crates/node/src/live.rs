@@ -24,6 +24,9 @@ const CONSOLE_WAITING_MAX: usize = 64 * 1024;
 const SLICE_NS: u64 = 200_000;
 /// A run never has fewer steps than this, however slow the host.
 const SLICE_STEPS_MIN: u64 = 1_000;
+/// A slice that took longer than this did not execute all the time, but was held up by the host: a VM that is slowed
+/// rests for no more than this.
+const SLICE_COUNTED_NS_MAX: u64 = 2_000_000;
 
 /// The live side of the loop.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub struct Live<M> {
     /// When the last digest was taken, and when the work on the next one began.
     digest_at: HostTime,
     digest_begun: Option<HostTime>,
+    /// A VM that is slowed has run its share until then.
+    run_not_before: HostTime,
     /// The VM has ended, and its last output is in the gate: released last of all.
     pub(crate) ended: bool,
 }
@@ -66,6 +71,7 @@ impl<M: Machine> Live<M> {
             machine,
             digest_at: now,
             digest_begun: None,
+            run_not_before: now,
             settings,
             packets: VecDeque::new(),
             typed: Vec::new(),
@@ -104,9 +110,13 @@ impl<M: Machine> Live<M> {
             return self.wind_down(ports, now);
         }
         let share = match self.protocol.pace(now) {
-            Pace::Wait => return self.waiting(now, None),
+            Pace::Wait => return self.waiting(now, [None, None]),
             Pace::Run { share_permille } => u64::from(share_permille.clamp(1, 1000)),
         };
+        // Also when an event has ended the rest early: a guest with much traffic is slowed like any other.
+        if share < 1000 && now < self.run_not_before {
+            return self.waiting(now, [Some(self.run_not_before), None]);
+        }
         if let Some(next) = self.leave_idle(now, ports) {
             return next;
         }
@@ -120,7 +130,9 @@ impl<M: Machine> Live<M> {
         // Only then: what the guest has said does not wait for pages to be hashed.
         self.work_on_digest(ports, now);
         if share < 1000 && ran_ns > 0 {
-            return Next::WaitUntil(HostTime(now.0 + ran_ns * (1000 - share) / share));
+            let counted_ns = ran_ns.min(SLICE_COUNTED_NS_MAX);
+            self.run_not_before = now.after(counted_ns * (1000 - share) / share);
+            return self.waiting(now, [Some(self.run_not_before), None]);
         }
         Next::Again
     }
@@ -194,7 +206,7 @@ impl<M: Machine> Live<M> {
             return Some(match self.drain_protocol(ports) {
                 Some(outcome) => Next::Finished(outcome),
                 None if more => Next::Again,
-                None => self.waiting(now, at),
+                None => self.waiting(now, [at, self.next_digest()]),
             });
         }
         let clock = self.pacer.idle_end(now, self.machine.time(), if timer { wake } else { None });
@@ -320,11 +332,10 @@ impl<M: Machine> Live<M> {
     /// When one is due: hashes a portion of its pages, or, if that was the last one, takes the digest. True if
     /// there is more to do. A guest that writes to pages faster than they are hashed ahead gets one interval's grace.
     fn work_on_digest(&mut self, ports: &mut impl Ports, now: HostTime) -> bool {
-        let every_ns = self.settings.digest_every_ns;
-        if every_ns == 0 || now < self.digest_at.after(every_ns) {
+        if self.next_digest().is_none_or(|at| now < at) {
             return false;
         }
-        let late = now.since(*self.digest_begun.get_or_insert(now)) >= every_ns;
+        let late = now.since(*self.digest_begun.get_or_insert(now)) >= self.settings.digest_every_ns;
         if !self.machine.prepare_digest(DIGEST_PAGES_MAX) && !late {
             return true;
         }
@@ -345,15 +356,19 @@ impl<M: Machine> Live<M> {
         self.protocol.flush(now, self.machine.icount(), self.machine.time());
         match self.drain_protocol(ports) {
             Some(outcome) => Next::Finished(outcome),
-            None => self.waiting(now, None),
+            None => self.waiting(now, [None, None]),
         }
     }
 
-    fn waiting(&self, now: HostTime, idle_until: Option<HostTime>) -> Next {
-        let timer = self.protocol.next_timeout();
-        let digest = (self.settings.digest_every_ns > 0)
-            .then_some(self.digest_at.after(self.settings.digest_every_ns));
-        let at = [timer, idle_until, digest].into_iter().flatten().min();
+    fn next_digest(&self) -> Option<HostTime> {
+        let every_ns = self.settings.digest_every_ns;
+        (every_ns > 0).then_some(self.digest_at.after(every_ns))
+    }
+
+    /// Waits until the protocol wants to be asked, or for what the present state waits for (only that: a deadline at
+    /// which this state does nothing would be found expired over and over).
+    fn waiting(&self, now: HostTime, for_what: [Option<HostTime>; 2]) -> Next {
+        let at = for_what.into_iter().chain([self.protocol.next_timeout()]).flatten().min();
         Next::WaitUntil(at.unwrap_or(HostTime(now.0 + 50_000_000)).max(HostTime(now.0 + 1)))
     }
 

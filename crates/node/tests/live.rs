@@ -3,7 +3,9 @@
 mod common;
 
 use common::*;
-use pollux_node::Settings;
+use pollux_node::{Event, HostTime, Next, Settings};
+use pollux_protocol::Message;
+use pollux_vocab::{ConsoleId, Icount, Lsn, VirtTime};
 
 const MS: u64 = 1_000_000;
 
@@ -48,4 +50,84 @@ fn a_guest_that_writes_faster_than_pages_are_hashed_is_digested_all_the_same() {
         node.step(&mut world);
     }
     assert!(world.digests() >= 3);
+}
+
+/// Everything sent so far has arrived at the backup, which executes none of it.
+fn acknowledge(world: &mut World) {
+    let received = world.log().last().map_or(Lsn(0), |record| record.lsn);
+    let (icount, time) = (Icount(0), VirtTime(0));
+    let ack = Message::Ack { generation: G1, received, executed: Lsn(0), icount, time, buffered_bytes: 0 };
+    world.events.push_back(Event::Message(ack));
+}
+
+#[test]
+fn a_primary_that_is_slowed_stays_slowed_whatever_happens_meanwhile() {
+    let mut settings = settings();
+    settings.protocol.lag_target_ns = 1;
+    let mut node = primary(Toy::default(), settings);
+    let mut world = World { look_ns: 50_000, ..World::default() };
+    let mut next = Next::Again;
+    while node.report().share_permille > 100 || !matches!(next, Next::WaitUntil(_)) {
+        acknowledge(&mut world);
+        next = node.step(&mut world);
+    }
+    world.look_ns = 1;
+    let stands = node.machine().icount;
+    for _ in 0..10 {
+        world.events.push_back(Event::Console { console: ConsoleId::Uart, bytes: vec![b'a'] });
+        assert_eq!(node.step(&mut world), next, "it has run its share");
+    }
+    assert_eq!(node.machine().icount, stands);
+    let Next::WaitUntil(at) = next else { unreachable!("the loop above says so") };
+    world.now = at.0;
+    node.step(&mut world);
+    assert!(node.machine().icount > stands, "then it goes on");
+}
+
+#[test]
+fn a_run_that_the_host_held_up_is_not_paid_for_with_a_long_rest() {
+    let mut settings = settings();
+    settings.protocol.lag_target_ns = 1;
+    let mut node = primary(Toy::default(), settings);
+    let mut world = World { look_ns: 50_000, ..World::default() };
+    while node.report().share_permille > 100 {
+        acknowledge(&mut world);
+        node.step(&mut world);
+    }
+    world.now += 100 * MS;
+    world.look_ns = 30 * MS;
+    acknowledge(&mut world);
+    node.step(&mut world);
+    let (stands, rests_from) = (node.machine().icount, world.now);
+    world.look_ns = 0;
+    while node.machine().icount == stands {
+        acknowledge(&mut world);
+        let next = node.step(&mut world);
+        if let Next::WaitUntil(at) = next {
+            world.now = at.0;
+        }
+    }
+    assert!(world.now - rests_from < 50 * MS);
+}
+
+#[test]
+fn a_primary_that_must_wait_does_not_wake_for_a_digest() {
+    let mut settings = Settings { digest_every_ns: MS, ..settings() };
+    settings.protocol.send_window_bytes = 1;
+    let (mut node, mut world) = (primary(Toy::default(), settings), World::default());
+    world.events.push_back(Event::Console { console: ConsoleId::Uart, bytes: vec![b'a'] });
+    let next = settle(&mut node, &mut world);
+    let Next::WaitUntil(at) = next else { panic!("the window is full: {next:?}") };
+    assert!(at.0 > 10 * MS);
+    world.now = 5 * MS;
+    assert_eq!(node.step(&mut world), next);
+}
+
+#[test]
+fn a_guest_that_waits_for_the_end_of_time_waits() {
+    let machine = Toy { idle: Some((5, Some(VirtTime(u64::MAX)))), ..Toy::default() };
+    let mut world = World { now: MS, ..World::default() };
+    let mut node = solo(machine, settings());
+    let Next::WaitUntil(at) = settle(&mut node, &mut world) else { panic!("it is idle") };
+    assert_eq!(at, HostTime(u64::MAX));
 }
