@@ -51,6 +51,8 @@ pub struct Live<M> {
     run_not_before: HostTime,
     /// The VM has ended, and its last output is in the gate: released last of all.
     pub(crate) ended: bool,
+    /// The log reaches to the end of the VM.
+    closed: bool,
 }
 
 impl<M: Machine> Live<M> {
@@ -81,6 +83,7 @@ impl<M: Machine> Live<M> {
             stop_asked: false,
             idle: None,
             ended: false,
+            closed: false,
         }
     }
 
@@ -123,6 +126,9 @@ impl<M: Machine> Live<M> {
         self.admit_waiting(ports);
         let ran_ns = self.run_slice(ports);
         let now = ports.now();
+        if self.ended {
+            return self.wind_down(ports, now);
+        }
         self.protocol.flush(now, self.machine.icount(), self.machine.time());
         if let Some(outcome) = self.drain_protocol(ports) {
             return Next::Finished(outcome);
@@ -230,7 +236,8 @@ impl<M: Machine> Live<M> {
             self.admit(ports, RecordBody::Control(Control::Stop));
             let icount = self.machine.icount();
             self.protocol.hold(ports.now(), icount, Output::PowerOff { status: 0 });
-            self.ended = true;
+            // Whoever replays this goes as far as the stop and no further.
+            (self.ended, self.closed) = (true, true);
             return;
         }
         if core::mem::take(&mut self.power_button) {
@@ -325,6 +332,10 @@ impl<M: Machine> Live<M> {
             }
             // Asking this host for random bytes tells nobody anything; the answer is logged.
             Output::EntropyWanted { .. } => ports.release(output),
+            Output::PowerOff { .. } | Output::Reset => {
+                self.ended = true;
+                self.protocol.hold(ports.now(), self.machine.icount(), output);
+            }
             other => self.protocol.hold(ports.now(), self.machine.icount(), other),
         }
     }
@@ -351,13 +362,30 @@ impl<M: Machine> Live<M> {
         self.admit(ports, RecordBody::Digest(digest));
     }
 
-    /// The machine has halted: only its last outputs are still to be released.
+    /// The VM has ended: only its last outputs are still to be released, once the log reaches to where it ended.
     fn wind_down(&mut self, ports: &mut impl Ports, now: HostTime) -> Next {
+        if !self.closed && !self.close_log(ports) {
+            return Next::Again;
+        }
         self.protocol.flush(now, self.machine.icount(), self.machine.time());
         match self.drain_protocol(ports) {
             Some(outcome) => Next::Finished(outcome),
             None => self.waiting(now, [None, None]),
         }
+    }
+
+    /// Ends the log with a record of the last instant, so that a replay goes all the way. False: a portion of the
+    /// digest in it is done, there are more.
+    fn close_log(&mut self, ports: &mut impl Ports) -> bool {
+        if self.settings.digest_every_ns == 0 {
+            self.admit(ports, RecordBody::Progress);
+        } else if self.machine.prepare_digest(DIGEST_PAGES_MAX) {
+            self.take_digest(ports);
+        } else {
+            return false;
+        }
+        self.closed = true;
+        true
     }
 
     fn next_digest(&self) -> Option<HostTime> {

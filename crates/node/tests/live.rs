@@ -3,9 +3,11 @@
 mod common;
 
 use common::*;
-use pollux_node::{Event, HostTime, Next, Settings};
+use pollux_node::replay::{Replay, Replayed};
+use pollux_node::{Event, HostTime, Next, Outcome, Settings};
 use pollux_protocol::Message;
-use pollux_vocab::{ConsoleId, Icount, Lsn, VirtTime};
+use pollux_vocab::{ConsoleId, Icount, Input, Lsn, Output, Record, RecordBody, VirtTime};
+use std::collections::BTreeMap;
 
 const MS: u64 = 1_000_000;
 
@@ -130,4 +132,49 @@ fn a_guest_that_waits_for_the_end_of_time_waits() {
     let mut node = solo(machine, settings());
     let Next::WaitUntil(at) = settle(&mut node, &mut world) else { panic!("it is idle") };
     assert_eq!(at, HostTime(u64::MAX));
+}
+
+/// A guest that says its last words and powers off at icount 30000, long before a slice ends.
+fn short_lived() -> Toy {
+    let frame = Output::Packet { slot: 2, frame: vec![1] };
+    let words = vec![frame, said(b'!'), Output::PowerOff { status: 3 }];
+    Toy { says: BTreeMap::from([(30_000, words)]), dirty: 10_000, ..Toy::default() }
+}
+
+#[test]
+fn a_recording_reaches_to_where_the_guest_powered_off() {
+    for digest_every_ns in [0, MS] {
+        let mut node = solo(short_lived(), Settings { digest_every_ns, ..settings() });
+        let mut world = World { look_ns: 1000, ..World::default() };
+        assert_eq!(settle(&mut node, &mut world), Next::Finished(Outcome::PoweredOff { status: 3 }));
+        assert!(hashed_at_once_max(&mut node) < 1000);
+        let (mut replay, mut outputs) = (Replay::new(short_lived()), Vec::new());
+        for record in &world.recorded {
+            while replay.step(record, &mut outputs).expect("the replay agrees") == Replayed::Running {}
+        }
+        assert_eq!(replay.icount(), Icount(30_000));
+        assert_eq!(outputs.last(), Some(&Output::PowerOff { status: 3 }));
+        assert_eq!(replay.counts().2, u64::from(digest_every_ns > 0), "its end is compared, if anything is");
+    }
+}
+
+#[test]
+fn a_replay_shows_what_the_last_record_made_the_guest_say() {
+    let (mut replay, mut outputs) = (Replay::new(Toy::default()), Vec::new());
+    let body = RecordBody::Input(Input::PowerButton);
+    let record = Record { lsn: Lsn(1), icount: Icount(10), body };
+    assert_eq!(replay.step(&record, &mut outputs), Ok(Replayed::Applied));
+    assert_eq!(outputs, [Output::PowerOff { status: 0 }]);
+}
+
+#[test]
+fn a_primary_that_has_ended_waits_for_its_backup_without_waking_for_a_digest() {
+    let mut node = primary(short_lived(), Settings { digest_every_ns: MS, ..settings() });
+    let mut world = World::default();
+    let next = settle(&mut node, &mut world);
+    assert!(world.log().iter().any(|record| matches!(record.body, RecordBody::Digest(_))));
+    world.now = 5 * MS;
+    assert_eq!(node.step(&mut world), next);
+    acknowledge(&mut world);
+    assert_eq!(settle(&mut node, &mut world), Next::Finished(Outcome::PoweredOff { status: 3 }));
 }
