@@ -9,7 +9,7 @@
 use crate::disks::{DiskMode, Disks};
 use crate::pacer::{Pacer, Pacing};
 use crate::ports::{DiskCompletion, Event, Notice, Ports};
-use crate::{DIGEST_PAGES_MAX, HaltCause, Next, Outcome, Settings};
+use crate::{DIGEST_PAGES_MAX, EVENTS_PER_STEP_MAX, HaltCause, Next, Outcome, Settings};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use pollux_machine::{Machine, Stop};
@@ -103,7 +103,8 @@ impl<M: Machine> Live<M> {
         let now = ports.now();
         // Ticks first: a process that slept must notice before it hears what was queued meanwhile.
         self.protocol.handle_tick(now);
-        while let Some(event) = ports.poll_event() {
+        for _ in 0..EVENTS_PER_STEP_MAX {
+            let Some(event) = ports.poll_event() else { break };
             self.handle_event(now, event);
         }
         if let Some(outcome) = self.drain_protocol(ports) {
@@ -230,7 +231,16 @@ impl<M: Machine> Live<M> {
             || self.typed.iter().any(|(id, bytes)| !bytes.is_empty() && self.machine.console_room(*id) > 0)
     }
 
-    /// Admits everything that the guest can take now.
+    /// The next of `queue`, if more may be admitted: a full window, or a full gate, must not be overfilled by whatever
+    /// has gathered meanwhile; it waits for its turn.
+    fn next_of<T>(&mut self, queue: impl Fn(&mut Self) -> &mut VecDeque<T>, now: HostTime) -> Option<T> {
+        if self.protocol.pace(now) == Pace::Wait {
+            return None;
+        }
+        queue(self).pop_front()
+    }
+
+    /// Admits everything that the guest, and the log, can take now.
     fn admit_waiting(&mut self, ports: &mut impl Ports) {
         if core::mem::take(&mut self.stop_asked) {
             self.admit(ports, RecordBody::Control(Control::Stop));
@@ -243,25 +253,27 @@ impl<M: Machine> Live<M> {
         if core::mem::take(&mut self.power_button) {
             self.admit(ports, RecordBody::Input(Input::PowerButton));
         }
-        while let Some(done) = self.completions.pop_front() {
+        let now = ports.now();
+        while let Some(done) = self.next_of(|live| &mut live.completions, now) {
             self.admit_completion(ports, done);
         }
-        while let Some((slot, request, bytes)) = self.entropy.pop_front() {
+        while let Some((slot, request, bytes)) = self.next_of(|live| &mut live.entropy, now) {
             self.admit(ports, RecordBody::Input(Input::Entropy { slot, request, bytes }));
         }
         let mut kept = VecDeque::new();
-        while let Some((slot, frame)) = self.packets.pop_front() {
+        while let Some((slot, frame)) = self.next_of(|live| &mut live.packets, now) {
             if self.machine.packet_room(slot) {
                 self.admit(ports, RecordBody::Input(Input::Packet { slot, frame }));
             } else {
                 kept.push_back((slot, frame));
             }
         }
+        kept.append(&mut self.packets);
         self.packets = kept;
         for index in 0..self.typed.len() {
             let console = self.typed[index].0;
             let room = self.machine.console_room(console).min(self.typed[index].1.len());
-            if room > 0 {
+            if room > 0 && self.protocol.pace(now) != Pace::Wait {
                 let bytes = self.typed[index].1.drain(..room).collect();
                 self.admit(ports, RecordBody::Input(Input::Console { console, bytes }));
             }

@@ -9,10 +9,11 @@
 
 use crate::disks::{DiskMode, Disks};
 use crate::divergence::compare;
+use crate::doubts::Doubts;
 use crate::live::Live;
 use crate::ports::{DiskCompletion, Divergence, Event, Notice, Ports};
-use crate::{DIGEST_PAGES_MAX, HaltCause, Next, Outcome, Settings};
-use alloc::collections::{BTreeMap, VecDeque};
+use crate::{DIGEST_PAGES_MAX, EVENTS_PER_STEP_MAX, HaltCause, Next, Outcome, Settings};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use pollux_machine::{Machine, Stop};
@@ -21,8 +22,6 @@ use pollux_vocab::{Control, Generation, Icount, Input, Lsn, Output, Record, Reco
 
 /// Steps replayed before the world is looked at again: about 0.2 ms, so that records are acknowledged soon.
 const SLICE_STEPS: u64 = 20_000;
-/// Outputs kept in case the primary died before it could release them; the oldest are let go beyond this.
-const UNCERTAIN_MAX: usize = 4096;
 
 /// The replaying side of the loop.
 #[derive(Debug)]
@@ -33,22 +32,12 @@ pub struct Standby<M> {
     settings: Settings,
     /// Requests begun on this host and not yet applied, with their completion once they have one.
     begun: BTreeMap<(SlotId, RequestId), Option<DiskCompletion>>,
-    /// Outputs that the primary may or may not have released, oldest first.
-    uncertain: VecDeque<Uncertain>,
+    /// Outputs that the primary may or may not have released.
+    doubts: Doubts,
     /// Set when the VM has ended: the machine has said its last word, or an operator stopped it.
     ended: bool,
     /// An operator stops this side. If it has won the VM by then, it ends the VM as soon as it is live.
     stop_asked: bool,
-}
-
-/// An output in doubt.
-#[derive(Debug)]
-struct Uncertain {
-    icount: Icount,
-    /// The mark that covers it, once that has been replayed. Marks are made behind the outputs that they cover, so
-    /// it is the first one that the log has after the output.
-    covering: Option<Lsn>,
-    output: Output,
 }
 
 /// What one attempt to replay came to.
@@ -78,7 +67,7 @@ impl<M: Machine> Standby<M> {
             protocol,
             settings,
             begun: BTreeMap::new(),
-            uncertain: VecDeque::new(),
+            doubts: Doubts::default(),
             ended: false,
             stop_asked: false,
         }
@@ -98,7 +87,8 @@ impl<M: Machine> Standby<M> {
         let now = ports.now();
         // Ticks first: a process that slept listens before it judges.
         self.protocol.handle_tick(now);
-        while let Some(event) = ports.poll_event() {
+        for _ in 0..EVENTS_PER_STEP_MAX {
+            let Some(event) = ports.poll_event() else { break };
             self.handle_event(ports, now, event);
         }
         if let Some(outcome) = self.drain_protocol(ports)? {
@@ -197,7 +187,7 @@ impl<M: Machine> Standby<M> {
             }
             moved = true;
             self.protocol.pop_record();
-            self.forget_released();
+            self.doubts.forget(self.protocol.released());
         }
         Ok(if moved { Progress::Moved } else { Progress::Stuck })
     }
@@ -240,21 +230,11 @@ impl<M: Machine> Standby<M> {
                 ports.submit_disk(request);
             }
             Output::Disk(_) | Output::EntropyWanted { .. } => {}
-            Output::PowerOff { .. } | Output::Reset => {
-                self.ended = true;
-                self.doubt(output);
-            }
             other => {
-                if self.uncertain.len() == UNCERTAIN_MAX {
-                    self.uncertain.pop_front();
-                }
-                self.doubt(other);
+                self.ended |= matches!(other, Output::PowerOff { .. } | Output::Reset);
+                self.doubts.push(self.machine.icount(), other);
             }
         }
-    }
-
-    fn doubt(&mut self, output: Output) {
-        self.uncertain.push_back(Uncertain { icount: self.machine.icount(), covering: None, output });
     }
 
     /// Applies a record at its instant.
@@ -301,31 +281,15 @@ impl<M: Machine> Standby<M> {
             // The primary's last word is then not the machine's, but its own.
             RecordBody::Control(Control::Stop) => {
                 self.ended = true;
-                self.doubt(Output::PowerOff { status: 0 });
+                self.doubts.push(record.icount, Output::PowerOff { status: 0 });
             }
-            RecordBody::Mark => {
-                let uncovered = self.uncertain.iter_mut().rev().take_while(|it| it.covering.is_none());
-                uncovered.for_each(|it| it.covering = Some(record.lsn));
-            }
+            RecordBody::Mark => self.doubts.handle_mark(record.lsn),
             RecordBody::Progress => {}
         }
         // What an event made the machine say (a request that a completion has set free) is said at this record, and
         // the next record may already be about it.
         self.take_outputs(ports);
         Ok(Applied::Done)
-    }
-
-    /// Lets go of outputs that the primary says it has released. Not of the last word: a primary may die between
-    /// that and its goodbye, and whoever takes over then must end, too.
-    fn forget_released(&mut self) {
-        let released = self.protocol.released();
-        let is_released = |it: &Uncertain| {
-            it.covering.is_some_and(|mark| mark <= released)
-                && !matches!(it.output, Output::PowerOff { .. } | Output::Reset)
-        };
-        while self.uncertain.front().is_some_and(is_released) {
-            self.uncertain.pop_front();
-        }
     }
 
     fn diverged(&self, what: String) -> alloc::boxed::Box<Outcome> {
@@ -337,12 +301,12 @@ impl<M: Machine> Standby<M> {
     /// Outputs that may not have been released are repeated first ("duplicates, not gaps"); then every disk
     /// request without a completion is issued again, and the network told where the guest is.
     pub fn go_live(mut self, ports: &mut impl Ports, granted: &GoLive) -> Live<M> {
-        self.forget_released();
+        self.doubts.forget(self.protocol.released());
         ports.notice(Notice::Replayed(self.machine.icount()));
         let now = ports.now();
         let mut protocol =
             Primary::new_solo(self.settings.protocol.clone(), granted.generation, now, granted.next_lsn);
-        for Uncertain { icount, output, .. } in self.uncertain {
+        while let Some((icount, output)) = self.doubts.pop() {
             protocol.hold(now, icount, output);
         }
         let begun: BTreeMap<_, _> = self.begun.keys().map(|key| (*key, ())).collect();

@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use pollux_node::replay::{Replay, Replayed};
-use pollux_node::{Event, HostTime, Next, Outcome, Settings};
+use pollux_node::{DiskCompletion, DiskMode, Event, HostTime, Next, Outcome, Settings};
 use pollux_protocol::Message;
 use pollux_vocab::{ConsoleId, Icount, Input, Lsn, Output, Record, RecordBody, VirtTime};
 use std::collections::BTreeMap;
@@ -177,4 +177,34 @@ fn a_primary_that_has_ended_waits_for_its_backup_without_waking_for_a_digest() {
     assert_eq!(node.step(&mut world), next);
     acknowledge(&mut world);
     assert_eq!(settle(&mut node, &mut world), Next::Finished(Outcome::PoweredOff { status: 3 }));
+}
+
+#[test]
+fn what_has_gathered_while_the_window_was_full_does_not_overfill_it() {
+    let mut settings = settings();
+    settings.protocol.send_window_bytes = 10_000;
+    settings.disk_modes = vec![(1, DiskMode::Shared)];
+    let (mut node, mut world) = (primary(Toy::default(), settings), World::default());
+    for request in 1..=100 {
+        world.events.push_back(Event::DiskDone(DiskCompletion { data: vec![0; 1000], ..done(request) }));
+        world.events.push_back(Event::Packet { slot: 2, frame: vec![0; 1000] });
+    }
+    for turn in 0..1000 {
+        node.step(&mut world);
+        assert!(node.report().buffered_bytes <= 12_000, "one record beyond the window at most");
+        if turn % 10 == 9 {
+            acknowledge(&mut world);
+        }
+    }
+    let entered = |input: &&(u64, Input)| matches!(input.1, Input::DiskDone { .. } | Input::Packet { .. });
+    assert_eq!(node.machine().applied.iter().filter(entered).count(), 200, "each has had its turn");
+}
+
+#[test]
+fn a_flood_of_events_does_not_keep_a_node_from_its_work() {
+    let key = Event::Console { console: ConsoleId::Uart, bytes: vec![b'a'] };
+    let mut world = World { flood: Some(key), ..World::default() };
+    for mut node in [solo(Toy::default(), settings()), standby(Toy::default())] {
+        assert!(!matches!(node.step(&mut world), Next::Finished(_)));
+    }
 }

@@ -242,7 +242,8 @@ pub fn weight(record: &Record) -> u64 {
 }
 
 /// What an output costs in the gate.
-pub(crate) fn output_weight(output: &Output) -> u64 {
+#[must_use]
+pub fn output_weight(output: &Output) -> u64 {
     const FIXED: u64 = 64;
     let payload = match output {
         Output::Packet { frame, .. } => frame.len(),

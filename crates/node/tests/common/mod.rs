@@ -135,8 +135,9 @@ pub(crate) struct World {
     /// Every look at the clock takes this long.
     pub(crate) look_ns: u64,
     pub(crate) events: VecDeque<Event>,
-    /// Once `events` is empty, this happens for ever.
+    /// Once `events` is empty, this happens for ever: so often that a step that wants to hear it all is noticed.
     pub(crate) flood: Option<Event>,
+    pub(crate) flooded: usize,
     pub(crate) sent: Vec<Message>,
     pub(crate) released: Vec<Output>,
     pub(crate) submitted: Vec<RequestId>,
@@ -150,7 +151,10 @@ impl Ports for World {
         HostTime(self.now)
     }
     fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front().or_else(|| self.flood.clone())
+        let event = self.events.pop_front().or_else(|| self.flood.clone());
+        self.flooded += usize::from(self.flood.is_some());
+        assert!(self.flooded < 100_000, "a step listens without end");
+        event
     }
     fn send_message(&mut self, message: Message) {
         self.sent.push(message);
