@@ -331,6 +331,10 @@ impl Machine for Computer {
         self.board.pending()
     }
 
+    fn prepare_digest(&mut self, pages_max: usize) -> bool {
+        self.digester.prepare(&mut self.ram, pages_max)
+    }
+
     fn digest(&mut self) -> Digest {
         self.state_digest()
     }

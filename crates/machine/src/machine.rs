@@ -43,8 +43,13 @@ pub trait Machine {
     /// Requests ([`Output::Disk`], [`Output::EntropyWanted`]) whose answers have not been applied, oldest
     /// first: what a replica that goes live, or a restored machine, must issue again.
     fn pending(&self) -> Vec<Output>;
+    /// Does up to `pages_max` pages of the next [`Machine::digest`]'s work ahead; true if there is none left for
+    /// now. What was done ahead never shows in the digest. A machine whose digests cost little need not do anything.
+    fn prepare_digest(&mut self, _pages_max: usize) -> bool {
+        true
+    }
     /// Digest of the whole state at this instant. Costs time in proportion to the pages changed since the
-    /// previous call.
+    /// previous call, except those that [`Machine::prepare_digest`] has seen to.
     fn digest(&mut self) -> Digest;
     /// The whole state as a versioned, checksummed snapshot (`pollux_codec::snapshot`), caches and resources
     /// left out. Untaken outputs must have been taken first.

@@ -16,6 +16,7 @@ extern crate alloc;
 
 pub mod disks;
 pub mod divergence;
+mod doubts;
 pub mod live;
 pub mod pacer;
 pub mod ports;
@@ -33,6 +34,11 @@ pub use pollux_protocol::HostTime;
 use pollux_vocab::{DiskStatus, RequestId, SlotId};
 pub use ports::{DiskCompletion, Divergence, Event, Notice, Ports};
 pub use standby::Standby;
+
+/// Events heard in one step: a flood of them must not keep a node from acknowledging and executing.
+const EVENTS_PER_STEP_MAX: usize = 1024;
+/// Pages hashed for a digest before the world is looked at again: about as long as a slice of execution takes.
+const DIGEST_PAGES_MAX: usize = 256;
 
 /// How a node behaves; the same on both sides of a pair.
 #[derive(Clone, Debug)]

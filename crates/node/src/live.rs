@@ -9,7 +9,7 @@
 use crate::disks::{DiskMode, Disks};
 use crate::pacer::{Pacer, Pacing};
 use crate::ports::{DiskCompletion, Event, Notice, Ports};
-use crate::{HaltCause, Next, Outcome, Settings};
+use crate::{DIGEST_PAGES_MAX, EVENTS_PER_STEP_MAX, HaltCause, Next, Outcome, Settings};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use pollux_machine::{Machine, Stop};
@@ -24,6 +24,9 @@ const CONSOLE_WAITING_MAX: usize = 64 * 1024;
 const SLICE_NS: u64 = 200_000;
 /// A run never has fewer steps than this, however slow the host.
 const SLICE_STEPS_MIN: u64 = 1_000;
+/// A slice that took longer than this did not execute all the time, but was held up by the host: a VM that is slowed
+/// rests for no more than this.
+const SLICE_COUNTED_NS_MAX: u64 = 2_000_000;
 
 /// The live side of the loop.
 #[derive(Debug)]
@@ -38,12 +41,18 @@ pub struct Live<M> {
     completions: VecDeque<DiskCompletion>,
     entropy: VecDeque<(SlotId, RequestId, Vec<u8>)>,
     power_button: bool,
-    stop_asked: bool,
+    pub(crate) stop_asked: bool,
     /// Set while the machine waits for an interrupt; the timer it would wake for.
     idle: Option<Option<VirtTime>>,
+    /// When the last digest was taken, and when the work on the next one began.
     digest_at: HostTime,
-    /// The machine's last output, once it has halted: released last of all.
-    ended: bool,
+    digest_begun: Option<HostTime>,
+    /// A VM that is slowed has run its share until then.
+    run_not_before: HostTime,
+    /// The VM has ended, and its last output is in the gate: released last of all.
+    pub(crate) ended: bool,
+    /// The log reaches to the end of the VM.
+    closed: bool,
 }
 
 impl<M: Machine> Live<M> {
@@ -63,6 +72,8 @@ impl<M: Machine> Live<M> {
             protocol,
             machine,
             digest_at: now,
+            digest_begun: None,
+            run_not_before: now,
             settings,
             packets: VecDeque::new(),
             typed: Vec::new(),
@@ -72,6 +83,7 @@ impl<M: Machine> Live<M> {
             stop_asked: false,
             idle: None,
             ended: false,
+            closed: false,
         }
     }
 
@@ -91,7 +103,8 @@ impl<M: Machine> Live<M> {
         let now = ports.now();
         // Ticks first: a process that slept must notice before it hears what was queued meanwhile.
         self.protocol.handle_tick(now);
-        while let Some(event) = ports.poll_event() {
+        for _ in 0..EVENTS_PER_STEP_MAX {
+            let Some(event) = ports.poll_event() else { break };
             self.handle_event(now, event);
         }
         if let Some(outcome) = self.drain_protocol(ports) {
@@ -101,24 +114,32 @@ impl<M: Machine> Live<M> {
             return self.wind_down(ports, now);
         }
         let share = match self.protocol.pace(now) {
-            Pace::Wait => return self.waiting(now, None),
+            Pace::Wait => return self.waiting(now, [None, None]),
             Pace::Run { share_permille } => u64::from(share_permille.clamp(1, 1000)),
         };
+        // Also when an event has ended the rest early: a guest with much traffic is slowed like any other.
+        if share < 1000 && now < self.run_not_before {
+            return self.waiting(now, [Some(self.run_not_before), None]);
+        }
         if let Some(next) = self.leave_idle(now, ports) {
             return next;
         }
         self.admit_waiting(ports);
         let ran_ns = self.run_slice(ports);
         let now = ports.now();
-        if self.settings.digest_every_ns > 0 && now.0 >= self.digest_at.0 + self.settings.digest_every_ns {
-            self.take_digest(ports, now);
+        if self.ended {
+            return self.wind_down(ports, now);
         }
         self.protocol.flush(now, self.machine.icount(), self.machine.time());
         if let Some(outcome) = self.drain_protocol(ports) {
             return Next::Finished(outcome);
         }
+        // Only then: what the guest has said does not wait for pages to be hashed.
+        self.work_on_digest(ports, now);
         if share < 1000 && ran_ns > 0 {
-            return Next::WaitUntil(HostTime(now.0 + ran_ns * (1000 - share) / share));
+            let counted_ns = ran_ns.min(SLICE_COUNTED_NS_MAX);
+            self.run_not_before = now.after(counted_ns * (1000 - share) / share);
+            return self.waiting(now, [Some(self.run_not_before), None]);
         }
         Next::Again
     }
@@ -187,14 +208,12 @@ impl<M: Machine> Live<M> {
         let timer = wake.is_some_and(|virt| self.pacer.wakes(now, virt));
         if !timer && !self.something_waits() {
             let at = wake.map(|virt| self.pacer.host_time_of(virt));
-            if self.settings.digest_every_ns > 0 && now.0 >= self.digest_at.0 + self.settings.digest_every_ns
-            {
-                self.take_digest(ports, now);
-            }
+            let more = self.work_on_digest(ports, now);
             self.protocol.flush(now, self.machine.icount(), self.machine.time());
             return Some(match self.drain_protocol(ports) {
                 Some(outcome) => Next::Finished(outcome),
-                None => self.waiting(now, at),
+                None if more => Next::Again,
+                None => self.waiting(now, [at, self.next_digest()]),
             });
         }
         let clock = self.pacer.idle_end(now, self.machine.time(), if timer { wake } else { None });
@@ -212,37 +231,49 @@ impl<M: Machine> Live<M> {
             || self.typed.iter().any(|(id, bytes)| !bytes.is_empty() && self.machine.console_room(*id) > 0)
     }
 
-    /// Admits everything that the guest can take now.
+    /// The next of `queue`, if more may be admitted: a full window, or a full gate, must not be overfilled by whatever
+    /// has gathered meanwhile; it waits for its turn.
+    fn next_of<T>(&mut self, queue: impl Fn(&mut Self) -> &mut VecDeque<T>, now: HostTime) -> Option<T> {
+        if self.protocol.pace(now) == Pace::Wait {
+            return None;
+        }
+        queue(self).pop_front()
+    }
+
+    /// Admits everything that the guest, and the log, can take now.
     fn admit_waiting(&mut self, ports: &mut impl Ports) {
         if core::mem::take(&mut self.stop_asked) {
             self.admit(ports, RecordBody::Control(Control::Stop));
             let icount = self.machine.icount();
             self.protocol.hold(ports.now(), icount, Output::PowerOff { status: 0 });
-            self.ended = true;
+            // Whoever replays this goes as far as the stop and no further.
+            (self.ended, self.closed) = (true, true);
             return;
         }
         if core::mem::take(&mut self.power_button) {
             self.admit(ports, RecordBody::Input(Input::PowerButton));
         }
-        while let Some(done) = self.completions.pop_front() {
+        let now = ports.now();
+        while let Some(done) = self.next_of(|live| &mut live.completions, now) {
             self.admit_completion(ports, done);
         }
-        while let Some((slot, request, bytes)) = self.entropy.pop_front() {
+        while let Some((slot, request, bytes)) = self.next_of(|live| &mut live.entropy, now) {
             self.admit(ports, RecordBody::Input(Input::Entropy { slot, request, bytes }));
         }
         let mut kept = VecDeque::new();
-        while let Some((slot, frame)) = self.packets.pop_front() {
+        while let Some((slot, frame)) = self.next_of(|live| &mut live.packets, now) {
             if self.machine.packet_room(slot) {
                 self.admit(ports, RecordBody::Input(Input::Packet { slot, frame }));
             } else {
                 kept.push_back((slot, frame));
             }
         }
+        kept.append(&mut self.packets);
         self.packets = kept;
         for index in 0..self.typed.len() {
             let console = self.typed[index].0;
             let room = self.machine.console_room(console).min(self.typed[index].1.len());
-            if room > 0 {
+            if room > 0 && self.protocol.pace(now) != Pace::Wait {
                 let bytes = self.typed[index].1.drain(..room).collect();
                 self.admit(ports, RecordBody::Input(Input::Console { console, bytes }));
             }
@@ -313,32 +344,71 @@ impl<M: Machine> Live<M> {
             }
             // Asking this host for random bytes tells nobody anything; the answer is logged.
             Output::EntropyWanted { .. } => ports.release(output),
+            Output::PowerOff { .. } | Output::Reset => {
+                self.ended = true;
+                self.protocol.hold(ports.now(), self.machine.icount(), output);
+            }
             other => self.protocol.hold(ports.now(), self.machine.icount(), other),
         }
     }
 
-    fn take_digest(&mut self, ports: &mut impl Ports, now: HostTime) {
-        self.digest_at = now;
+    /// When one is due: hashes a portion of its pages, or, if that was the last one, takes the digest. True if
+    /// there is more to do. A guest that writes to pages faster than they are hashed ahead gets one interval's grace.
+    fn work_on_digest(&mut self, ports: &mut impl Ports, now: HostTime) -> bool {
+        if self.next_digest().is_none_or(|at| now < at) {
+            return false;
+        }
+        let late = now.since(*self.digest_begun.get_or_insert(now)) >= self.settings.digest_every_ns;
+        if !self.machine.prepare_digest(DIGEST_PAGES_MAX) && !late {
+            return true;
+        }
+        (self.digest_at, self.digest_begun) = (now, None);
+        self.take_digest(ports);
+        false
+    }
+
+    fn take_digest(&mut self, ports: &mut impl Ports) {
         let digest = self.machine.digest();
         let icount = self.machine.icount();
         ports.digest(icount, &digest);
         self.admit(ports, RecordBody::Digest(digest));
     }
 
-    /// The machine has halted: only its last outputs are still to be released.
+    /// The VM has ended: only its last outputs are still to be released, once the log reaches to where it ended.
     fn wind_down(&mut self, ports: &mut impl Ports, now: HostTime) -> Next {
+        if !self.closed && !self.close_log(ports) {
+            return Next::Again;
+        }
         self.protocol.flush(now, self.machine.icount(), self.machine.time());
         match self.drain_protocol(ports) {
             Some(outcome) => Next::Finished(outcome),
-            None => self.waiting(now, None),
+            None => self.waiting(now, [None, None]),
         }
     }
 
-    fn waiting(&self, now: HostTime, idle_until: Option<HostTime>) -> Next {
-        let timer = self.protocol.next_timeout();
-        let digest = (self.settings.digest_every_ns > 0)
-            .then_some(HostTime(self.digest_at.0 + self.settings.digest_every_ns));
-        let at = [timer, idle_until, digest].into_iter().flatten().min();
+    /// Ends the log with a record of the last instant, so that a replay goes all the way. False: a portion of the
+    /// digest in it is done, there are more.
+    fn close_log(&mut self, ports: &mut impl Ports) -> bool {
+        if self.settings.digest_every_ns == 0 {
+            self.admit(ports, RecordBody::Progress);
+        } else if self.machine.prepare_digest(DIGEST_PAGES_MAX) {
+            self.take_digest(ports);
+        } else {
+            return false;
+        }
+        self.closed = true;
+        true
+    }
+
+    fn next_digest(&self) -> Option<HostTime> {
+        let every_ns = self.settings.digest_every_ns;
+        (every_ns > 0).then_some(self.digest_at.after(every_ns))
+    }
+
+    /// Waits until the protocol wants to be asked, or for what the present state waits for (only that: a deadline at
+    /// which this state does nothing would be found expired over and over).
+    fn waiting(&self, now: HostTime, for_what: [Option<HostTime>; 2]) -> Next {
+        let at = for_what.into_iter().chain([self.protocol.next_timeout()]).flatten().min();
         Next::WaitUntil(at.unwrap_or(HostTime(now.0 + 50_000_000)).max(HostTime(now.0 + 1)))
     }
 

@@ -45,13 +45,13 @@ impl Pacer {
     /// What virtual time ought to be.
     #[must_use]
     pub fn target(&self, now: HostTime) -> VirtTime {
-        VirtTime(self.origin_virt.0 + now.0.saturating_sub(self.origin_host.0))
+        VirtTime(self.origin_virt.0.saturating_add(now.since(self.origin_host)))
     }
 
-    /// When the host's clock will show `virt`.
+    /// When the host's clock will show `virt`; the end of time if it never will.
     #[must_use]
     pub fn host_time_of(&self, virt: VirtTime) -> HostTime {
-        HostTime(self.origin_host.0 + virt.0.saturating_sub(self.origin_virt.0))
+        self.origin_host.after(virt.0.saturating_sub(self.origin_virt.0))
     }
 
     /// Feeds a measurement: `steps` executed in `host_ns`.
@@ -131,6 +131,14 @@ mod tests {
         };
         assert_eq!(ahead, VirtTime(20_000_000), "time never runs backwards");
         assert!(slower < rate);
+    }
+
+    #[test]
+    fn a_time_that_never_comes_is_the_end_of_time() {
+        let pacer = Pacer::new(Pacing::RealTime, HostTime(7), VirtTime(1));
+        assert_eq!(pacer.host_time_of(VirtTime(u64::MAX)), HostTime(u64::MAX));
+        let late = Pacer::new(Pacing::RealTime, HostTime(7), VirtTime(u64::MAX - 1));
+        assert_eq!(late.target(HostTime(100)), VirtTime(u64::MAX));
     }
 
     #[test]

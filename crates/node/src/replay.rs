@@ -40,7 +40,7 @@ impl<M: Machine> Replay<M> {
         Self { machine, digests_agreed: 0, records: 0, inputs: 0 }
     }
 
-    /// Goes at most [`SLICE_STEPS`] towards `record` and applies it when it is reached; the outputs made on the way
+    /// Goes at most [`SLICE_STEPS`] towards `record` and applies it when it is reached; the outputs made by either
     /// are appended to `outputs`.
     pub fn step(&mut self, record: &Record, outputs: &mut Vec<Output>) -> Result<Replayed, Divergence> {
         if self.machine.icount() > record.icount {
@@ -67,7 +67,11 @@ impl<M: Machine> Replay<M> {
             return Ok(Replayed::Running);
         }
         self.records += 1;
-        self.apply(record)
+        let applied = self.apply(record);
+        while let Some(output) = self.machine.take_output() {
+            outputs.push(output);
+        }
+        applied
     }
 
     fn apply(&mut self, record: &Record) -> Result<Replayed, Divergence> {

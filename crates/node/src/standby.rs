@@ -9,10 +9,11 @@
 
 use crate::disks::{DiskMode, Disks};
 use crate::divergence::compare;
+use crate::doubts::Doubts;
 use crate::live::Live;
 use crate::ports::{DiskCompletion, Divergence, Event, Notice, Ports};
-use crate::{HaltCause, Next, Outcome, Settings};
-use alloc::collections::{BTreeMap, VecDeque};
+use crate::{DIGEST_PAGES_MAX, EVENTS_PER_STEP_MAX, HaltCause, Next, Outcome, Settings};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use pollux_machine::{Machine, Stop};
@@ -21,8 +22,6 @@ use pollux_vocab::{Control, Generation, Icount, Input, Lsn, Output, Record, Reco
 
 /// Steps replayed before the world is looked at again: about 0.2 ms, so that records are acknowledged soon.
 const SLICE_STEPS: u64 = 20_000;
-/// Outputs kept in case the primary died before it could release them; the oldest are let go beyond this.
-const UNCERTAIN_MAX: usize = 4096;
 
 /// The replaying side of the loop.
 #[derive(Debug)]
@@ -33,10 +32,12 @@ pub struct Standby<M> {
     settings: Settings,
     /// Requests begun on this host and not yet applied, with their completion once they have one.
     begun: BTreeMap<(SlotId, RequestId), Option<DiskCompletion>>,
-    /// Outputs that the primary may or may not have released, with the icount they were made at.
-    uncertain: VecDeque<(Icount, Output)>,
-    /// Set when the machine has said its last word.
-    halted: bool,
+    /// Outputs that the primary may or may not have released.
+    doubts: Doubts,
+    /// Set when the VM has ended: the machine has said its last word, or an operator stopped it.
+    ended: bool,
+    /// An operator stops this side. If it has won the VM by then, it ends the VM as soon as it is live.
+    stop_asked: bool,
 }
 
 /// What one attempt to replay came to.
@@ -45,6 +46,16 @@ enum Progress {
     Moved,
     /// Nothing can be done before the world says something.
     Stuck,
+}
+
+/// What became of a record.
+enum Applied {
+    /// It is applied; the next one may be.
+    Done,
+    /// It takes more than a slice: go on with it once the world has been heard.
+    More,
+    /// This host's own disk has not got that far yet.
+    Waits,
 }
 
 impl<M: Machine> Standby<M> {
@@ -56,8 +67,9 @@ impl<M: Machine> Standby<M> {
             protocol,
             settings,
             begun: BTreeMap::new(),
-            uncertain: VecDeque::new(),
-            halted: false,
+            doubts: Doubts::default(),
+            ended: false,
+            stop_asked: false,
         }
     }
 
@@ -75,7 +87,8 @@ impl<M: Machine> Standby<M> {
         let now = ports.now();
         // Ticks first: a process that slept listens before it judges.
         self.protocol.handle_tick(now);
-        while let Some(event) = ports.poll_event() {
+        for _ in 0..EVENTS_PER_STEP_MAX {
+            let Some(event) = ports.poll_event() else { break };
             self.handle_event(ports, now, event);
         }
         if let Some(outcome) = self.drain_protocol(ports)? {
@@ -123,7 +136,10 @@ impl<M: Machine> Standby<M> {
                     *entry = Some(done);
                 }
             }
-            Event::Stop => self.protocol.leave(),
+            Event::Stop => {
+                self.stop_asked = true;
+                self.protocol.leave();
+            }
             // A standby has no ears for the world: packets flooded by the switch, keys, random bytes.
             Event::Packet { .. } | Event::Console { .. } | Event::Entropy { .. } | Event::PowerButton => {}
         }
@@ -164,12 +180,14 @@ impl<M: Machine> Standby<M> {
                 break;
             }
             let record = record_clone(self.protocol.next_record());
-            if !self.apply(ports, &record)? {
-                break;
+            match self.apply(ports, &record)? {
+                Applied::Waits => break,
+                Applied::More => return Ok(Progress::Moved),
+                Applied::Done => {}
             }
             moved = true;
             self.protocol.pop_record();
-            self.forget_released();
+            self.doubts.forget(self.protocol.released());
         }
         Ok(if moved { Progress::Moved } else { Progress::Stuck })
     }
@@ -181,9 +199,7 @@ impl<M: Machine> Standby<M> {
     ) -> Result<(), alloc::boxed::Box<Outcome>> {
         loop {
             let stop = self.machine.run(until);
-            while let Some(output) = self.machine.take_output() {
-                self.handle_output(ports, output);
-            }
+            self.take_outputs(ports);
             match stop {
                 Stop::Until => return Ok(()),
                 Stop::Output => {}
@@ -201,6 +217,12 @@ impl<M: Machine> Standby<M> {
         }
     }
 
+    fn take_outputs(&mut self, ports: &mut impl Ports) {
+        while let Some(output) = self.machine.take_output() {
+            self.handle_output(ports, output);
+        }
+    }
+
     fn handle_output(&mut self, ports: &mut impl Ports, output: Output) {
         match output {
             Output::Disk(request) if self.disks.mode(request.slot) == DiskMode::Replicated => {
@@ -208,21 +230,19 @@ impl<M: Machine> Standby<M> {
                 ports.submit_disk(request);
             }
             Output::Disk(_) | Output::EntropyWanted { .. } => {}
-            Output::PowerOff { .. } | Output::Reset => {
-                self.halted = true;
-                self.uncertain.push_back((self.machine.icount(), output));
-            }
             other => {
-                if self.uncertain.len() == UNCERTAIN_MAX {
-                    self.uncertain.pop_front();
-                }
-                self.uncertain.push_back((self.machine.icount(), other));
+                self.ended |= matches!(other, Output::PowerOff { .. } | Output::Reset);
+                self.doubts.push(self.machine.icount(), other);
             }
         }
     }
 
-    /// Applies a record at its instant. False: this host's own disk has not got that far yet.
-    fn apply(&mut self, ports: &mut impl Ports, record: &Record) -> Result<bool, alloc::boxed::Box<Outcome>> {
+    /// Applies a record at its instant.
+    fn apply(
+        &mut self,
+        ports: &mut impl Ports,
+        record: &Record,
+    ) -> Result<Applied, alloc::boxed::Box<Outcome>> {
         match &record.body {
             RecordBody::Input(input) => self.machine.apply(input),
             RecordBody::DiskDoneLocal { slot, request, status } => {
@@ -233,7 +253,7 @@ impl<M: Machine> Standby<M> {
                             "the log completes request {request} of disk {slot}, which this side never made"
                         )));
                     }
-                    Some(None) => return Ok(false),
+                    Some(None) => return Ok(Applied::Waits),
                     Some(Some(done)) if done.status != *status => {
                         let (here, there) = (done.status, *status);
                         let cause = HaltCause::DiskDiffers { slot: *slot, request: *request, here, there };
@@ -246,6 +266,10 @@ impl<M: Machine> Standby<M> {
                     self.machine.apply(&Input::DiskDone { slot, request, status, data });
                 }
             }
+            // A primary that hears nothing for long would think that this side has died.
+            RecordBody::Digest(_) if !self.machine.prepare_digest(DIGEST_PAGES_MAX) => {
+                return Ok(Applied::More);
+            }
             RecordBody::Digest(theirs) => {
                 let ours = self.machine.digest();
                 ports.digest(record.icount, &ours);
@@ -254,18 +278,18 @@ impl<M: Machine> Standby<M> {
                 }
                 ports.notice(Notice::DigestAgreed(record.icount));
             }
-            RecordBody::Control(Control::Stop) => self.halted = true,
-            RecordBody::Mark | RecordBody::Progress => {}
+            // The primary's last word is then not the machine's, but its own.
+            RecordBody::Control(Control::Stop) => {
+                self.ended = true;
+                self.doubts.push(record.icount, Output::PowerOff { status: 0 });
+            }
+            RecordBody::Mark => self.doubts.handle_mark(record.lsn),
+            RecordBody::Progress => {}
         }
-        Ok(true)
-    }
-
-    /// Lets go of outputs that the primary says it has released.
-    fn forget_released(&mut self) {
-        let released = self.protocol.released_icount();
-        while self.uncertain.front().is_some_and(|(icount, _)| *icount <= released) {
-            self.uncertain.pop_front();
-        }
+        // What an event made the machine say (a request that a completion has set free) is said at this record, and
+        // the next record may already be about it.
+        self.take_outputs(ports);
+        Ok(Applied::Done)
     }
 
     fn diverged(&self, what: String) -> alloc::boxed::Box<Outcome> {
@@ -277,17 +301,19 @@ impl<M: Machine> Standby<M> {
     /// Outputs that may not have been released are repeated first ("duplicates, not gaps"); then every disk
     /// request without a completion is issued again, and the network told where the guest is.
     pub fn go_live(mut self, ports: &mut impl Ports, granted: &GoLive) -> Live<M> {
-        self.forget_released();
+        self.doubts.forget(self.protocol.released());
         ports.notice(Notice::Replayed(self.machine.icount()));
         let now = ports.now();
         let mut protocol =
             Primary::new_solo(self.settings.protocol.clone(), granted.generation, now, granted.next_lsn);
-        for (icount, output) in self.uncertain {
+        while let Some((icount, output)) = self.doubts.pop() {
             protocol.hold(now, icount, output);
         }
         let begun: BTreeMap<_, _> = self.begun.keys().map(|key| (*key, ())).collect();
         let adopted = self.begun.into_values().flatten().collect();
         let mut live = Live::new(self.machine, protocol, self.settings, now, adopted);
+        live.ended = self.ended;
+        live.stop_asked = self.stop_asked;
         ports.announce();
         live.reissue(ports, &begun);
         ports.notice(Notice::WentLive(granted.generation));

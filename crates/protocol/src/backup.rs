@@ -3,7 +3,8 @@
 //! ```text
 //!   Backup ── primary silent, link lost ──► Claiming ── Won ──► Draining ── log empty ──► Live (a new Primary)
 //!      │                                       │ Lost, goodbye,     │
-//!      │                                       │ newer generation   │ divergence, told to leave
+//!      │                                       │ newer generation,  │ divergence
+//!      │                                       │ told to leave      │
 //!      └── goodbye, newer generation, fault, ─►└─── Halted ◄────────┘
 //!          gone without a word
 //! ```
@@ -20,15 +21,12 @@ use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use pollux_vocab::{Generation, Icount, Lsn, Record, RecordBody, VirtTime};
+use pollux_vocab::{Generation, Icount, Lsn, Record, VirtTime};
 
 /// A sign of how far execution has come is sent at least this often while it moves.
 const EXECUTED_EVERY_NS: u64 = 5_000_000;
 /// The log held may be this many times the send window: a primary overshoots by what one slice admits.
 const WINDOWS_MAX: u64 = 2;
-/// Marks remembered until the primary says that their outputs have left. Beyond this the oldest is forgotten: its
-/// outputs then count as released together with the next one's.
-const MARKS_MAX: usize = 65_536;
 /// Commands that can ever wait: the states only go one way, and a claim that waits is not repeated.
 const COMMANDS_MAX: usize = 3;
 
@@ -95,9 +93,8 @@ pub struct Backup {
     executed: Lsn,
     icount: Icount,
     time: VirtTime,
-    /// Marks whose outputs may not have been released yet.
-    marks: VecDeque<(Lsn, Icount)>,
-    released_icount: Icount,
+    /// What the primary says of the outputs that this record and older ones cover: they have been released.
+    released: Lsn,
     ack_due: bool,
     /// Execution has come further than the last acknowledgement says.
     executed_more: bool,
@@ -125,8 +122,7 @@ impl Backup {
             executed: Lsn(0),
             icount: Icount(0),
             time: VirtTime(0),
-            marks: VecDeque::new(),
-            released_icount: Icount(0),
+            released: Lsn(0),
             ack_due: false,
             executed_more: false,
             said_at: now,
@@ -167,7 +163,7 @@ impl Backup {
                 return;
             }
         }
-        self.handle_released(released);
+        self.released = self.released.max(released.min(self.received));
         // Rule: acknowledge on receipt, not on execution.
         self.say_ack(now);
     }
@@ -188,12 +184,6 @@ impl Backup {
         self.received = record.lsn;
         self.received_icount = record.icount;
         self.log_bytes = self.log_bytes.saturating_add(weight(&record));
-        if record.body == RecordBody::Mark {
-            if self.marks.len() >= MARKS_MAX {
-                self.marks.pop_front();
-            }
-            self.marks.push_back((record.lsn, record.icount));
-        }
         self.log.push_back(record);
         if self.log_bytes > self.log_bytes_max() {
             return Err(format!("it sent {} bytes of log beyond what the window allows", self.log_bytes));
@@ -203,14 +193,6 @@ impl Backup {
 
     fn log_bytes_max(&self) -> u64 {
         self.settings.send_window_bytes.saturating_mul(WINDOWS_MAX)
-    }
-
-    fn handle_released(&mut self, released: Lsn) {
-        while self.marks.front().is_some_and(|(lsn, _)| *lsn <= released) {
-            if let Some((_, icount)) = self.marks.pop_front() {
-                self.released_icount = icount;
-            }
-        }
     }
 
     /// The link is gone for good. What was received before stays.
@@ -297,7 +279,10 @@ impl Backup {
                 self.say_goodbye(GoodbyeReason::Leaving);
                 self.halt(HaltReason::Left);
             }
-            (State::Claiming(_) | State::Draining(_), Cause::Told) => self.halt(HaltReason::Left),
+            // The claim may have been granted and its answer be on the way: nobody knows whether the VM goes on.
+            (State::Claiming(_), Cause::Told) => {
+                self.halt(HaltReason::LeftClaiming(self.generation.next()));
+            }
             (State::Backup | State::Claiming(_) | State::Draining(_), Cause::Diverged) => {
                 self.say_goodbye(GoodbyeReason::Diverged);
                 // No command: the caller has seen the divergence itself, and knows more about it.
@@ -308,7 +293,8 @@ impl Backup {
             | (State::Backup | State::Draining(_), Cause::Won | Cause::Lost)
             | (State::Claiming(_) | State::Draining(_), Cause::PrimaryGone(_) | Cause::Fault(_))
             | (State::Backup | State::Claiming(_), Cause::Replayed)
-            | (State::Draining(_), Cause::Spent(_) | Cause::Ended) => {}
+            // Rule: who has won is the VM. It cannot leave, only end it, once it is live.
+            | (State::Draining(_), Cause::Spent(_) | Cause::Ended | Cause::Told) => {}
         }
     }
 
@@ -383,7 +369,8 @@ impl Backup {
         self.invariants();
     }
 
-    /// An operator, or this host's disk, takes this replica out of the pair.
+    /// An operator, or this host's disk, takes this replica out of the pair. One that has won the VM stays: the caller
+    /// remembers that it is to stop, and stops the VM once it is live.
     pub fn leave(&mut self) {
         self.move_on(Cause::Told);
         self.invariants();
@@ -420,10 +407,11 @@ impl Backup {
 
     // ---- questions ----
 
-    /// Every output made up to this icount has been released by the primary. Later ones may or may not have been.
+    /// Every output that this record or an older one covers has been released by the primary. Later ones may or may
+    /// not have been. An LSN and no icount: at one instant several marks may be made, with events between them.
     #[must_use]
-    pub fn released_icount(&self) -> Icount {
-        self.released_icount
+    pub fn released(&self) -> Lsn {
+        self.released
     }
 
     /// When [`Backup::handle_tick`] must be called next, if nothing else happens.

@@ -22,5 +22,6 @@ pub use hold_stats::{HoldStats, HoldSummary};
 pub use output_gate::OutputGate;
 pub use primary::{Command, Primary};
 pub use types::{
-    GoodbyeReason, HaltReason, HostTime, Message, Pace, Report, Role, Settings, Verdict, weight,
+    GoodbyeReason, HaltReason, HostTime, Message, Pace, Report, Role, Settings, Verdict, output_weight,
+    weight,
 };

@@ -152,6 +152,11 @@ pub enum HaltReason {
     /// This side was told to leave the pair.
     #[error("this replica has left the pair; the VM goes on without it")]
     Left,
+    /// This side was told to leave while it asked for a generation that it may have been given by now.
+    #[error(
+        "this replica was told to leave while it claimed generation {0}: if the other one has died, the VM runs nowhere"
+    )]
+    LeftClaiming(Generation),
     /// The other side breaks the protocol's rules.
     #[error("the peer breaks the protocol: {0}; this backup leaves the pair")]
     PeerFault(String),
@@ -242,7 +247,8 @@ pub fn weight(record: &Record) -> u64 {
 }
 
 /// What an output costs in the gate.
-pub(crate) fn output_weight(output: &Output) -> u64 {
+#[must_use]
+pub fn output_weight(output: &Output) -> u64 {
     const FIXED: u64 = 64;
     let payload = match output {
         Output::Packet { frame, .. } => frame.len(),

@@ -371,10 +371,33 @@ fn a_backup_that_leaves_is_not_waited_for() {
 }
 
 #[test]
+fn a_backup_that_has_won_ends_the_vm_only_after_it_is_live() {
+    let mut b = backup();
+    b.handle_message(at(1), records(1..=1));
+    b.handle_link_lost(at(10));
+    b.handle_arbiter(at(11), G2, Verdict::Won);
+    b.leave();
+    assert_eq!(backup_commands(&mut b), [BackupCommand::Claim(G2)], "nobody else has the VM");
+    b.pop_record();
+    assert_eq!(backup_commands(&mut b), [BackupCommand::GoLive { generation: G2, next_lsn: Lsn(2) }]);
+}
+
+#[test]
+fn a_backup_told_to_leave_during_its_claim_does_not_say_that_the_vm_goes_on() {
+    let mut b = backup();
+    b.handle_link_lost(at(10));
+    b.leave();
+    let commands = backup_commands(&mut b);
+    assert_eq!(commands, [BackupCommand::Claim(G2), BackupCommand::Halt(HaltReason::LeftClaiming(G2))]);
+    b.handle_arbiter(at(11), G2, Verdict::Won);
+    assert_eq!(backup_commands(&mut b), []);
+}
+
+#[test]
 fn a_backup_knows_up_to_where_outputs_have_been_released() {
     let mut b = backup();
     b.handle_message(at(1), records(1..=3));
-    assert_eq!(b.released_icount(), Icount(0));
+    assert_eq!(b.released(), Lsn(0));
     b.handle_message(at(2), Message::Records { generation: G1, released: Lsn(2), records: vec![] });
-    assert_eq!(b.released_icount(), Icount(20));
+    assert_eq!(b.released(), Lsn(2));
 }
