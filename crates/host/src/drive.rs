@@ -18,6 +18,7 @@ pub fn drive<M: Machine>(node: &mut Node<M>, ports: &mut HostPorts) -> Outcome {
     loop {
         let before = clock::now().0;
         let next = node.step(ports);
+        ports.end_turn();
         let now = clock::now().0;
         if now - before > STALL_NS {
             tracing::warn!(

@@ -7,6 +7,7 @@ use crate::arbiter_file::FileArbiter;
 use crate::clock;
 use crate::console::Console;
 use crate::disk::DiskServer;
+use crate::fence::Fence;
 use crate::link::LinkSender;
 use crate::net::{NetPort, announcement};
 use crate::recorder::Recorder;
@@ -129,6 +130,17 @@ impl HostPorts {
         self.link.as_ref().map_or(0, LinkSender::sent_bytes)
     }
 
+    /// Call after every turn of the node's loop: what it decided has been carried out.
+    pub fn end_turn(&self) {
+        let now = clock::now();
+        self.fences().for_each(|fence| fence.handle_turn(now));
+    }
+
+    /// What must not be gone through by a side that may have been replaced.
+    fn fences(&self) -> impl Iterator<Item = &Fence> {
+        self.disks.iter().filter_map(|(_, disk)| disk.fence())
+    }
+
     fn with_status(&self, change: impl FnOnce(&mut Status)) {
         change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -204,6 +216,7 @@ impl Ports for HostPorts {
     }
 
     fn claim(&mut self, generation: Generation) {
+        self.fences().for_each(Fence::hold);
         match &self.arbiter {
             Some(claims) => {
                 let _ = claims.send(generation);
@@ -227,6 +240,12 @@ impl Ports for HostPorts {
 
     fn notice(&mut self, notice: Notice) {
         let now = clock::now().0;
+        match &notice {
+            // Before the arbiter is asked: from then on the other side may be given the right to run.
+            Notice::BackupSuspected => self.fences().for_each(Fence::hold),
+            Notice::WentLive(_) | Notice::WentSolo(_) => self.fences().for_each(Fence::open),
+            _ => {}
+        }
         match &notice {
             Notice::BackupSuspected => {
                 tracing::warn!("the backup is missing; asking the arbiter for the right to go on alone");
@@ -255,5 +274,45 @@ impl Ports for HostPorts {
                 self.with_status(|s| s.digests_agreed += 1);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::Image;
+    use pollux_vocab::DiskOp;
+
+    fn with_shared_disk() -> (HostPorts, tempfile::NamedTempFile) {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        file.as_file().set_len(4096).expect("room");
+        let mut ports = HostPorts::default();
+        let image = Image::open(file.path(), false, false).expect("fine");
+        ports.add_disk(0, image.serve(0, ports.sender()).expect("a thread"));
+        (ports, file)
+    }
+
+    fn write() -> DiskRequest {
+        DiskRequest { slot: 0, request: 1, op: DiskOp::Write { offset: 0, data: vec![9; 512] } }
+    }
+
+    #[test]
+    fn from_its_claim_on_a_side_writes_to_shared_disks_only_once_it_has_won() {
+        let (mut ports, file) = with_shared_disk();
+        ports.notice(Notice::BackupSuspected);
+        ports.claim(Generation(1));
+        ports.submit_disk(write());
+        drop(ports);
+        assert_eq!(std::fs::read(file.path()).expect("there")[..512], [0; 512], "it never won");
+
+        let (mut ports, file) = with_shared_disk();
+        ports.notice(Notice::BackupSuspected);
+        ports.claim(Generation(1));
+        ports.submit_disk(write());
+        ports.notice(Notice::WentSolo(Generation(1)));
+        while !matches!(ports.poll_event(), Some(Event::DiskDone(_))) {
+            ports.wait(HostTime(clock::now().0 + 1_000_000_000));
+        }
+        assert_eq!(std::fs::read(file.path()).expect("there")[..512], [9; 512], "it has won");
     }
 }
