@@ -3,6 +3,7 @@
 //! The terminal is put into raw mode while it is the guest's, and given back on every way out ([`RawTerminal`]'s
 //! `Drop`). `Ctrl-A x` leaves, as in QEMU; `Ctrl-A Ctrl-A` sends one `Ctrl-A`.
 
+use crate::events::EventSender;
 use pollux_node::Event;
 use pollux_vocab::ConsoleId;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -10,7 +11,6 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 
 /// Output kept for whoever attaches to a socket later.
@@ -54,7 +54,7 @@ pub struct Attached {
 
 impl Console {
     /// Opens a target; what is typed goes to `events`.
-    pub fn open(target: &ConsoleTarget, id: ConsoleId, events: &Sender<Event>) -> io::Result<Self> {
+    pub fn open(target: &ConsoleTarget, id: ConsoleId, events: &EventSender) -> io::Result<Self> {
         match target {
             ConsoleTarget::Stdio => {
                 let raw = RawTerminal::enter();
@@ -99,7 +99,7 @@ impl Console {
     }
 }
 
-fn read_stdin(id: ConsoleId, events: &Sender<Event>) {
+fn read_stdin(id: ConsoleId, events: &EventSender) {
     let mut buffer = [0u8; 1024];
     let mut escaped = false;
     let mut input = io::stdin().lock();
@@ -127,7 +127,7 @@ fn read_stdin(id: ConsoleId, events: &Sender<Event>) {
     }
 }
 
-fn accept(listener: &UnixListener, id: ConsoleId, attached: &Arc<Mutex<Attached>>, events: &Sender<Event>) {
+fn accept(listener: &UnixListener, id: ConsoleId, attached: &Arc<Mutex<Attached>>, events: &EventSender) {
     for stream in listener.incoming() {
         let Ok(mut stream) = stream else { return };
         let Ok(mut reader) = stream.try_clone() else { continue };

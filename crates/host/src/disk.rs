@@ -11,6 +11,7 @@
 //! A short read or write, or any error of the host's, is reported to the guest as an I/O error and logged with
 //! its cause.
 
+use crate::events::EventSender;
 use crate::fence::Fence;
 use pollux_node::{DiskCompletion, Event};
 use pollux_vocab::{DiskOp, DiskRequest, DiskStatus, SECTOR_BYTES, SlotId};
@@ -162,7 +163,7 @@ impl Image {
     }
 
     /// Starts the thread that serves the image in `slot`; completions go to `events`.
-    pub fn serve(self, slot: SlotId, events: Sender<Event>) -> io::Result<DiskServer> {
+    pub fn serve(self, slot: SlotId, events: EventSender) -> io::Result<DiskServer> {
         let (requests, inbox) = channel();
         let fence = self.shared.then(|| Arc::new(Fence::default()));
         let passed = fence.clone();
@@ -191,7 +192,7 @@ impl Image {
     }
 }
 
-fn serve(image: &Image, fence: Option<&Fence>, inbox: &Receiver<DiskRequest>, events: &Sender<Event>) {
+fn serve(image: &Image, fence: Option<&Fence>, inbox: &Receiver<DiskRequest>, events: &EventSender) {
     while let Ok(DiskRequest { slot, request, op }) = inbox.recv() {
         if fence.is_some_and(|fence| !fence.pass()) {
             return;
@@ -254,7 +255,9 @@ impl Drop for DiskServer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::inbox;
     use std::io::Write;
+    use std::time::Duration;
 
     fn image(bytes: usize) -> tempfile::NamedTempFile {
         let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
@@ -305,7 +308,7 @@ mod tests {
     #[test]
     fn requests_are_served_in_order_and_failures_reported() {
         let file = image(8192);
-        let (events, inbox) = channel();
+        let (events, inbox) = inbox();
         let server = Image::open(file.path(), false, true).expect("fine").serve(3, events).expect("a thread");
         let ops = [
             DiskOp::Write { offset: 512, data: vec![7; 512] },
@@ -318,7 +321,7 @@ mod tests {
             server.submit(DiskRequest { slot: 3, request: request as u64, op });
         }
         drop(server);
-        let done: Vec<_> = inbox.into_iter().collect();
+        let done: Vec<_> = std::iter::from_fn(|| inbox.try_next()).collect();
         let Event::DiskDone(read) = &done[2] else { panic!("a completion") };
         assert_eq!((read.status, read.data.clone()), (DiskStatus::Ok, vec![8; 512]));
         let Event::DiskDone(beyond) = &done[4] else { panic!("a completion") };
@@ -332,24 +335,24 @@ mod tests {
     #[test]
     fn a_side_that_has_lost_writes_nothing_more_to_a_shared_disk() {
         let file = image(4096);
-        let (events, inbox) = channel();
+        let (events, inbox) = inbox();
         let server =
             Image::open(file.path(), false, false).expect("fine").serve(0, events).expect("a thread");
         server.submit(write(1, 1));
-        inbox.recv().expect("done");
+        inbox.wait(Duration::from_secs(60)).expect("done");
         server.fence().expect("a shared disk has one").hold();
         for request in 2..100 {
             server.submit(write(request, 2));
         }
         drop(server);
-        assert_eq!(inbox.into_iter().count(), 0, "none was performed");
+        assert_eq!(inbox.try_next(), None, "none was performed");
         assert_eq!(std::fs::read(file.path()).expect("there")[..512], [1; 512]);
     }
 
     #[test]
     fn a_side_that_has_won_performs_what_was_held() {
         let file = image(4096);
-        let (events, inbox) = channel();
+        let (events, inbox) = inbox();
         let server =
             Image::open(file.path(), false, false).expect("fine").serve(0, events).expect("a thread");
         server.fence().expect("a shared disk has one").hold();
@@ -357,7 +360,9 @@ mod tests {
         server.submit(write(2, 4));
         server.fence().expect("a shared disk has one").open();
         for request in 1..=2 {
-            let Event::DiskDone(done) = inbox.recv().expect("done") else { panic!("a completion") };
+            let Event::DiskDone(done) = inbox.wait(Duration::from_secs(60)).expect("done") else {
+                panic!("a completion")
+            };
             assert_eq!((done.request, done.status), (request, DiskStatus::Ok));
         }
         assert_eq!(std::fs::read(file.path()).expect("there")[..512], [4; 512]);

@@ -9,6 +9,7 @@ pub mod console;
 pub mod control;
 pub mod disk;
 pub mod drive;
+pub mod events;
 pub mod fence;
 pub mod link;
 pub mod net;

@@ -2,13 +2,13 @@
 //!
 //! Sending never waits for long: a network may lose packets, a VM must not stand still for them.
 
+use crate::events::EventSender;
 use crate::sys::tap;
 use pollux_node::Event;
 use pollux_switch::{PortClient, PortSender, SwitchAddr};
 use pollux_vocab::SlotId;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 /// How long to try to reach the switch at the start.
@@ -66,7 +66,7 @@ pub enum NetPort {
 
 impl NetPort {
     /// Plugs the card in `slot` in; received frames go to `events`.
-    pub fn open(target: &NetTarget, slot: SlotId, events: &Sender<Event>) -> Result<Self, NetError> {
+    pub fn open(target: &NetTarget, slot: SlotId, events: &EventSender) -> Result<Self, NetError> {
         let thread = std::thread::Builder::new().name(format!("net{slot}"));
         let events = events.clone();
         match target {

@@ -7,6 +7,7 @@ use crate::arbiter_file::FileArbiter;
 use crate::clock;
 use crate::console::Console;
 use crate::disk::DiskServer;
+use crate::events::{EventSender, Inbox, inbox};
 use crate::fence::Fence;
 use crate::link::LinkSender;
 use crate::net::{NetPort, announcement};
@@ -16,7 +17,7 @@ use crate::wire::to_wire;
 use pollux_node::{Event, HostTime, Notice, Ports};
 use pollux_protocol::Message;
 use pollux_vocab::{ConsoleId, DiskRequest, Generation, Output, Record, SlotId};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,8 +28,8 @@ const ANNOUNCE_EVERY_NS: u64 = 30_000_000;
 /// The real world.
 #[derive(Debug)]
 pub struct HostPorts {
-    events: Receiver<Event>,
-    sender: Sender<Event>,
+    events: Inbox,
+    sender: EventSender,
     waiting: Option<Event>,
     link: Option<LinkSender>,
     nets: Vec<(SlotId, [u8; 6], NetPort)>,
@@ -40,11 +41,12 @@ pub struct HostPorts {
     pub status: Arc<Mutex<Status>>,
     announcements_left: u32,
     announce_at: HostTime,
+    packets_dropped: u64,
 }
 
 impl Default for HostPorts {
     fn default() -> Self {
-        let (sender, events) = channel();
+        let (sender, events) = inbox();
         Self {
             events,
             sender,
@@ -58,6 +60,7 @@ impl Default for HostPorts {
             status: Arc::default(),
             announcements_left: 0,
             announce_at: HostTime(0),
+            packets_dropped: 0,
         }
     }
 }
@@ -65,7 +68,7 @@ impl Default for HostPorts {
 impl HostPorts {
     /// Where threads send their events.
     #[must_use]
-    pub fn sender(&self) -> Sender<Event> {
+    pub fn sender(&self) -> EventSender {
         self.sender.clone()
     }
 
@@ -92,7 +95,7 @@ impl HostPorts {
 
     /// Names the arbiter; claims are made for `vm` by `holder`.
     pub fn set_arbiter(&mut self, arbiter: FileArbiter, vm: &str, holder: &str) -> std::io::Result<()> {
-        self.arbiter = Some(arbiter.spawn(vm.into(), holder.into(), self.sender())?);
+        self.arbiter = Some(arbiter.spawn(vm.into(), holder.into(), self.sender.unbounded())?);
         Ok(())
     }
 
@@ -118,16 +121,29 @@ impl HostPorts {
         if self.announcements_left > 0 {
             left = left.min(self.announce_at.0.saturating_sub(clock::now().0));
         }
-        match self.events.recv_timeout(Duration::from_nanos(left)) {
-            Ok(event) => self.waiting = Some(event),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
-        }
+        self.waiting = self.events.wait(Duration::from_nanos(left));
+    }
+
+    /// Packets lost on this host.
+    #[must_use]
+    pub fn packets_dropped(&self) -> u64 {
+        self.packets_dropped + self.events.packets_lost()
     }
 
     /// Bytes of log sent.
     #[must_use]
     pub fn sent_bytes(&self) -> u64 {
         self.link.as_ref().map_or(0, LinkSender::sent_bytes)
+    }
+
+    /// Call before every turn of the node's loop: what is to be done once a turn, however many events it takes in.
+    pub fn begin_turn(&mut self) {
+        if let Some(link) = &mut self.link {
+            link.pump();
+        }
+        if self.announcements_left > 0 && clock::now() >= self.announce_at {
+            self.announce_once();
+        }
     }
 
     /// Call after every turn of the node's loop: what it decided has been carried out.
@@ -160,13 +176,7 @@ impl Ports for HostPorts {
     }
 
     fn poll_event(&mut self) -> Option<Event> {
-        if let Some(link) = &mut self.link {
-            link.pump();
-        }
-        if self.announcements_left > 0 && clock::now() >= self.announce_at {
-            self.announce_once();
-        }
-        self.waiting.take().or_else(|| self.events.try_recv().ok())
+        self.waiting.take().or_else(|| self.events.try_next())
     }
 
     fn send_message(&mut self, message: Message) {
@@ -184,7 +194,7 @@ impl Ports for HostPorts {
                     .find(|(s, ..)| *s == slot)
                     .is_none_or(|(.., port)| port.send(&frame));
                 if !sent {
-                    self.with_status(|status| status.packets_dropped += 1);
+                    self.packets_dropped += 1;
                 }
             }
             Output::Console { console, bytes } => {
