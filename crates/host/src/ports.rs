@@ -141,7 +141,11 @@ impl HostPorts {
         if let Some(link) = &mut self.link {
             link.pump();
         }
-        if self.announcements_left > 0 && clock::now() >= self.announce_at {
+        let now = clock::now();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.handle_turn(now);
+        }
+        if self.announcements_left > 0 && now >= self.announce_at {
             self.announce_once();
         }
     }
