@@ -36,6 +36,7 @@ pub fn drive<M: Machine>(node: &mut Node<M>, ports: &mut HostPorts) -> Outcome {
             Next::WaitUntil(at) => ports.wait(at.min(pollux_node::HostTime(status_at))),
             Next::Finished(outcome) => {
                 update_status(node, ports);
+                ports.close();
                 return outcome;
             }
         }

@@ -13,6 +13,7 @@ pub mod events;
 pub mod fence;
 pub mod link;
 pub mod net;
+pub mod outlet;
 pub mod pairing;
 pub mod ports;
 pub mod recorder;

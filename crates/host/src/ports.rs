@@ -11,6 +11,7 @@ use crate::events::{EventSender, Inbox, inbox};
 use crate::fence::Fence;
 use crate::link::LinkSender;
 use crate::net::{NetPort, announcement};
+use crate::outlet::LAST_WORDS;
 use crate::recorder::Recorder;
 use crate::status::Status;
 use crate::wire::to_wire;
@@ -19,7 +20,7 @@ use pollux_protocol::Message;
 use pollux_vocab::{ConsoleId, DiskRequest, Generation, Output, Record, SlotId};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Times the guest's address is announced after going live, and how far apart: an announcement may be lost.
 const ANNOUNCEMENTS: u32 = 3;
@@ -124,6 +125,13 @@ impl HostPorts {
         self.waiting = self.events.wait(Duration::from_nanos(left));
     }
 
+    /// Call when the node has finished: what was released is given a short time to leave.
+    pub fn close(&mut self) {
+        let deadline = Instant::now() + LAST_WORDS;
+        self.consoles.iter_mut().for_each(|(_, console)| console.close());
+        self.consoles.iter().for_each(|(_, console)| console.wait_closed(deadline));
+    }
+
     /// Packets lost on this host.
     #[must_use]
     pub fn packets_dropped(&self) -> u64 {
@@ -202,8 +210,8 @@ impl Ports for HostPorts {
                 }
             }
             Output::Console { console, bytes } => {
-                if let Some((_, target)) = self.consoles.iter_mut().find(|(id, _)| *id == console) {
-                    target.write(&bytes);
+                if let Some((_, target)) = self.consoles.iter().find(|(id, _)| *id == console) {
+                    target.write(bytes);
                 }
             }
             Output::EntropyWanted { slot, request, len } => {
