@@ -62,9 +62,9 @@ impl Fence {
         self.change(State::Ended);
     }
 
-    /// The node has taken a turn, and what it found out has been told to this fence.
-    pub fn handle_turn(&self, now: HostTime) {
-        self.heard_ns.store(now.0, Ordering::Release);
+    /// The node has taken a turn that began then, and what it found out has been told to this fence.
+    pub fn handle_turn(&self, began: HostTime) {
+        self.heard_ns.store(began.0, Ordering::Release);
     }
 
     /// The node takes no more turns, in good order: its silence means nothing from here on.

@@ -125,17 +125,28 @@ impl HostPorts {
         self.waiting = self.events.wait(Duration::from_nanos(left));
     }
 
-    /// Call when the node has finished: what was released is given a short time to leave.
-    pub fn close(&mut self) {
+    /// Call when the node has finished: what was released is given a short time to leave. `rightful`: the VM has
+    /// ended on this side, and no other side may run it.
+    pub fn close(&mut self, rightful: bool) {
+        self.fences().for_each(if rightful { Fence::stop_watching } else { Fence::end });
         let deadline = Instant::now() + LAST_WORDS;
         self.consoles.iter_mut().for_each(|(_, console)| console.close());
+        self.nets.iter_mut().for_each(|(.., port)| port.close());
         self.consoles.iter().for_each(|(_, console)| console.wait_closed(deadline));
+        self.nets.iter().for_each(|(.., port)| port.wait_closed(deadline));
     }
 
     /// Packets lost on this host.
     #[must_use]
     pub fn packets_dropped(&self) -> u64 {
-        self.packets_dropped + self.events.packets_lost()
+        let unsent: u64 = self.nets.iter().map(|(.., port)| port.lost()).sum();
+        self.packets_dropped + unsent + self.events.packets_lost()
+    }
+
+    /// Cards plugged into a switch or a device that is gone.
+    #[must_use]
+    pub fn nets_down(&self) -> Vec<SlotId> {
+        self.nets.iter().filter(|(.., port)| port.is_down()).map(|(slot, ..)| *slot).collect()
     }
 
     /// Bytes of log sent.
@@ -145,7 +156,8 @@ impl HostPorts {
     }
 
     /// Call before every turn of the node's loop: what is to be done once a turn, however many events it takes in.
-    pub fn begin_turn(&mut self) {
+    /// `live`: the guest talks to the world through this host.
+    pub fn begin_turn(&mut self, live: bool) {
         if let Some(link) = &mut self.link {
             link.pump();
         }
@@ -153,20 +165,26 @@ impl HostPorts {
         if let Some(recorder) = &mut self.recorder {
             recorder.handle_turn(now);
         }
+        let reconnected = self.nets.iter().filter(|(.., port)| port.take_reconnected()).count();
+        if reconnected > 0 && live {
+            self.announcements_left = ANNOUNCEMENTS;
+            self.announce_at = now;
+        }
         if self.announcements_left > 0 && now >= self.announce_at {
             self.announce_once();
         }
     }
 
-    /// Call after every turn of the node's loop: what it decided has been carried out.
-    pub fn end_turn(&self) {
-        let now = clock::now();
-        self.fences().for_each(|fence| fence.handle_turn(now));
+    /// Call after every turn of the node's loop, which `began` then: what it decided has been carried out. The time
+    /// of the beginning counts, because a process that sleeps in the middle of a turn finds out in the next.
+    pub fn end_turn(&self, began: HostTime) {
+        self.fences().for_each(|fence| fence.handle_turn(began));
     }
 
     /// What must not be gone through by a side that may have been replaced.
     fn fences(&self) -> impl Iterator<Item = &Fence> {
-        self.disks.iter().filter_map(|(_, disk)| disk.fence())
+        let disks = self.disks.iter().filter_map(|(_, disk)| disk.fence());
+        disks.chain(self.nets.iter().map(|(.., port)| port.fence()))
     }
 
     fn with_status(&self, change: impl FnOnce(&mut Status)) {
@@ -174,8 +192,8 @@ impl HostPorts {
     }
 
     fn announce_once(&mut self) {
-        for (_, mac, port) in &mut self.nets {
-            port.send(&announcement(*mac));
+        for (_, mac, port) in &self.nets {
+            port.send(announcement(*mac));
         }
         self.announcements_left = self.announcements_left.saturating_sub(1);
         self.announce_at = HostTime(clock::now().0 + ANNOUNCE_EVERY_NS);
@@ -200,12 +218,8 @@ impl Ports for HostPorts {
     fn release(&mut self, output: Output) {
         match output {
             Output::Packet { slot, frame } => {
-                let sent = self
-                    .nets
-                    .iter_mut()
-                    .find(|(s, ..)| *s == slot)
-                    .is_none_or(|(.., port)| port.send(&frame));
-                if !sent {
+                let card = self.nets.iter().find(|(s, ..)| *s == slot);
+                if card.is_some_and(|(.., port)| !port.send(frame)) {
                     self.packets_dropped += 1;
                 }
             }
