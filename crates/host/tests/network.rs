@@ -64,13 +64,17 @@ fn frame(to: [u8; 6], from: [u8; 6], fill: u8) -> Vec<u8> {
     frame
 }
 
-/// Turns the loop until `done` says so.
+/// Turns the loop until `done` says so. A failure shows as too many turns rather than as a test that hangs.
 fn turn(ports: &mut HostPorts, live: bool, mut done: impl FnMut(&mut HostPorts) -> bool) {
-    while !done(ports) {
+    for _ in 0..100_000 {
+        if done(ports) {
+            return;
+        }
         ports.begin_turn(live);
         ports.wait(HostTime(clock::now().0 + 1_000_000));
         ports.end_turn(clock::now());
     }
+    panic!("it did not happen");
 }
 
 #[test]
