@@ -4,20 +4,25 @@
 //! `Drop`, [`restore_terminal`] where nothing is dropped). `Ctrl-A x` leaves, as in QEMU; `Ctrl-A Ctrl-A` sends one
 //! `Ctrl-A`.
 
+use crate::events::EventSender;
+use crate::outlet::Outlet;
 use pollux_node::Event;
 use pollux_vocab::ConsoleId;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// Output kept for whoever attaches to a socket later.
 const BACKLOG_BYTES: usize = 64 * 1024;
 /// People attached to one console at once.
 const ATTACHED_MAX: usize = 8;
+/// The name of a thread that writes what a guest said.
+const OUTLET: &str = "console-out";
 const ESCAPE: u8 = 1;
 
 /// Where a console goes.
@@ -33,17 +38,14 @@ pub enum ConsoleTarget {
     None,
 }
 
-/// The host's end of one guest console.
+/// The host's end of one guest console. What the guest writes leaves through a thread of its own: a terminal may
+/// stand still for any time (a laptop sleeps, a pager waits), and the VM must not stand still with it.
 #[derive(Debug)]
-pub enum Console {
-    /// See [`ConsoleTarget::Stdio`].
-    Stdio(#[allow(dead_code, reason = "held for its Drop")] Option<RawTerminal>),
-    /// See [`ConsoleTarget::Socket`].
-    Socket(Arc<Mutex<Attached>>),
-    /// See [`ConsoleTarget::File`].
-    File(File),
-    /// See [`ConsoleTarget::None`].
-    None,
+pub struct Console {
+    /// `None`: output goes nowhere. Before the terminal, so that the last words are out when it is given back.
+    outlet: Option<Outlet>,
+    #[allow(dead_code, reason = "held for its Drop")]
+    terminal: Option<RawTerminal>,
 }
 
 /// Who is attached to a socket, and what was said last.
@@ -55,13 +57,15 @@ pub struct Attached {
 
 impl Console {
     /// Opens a target; what is typed goes to `events`.
-    pub fn open(target: &ConsoleTarget, id: ConsoleId, events: &Sender<Event>) -> io::Result<Self> {
+    pub fn open(target: &ConsoleTarget, id: ConsoleId, events: &EventSender) -> io::Result<Self> {
         match target {
             ConsoleTarget::Stdio => {
-                let raw = RawTerminal::enter();
+                let terminal = RawTerminal::enter();
                 let events = events.clone();
                 std::thread::Builder::new().name("console".into()).spawn(move || read_stdin(id, &events))?;
-                Ok(Self::Stdio(raw))
+                // Not `io::Stdout`: who waits for a terminal must not hold a lock that others need.
+                let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+                Ok(Self { outlet: Some(write_to(stdout)?), terminal })
             }
             ConsoleTarget::Socket(path) => {
                 let _ = std::fs::remove_file(path);
@@ -71,36 +75,59 @@ impl Console {
                 std::thread::Builder::new()
                     .name("console".into())
                     .spawn(move || accept(&listener, id, &shared, &events))?;
-                Ok(Self::Socket(attached))
+                let outlet = Outlet::spawn(OUTLET.into(), move |batch| {
+                    attached.lock().unwrap_or_else(PoisonError::into_inner).show(&batch.concat());
+                    true
+                })?;
+                Ok(Self { outlet: Some(outlet), terminal: None })
             }
-            ConsoleTarget::File(path) => Ok(Self::File(File::create(path)?)),
-            ConsoleTarget::None => Ok(Self::None),
+            ConsoleTarget::File(path) => {
+                Ok(Self { outlet: Some(write_to(File::create(path)?)?), terminal: None })
+            }
+            ConsoleTarget::None => Ok(Self { outlet: None, terminal: None }),
         }
     }
 
-    /// Shows what the guest wrote. A terminal that is gone is no reason to stop a VM, so errors are dropped.
-    pub fn write(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Stdio(_) => {
-                let mut out = io::stdout().lock();
-                let _ = out.write_all(bytes).and_then(|()| out.flush());
-            }
-            Self::Socket(attached) => {
-                let mut attached = attached.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                attached.streams.retain_mut(|stream| stream.write_all(bytes).is_ok());
-                attached.backlog.extend_from_slice(bytes);
-                let excess = attached.backlog.len().saturating_sub(BACKLOG_BYTES);
-                attached.backlog.drain(..excess);
-            }
-            Self::File(file) => {
-                let _ = file.write_all(bytes);
-            }
-            Self::None => {}
+    /// Shows what the guest wrote, or loses it if too much waits to be shown.
+    pub fn write(&self, bytes: Vec<u8>) {
+        if let Some(outlet) = &self.outlet {
+            outlet.offer(bytes);
+        }
+    }
+
+    /// The guest will write nothing more.
+    pub fn close(&mut self) {
+        if let Some(outlet) = &mut self.outlet {
+            outlet.close();
+        }
+    }
+
+    /// After [`Console::close`], waits for the last words to be shown, at most until `deadline`.
+    pub fn wait_closed(&self, deadline: Instant) {
+        if let Some(outlet) = &self.outlet {
+            outlet.wait_closed(deadline);
         }
     }
 }
 
-fn read_stdin(id: ConsoleId, events: &Sender<Event>) {
+/// A terminal that is gone is no reason to stop a VM, so errors are dropped.
+fn write_to(mut file: File) -> io::Result<Outlet> {
+    Outlet::spawn(OUTLET.into(), move |batch| {
+        let _ = file.write_all(&batch.concat());
+        true
+    })
+}
+
+impl Attached {
+    fn show(&mut self, bytes: &[u8]) {
+        self.streams.retain_mut(|stream| stream.write_all(bytes).is_ok());
+        self.backlog.extend_from_slice(bytes);
+        let excess = self.backlog.len().saturating_sub(BACKLOG_BYTES);
+        self.backlog.drain(..excess);
+    }
+}
+
+fn read_stdin(id: ConsoleId, events: &EventSender) {
     let mut buffer = [0u8; 1024];
     let mut escaped = false;
     let mut input = io::stdin().lock();
@@ -128,14 +155,14 @@ fn read_stdin(id: ConsoleId, events: &Sender<Event>) {
     }
 }
 
-fn accept(listener: &UnixListener, id: ConsoleId, attached: &Arc<Mutex<Attached>>, events: &Sender<Event>) {
+fn accept(listener: &UnixListener, id: ConsoleId, attached: &Arc<Mutex<Attached>>, events: &EventSender) {
     for stream in listener.incoming() {
         let Ok(mut stream) = stream else { return };
         let Ok(mut reader) = stream.try_clone() else { continue };
         // A reader that has stopped reading is dropped rather than waited for.
         let _ = stream.set_write_timeout(Some(std::time::Duration::from_millis(20)));
         {
-            let mut shared = attached.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut shared = attached.lock().unwrap_or_else(PoisonError::into_inner);
             if shared.streams.len() >= ATTACHED_MAX || stream.write_all(&shared.backlog).is_err() {
                 continue;
             }
@@ -186,5 +213,39 @@ impl Drop for RawTerminal {
 pub fn restore_terminal() {
     if let Some(cooked) = COOKED.lock().unwrap_or_else(PoisonError::into_inner).take() {
         let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &cooked);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::inbox;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    #[test]
+    fn a_reader_that_stands_still_does_not_hold_the_guest_up() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("pipe");
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+        let reader = File::options().read(true).write(true).open(&path).expect("open");
+        let console =
+            Console::open(&ConsoleTarget::File(path), ConsoleId::Uart, &inbox().0).expect("a console");
+        for _ in 0..64 {
+            console.write(vec![b'x'; 64 * 1024]);
+        }
+        // 4 MiB into a pipe of 64 KiB that nobody reads: whoever gets here has not waited for the reader.
+        drop(reader);
+    }
+
+    #[test]
+    fn the_last_words_are_shown_before_the_console_goes() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        let target = ConsoleTarget::File(file.path().into());
+        let console = Console::open(&target, ConsoleId::Uart, &inbox().0).expect("a console");
+        for word in ["reboot: ", "Power ", "down\n"] {
+            console.write(word.into());
+        }
+        drop(console);
+        assert_eq!(std::fs::read_to_string(file.path()).expect("there"), "reboot: Power down\n");
     }
 }

@@ -3,13 +3,13 @@
 //! Requests: `{"op":"status"}`, `{"op":"stop"}`, `{"op":"power-button"}`. Answers: the [`Status`], or
 //! `{"ok":true}`, or `{"error":"…"}`. The node never waits for a reader.
 
+use crate::events::EventSender;
 use crate::status::Status;
 use pollux_node::Event;
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ pub fn run_folder() -> PathBuf {
 }
 
 /// Serves the control socket at `path` until the process ends.
-pub fn serve(path: &Path, status: Arc<Mutex<Status>>, events: Sender<Event>) -> io::Result<()> {
+pub fn serve(path: &Path, status: Arc<Mutex<Status>>, events: EventSender) -> io::Result<()> {
     if UnixStream::connect(path).is_ok() {
         return Err(io::Error::new(io::ErrorKind::AddrInUse, "another instance of this name is running"));
     }
@@ -80,7 +80,7 @@ pub fn serve(path: &Path, status: Arc<Mutex<Status>>, events: Sender<Event>) -> 
     Ok(())
 }
 
-fn answer(mut stream: UnixStream, status: &Mutex<Status>, events: &Sender<Event>) {
+fn answer(mut stream: UnixStream, status: &Mutex<Status>, events: &EventSender) {
     let _ = stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
     let mut line = String::new();
     if BufReader::new(Read::by_ref(&mut stream).take(REQUEST_BYTES_MAX)).read_line(&mut line).is_err() {
@@ -98,7 +98,7 @@ fn answer(mut stream: UnixStream, status: &Mutex<Status>, events: &Sender<Event>
     let _ = writeln!(stream, "{reply}");
 }
 
-fn told(events: &Sender<Event>, event: Event) -> String {
+fn told(events: &EventSender, event: Event) -> String {
     match events.send(event) {
         Ok(()) => r#"{"ok":true}"#.into(),
         Err(_) => r#"{"error":"the instance is ending"}"#.into(),
@@ -120,18 +120,17 @@ pub fn ask(path: &Path, request: Request) -> Result<serde_json::Value, ControlEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc::channel;
 
     #[test]
     fn status_and_stop_are_answered_and_garbage_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("vm.sock");
-        let (events, inbox) = channel();
+        let (events, inbox) = crate::events::inbox();
         let status = Arc::new(Mutex::new(Status { vm: "castor".into(), ..Status::default() }));
         serve(&path, status, events).expect("free");
         assert_eq!(ask(&path, Request::Status).expect("an answer")["vm"], "castor");
         assert_eq!(ask(&path, Request::Stop).expect("an answer")["ok"], true);
-        assert_eq!(inbox.recv().expect("told"), Event::Stop);
+        assert_eq!(inbox.try_next(), Some(Event::Stop));
         let mut stream = UnixStream::connect(&path).expect("listening");
         writeln!(stream, "garbage").expect("sent");
         let mut reply = String::new();

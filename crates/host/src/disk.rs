@@ -4,9 +4,15 @@
 //! serialised alike on both hosts (DESIGN 2.6) whatever the kernel does. A flush is `fdatasync`; it is complete
 //! only when that has returned (DESIGN 6).
 //!
+//! A shared image is written by whoever may run, and by nobody else: its thread works behind a [`Fence`], and what a
+//! side that has lost had not begun is dropped. A replicated image is this host's own, and requests to it are
+//! performed to the last.
+//!
 //! A short read or write, or any error of the host's, is reported to the guest as an I/O error and logged with
 //! its cause.
 
+use crate::events::EventSender;
+use crate::fence::Fence;
 use pollux_node::{DiskCompletion, Event};
 use pollux_vocab::{DiskOp, DiskRequest, DiskStatus, SECTOR_BYTES, SlotId};
 use rustix::fs::{FlockOperation, SeekFrom, flock};
@@ -14,6 +20,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use xxhash_rust::xxh3::Xxh3;
@@ -77,10 +84,12 @@ pub struct Image {
     file: File,
     path: PathBuf,
     bytes: u64,
+    shared: bool,
 }
 
 impl Image {
-    /// Opens a raw image. `exclusive` refuses an image that another exclusive user has open (not for shared disks).
+    /// Opens a raw image. `exclusive` refuses an image that another exclusive user has open;
+    /// without it, the image is one that both hosts reach, and served behind a [`Fence`].
     pub fn open(path: &Path, read_only: bool, exclusive: bool) -> Result<Self, DiskError> {
         let opened = OpenOptions::new().read(true).write(!read_only).open(path);
         let file = opened.map_err(|source| DiskError::Open { path: path.into(), read_only, source })?;
@@ -91,7 +100,7 @@ impl Image {
         };
         let bytes =
             length(&file).map_err(|source| DiskError::Open { path: path.into(), read_only, source })?;
-        let image = Self { file, path: path.into(), bytes };
+        let image = Self { file, path: path.into(), bytes, shared: !exclusive };
         image.refuse_formats()?;
         if bytes == 0 || !bytes.is_multiple_of(SECTOR_BYTES) {
             return Err(DiskError::Size { path: path.into(), bytes });
@@ -154,12 +163,14 @@ impl Image {
     }
 
     /// Starts the thread that serves the image in `slot`; completions go to `events`.
-    pub fn serve(self, slot: SlotId, events: Sender<Event>) -> io::Result<DiskServer> {
+    pub fn serve(self, slot: SlotId, events: EventSender) -> io::Result<DiskServer> {
         let (requests, inbox) = channel();
+        let fence = self.shared.then(|| Arc::new(Fence::default()));
+        let passed = fence.clone();
         let thread = std::thread::Builder::new()
             .name(format!("disk{slot}"))
-            .spawn(move || serve(&self, &inbox, &events))?;
-        Ok(DiskServer { requests: Some(requests), thread: Some(thread) })
+            .spawn(move || serve(&self, passed.as_deref(), &inbox, &events))?;
+        Ok(DiskServer { requests: Some(requests), fence, thread: Some(thread) })
     }
 
     fn perform(&self, op: &DiskOp) -> io::Result<Vec<u8>> {
@@ -181,8 +192,11 @@ impl Image {
     }
 }
 
-fn serve(image: &Image, inbox: &Receiver<DiskRequest>, events: &Sender<Event>) {
+fn serve(image: &Image, fence: Option<&Fence>, inbox: &Receiver<DiskRequest>, events: &EventSender) {
     while let Ok(DiskRequest { slot, request, op }) = inbox.recv() {
+        if fence.is_some_and(|fence| !fence.pass()) {
+            return;
+        }
         let (status, data) = match image.perform(&op) {
             Ok(data) => (DiskStatus::Ok, data),
             Err(error) => {
@@ -201,10 +215,12 @@ fn serve(image: &Image, inbox: &Receiver<DiskRequest>, events: &Sender<Event>) {
     }
 }
 
-/// A disk being served. Dropping it finishes the requests already made.
+/// A disk being served. Dropping it finishes the requests already made of a replicated disk, and of a shared one
+/// only the request in progress: by then somebody else may be writing.
 #[derive(Debug)]
 pub struct DiskServer {
     requests: Option<Sender<DiskRequest>>,
+    fence: Option<Arc<Fence>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -216,11 +232,20 @@ impl DiskServer {
             let _ = requests.send(request);
         }
     }
+
+    /// What stands before a shared disk; none before a replicated one.
+    #[must_use]
+    pub fn fence(&self) -> Option<&Fence> {
+        self.fence.as_deref()
+    }
 }
 
 impl Drop for DiskServer {
     fn drop(&mut self) {
         self.requests = None;
+        if let Some(fence) = &self.fence {
+            fence.end();
+        }
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -230,7 +255,9 @@ impl Drop for DiskServer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::inbox;
     use std::io::Write;
+    use std::time::Duration;
 
     fn image(bytes: usize) -> tempfile::NamedTempFile {
         let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
@@ -281,7 +308,7 @@ mod tests {
     #[test]
     fn requests_are_served_in_order_and_failures_reported() {
         let file = image(8192);
-        let (events, inbox) = channel();
+        let (events, inbox) = inbox();
         let server = Image::open(file.path(), false, true).expect("fine").serve(3, events).expect("a thread");
         let ops = [
             DiskOp::Write { offset: 512, data: vec![7; 512] },
@@ -294,10 +321,50 @@ mod tests {
             server.submit(DiskRequest { slot: 3, request: request as u64, op });
         }
         drop(server);
-        let done: Vec<_> = inbox.into_iter().collect();
+        let done: Vec<_> = std::iter::from_fn(|| inbox.try_next()).collect();
         let Event::DiskDone(read) = &done[2] else { panic!("a completion") };
         assert_eq!((read.status, read.data.clone()), (DiskStatus::Ok, vec![8; 512]));
         let Event::DiskDone(beyond) = &done[4] else { panic!("a completion") };
         assert_eq!(beyond.status, DiskStatus::IoError);
+    }
+
+    fn write(request: u64, fill: u8) -> DiskRequest {
+        DiskRequest { slot: 0, request, op: DiskOp::Write { offset: 0, data: vec![fill; 512] } }
+    }
+
+    #[test]
+    fn a_side_that_has_lost_writes_nothing_more_to_a_shared_disk() {
+        let file = image(4096);
+        let (events, inbox) = inbox();
+        let server =
+            Image::open(file.path(), false, false).expect("fine").serve(0, events).expect("a thread");
+        server.submit(write(1, 1));
+        inbox.wait(Duration::from_secs(60)).expect("done");
+        server.fence().expect("a shared disk has one").hold();
+        for request in 2..100 {
+            server.submit(write(request, 2));
+        }
+        drop(server);
+        assert_eq!(inbox.try_next(), None, "none was performed");
+        assert_eq!(std::fs::read(file.path()).expect("there")[..512], [1; 512]);
+    }
+
+    #[test]
+    fn a_side_that_has_won_performs_what_was_held() {
+        let file = image(4096);
+        let (events, inbox) = inbox();
+        let server =
+            Image::open(file.path(), false, false).expect("fine").serve(0, events).expect("a thread");
+        server.fence().expect("a shared disk has one").hold();
+        server.submit(write(1, 3));
+        server.submit(write(2, 4));
+        server.fence().expect("a shared disk has one").open();
+        for request in 1..=2 {
+            let Event::DiskDone(done) = inbox.wait(Duration::from_secs(60)).expect("done") else {
+                panic!("a completion")
+            };
+            assert_eq!((done.request, done.status), (request, DiskStatus::Ok));
+        }
+        assert_eq!(std::fs::read(file.path()).expect("there")[..512], [4; 512]);
     }
 }

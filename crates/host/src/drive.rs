@@ -17,7 +17,9 @@ pub fn drive<M: Machine>(node: &mut Node<M>, ports: &mut HostPorts) -> Outcome {
     let mut status_at = 0;
     loop {
         let before = clock::now().0;
+        ports.begin_turn(matches!(node, Node::Live(_)));
         let next = node.step(ports);
+        ports.end_turn(pollux_node::HostTime(before));
         let now = clock::now().0;
         if now - before > STALL_NS {
             tracing::warn!(
@@ -34,6 +36,7 @@ pub fn drive<M: Machine>(node: &mut Node<M>, ports: &mut HostPorts) -> Outcome {
             Next::WaitUntil(at) => ports.wait(at.min(pollux_node::HostTime(status_at))),
             Next::Finished(outcome) => {
                 update_status(node, ports);
+                ports.close(!matches!(outcome, Outcome::Halted(_)));
                 return outcome;
             }
         }
@@ -45,6 +48,8 @@ fn update_status<M: Machine>(node: &mut Node<M>, ports: &mut HostPorts) {
     let speed = node.steps_per_s() as f64 / 1e6;
     let (icount, time) = (node.machine().icount(), node.machine().time());
     let sent = ports.sent_bytes();
+    let dropped = ports.packets_dropped();
+    let nets_down = ports.nets_down();
     let mut status = ports.status.lock().unwrap_or_else(PoisonError::into_inner);
     status.pid = std::process::id();
     status.role = report.state.to_string();
@@ -58,6 +63,8 @@ fn update_status<M: Machine>(node: &mut Node<M>, ports: &mut HostPorts) {
     status.lag_ns = report.lag_ns;
     status.lag_max_ns = status.lag_max_ns.max(report.lag_ns);
     status.share_permille = report.share_permille;
+    status.packets_dropped = dropped;
+    status.nets_down = nets_down;
     status.held = report.held as u64;
     status.released = report.released;
     status.hold_ns = [report.hold.p50_ns, report.hold.p99_ns, report.hold.max_ns];

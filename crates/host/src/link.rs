@@ -4,6 +4,7 @@
 //! bounds by the window of unacknowledged log. Received frames are decoded by a thread of their own. Damage,
 //! end of file and every error become [`Event::LinkLost`], once.
 
+use crate::events::EventSender;
 use pollux_codec::frame::FrameDecoder;
 use pollux_codec::message::Wire;
 use pollux_node::Event;
@@ -12,11 +13,12 @@ use rustix::net::SendFlags;
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::net::{Shutdown, TcpStream};
-use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 /// Bytes read from the socket at a time.
 const READ_BYTES: usize = 256 * 1024;
+/// Bytes offered to the kernel at a time.
+const OFFER_BYTES: usize = 256 * 1024;
 /// A peer that does not take this much is as good as gone.
 const BACKLOG_BYTES_MAX: usize = 512 * 1024 * 1024;
 
@@ -83,7 +85,7 @@ impl LinkReader {
     }
 
     /// Turns this half into a thread that feeds the node. `count` is called with the bytes of each message.
-    pub fn spawn(mut self, events: Sender<Event>) -> io::Result<()> {
+    pub fn spawn(mut self, events: EventSender) -> io::Result<()> {
         self.set_patience(None)?;
         std::thread::Builder::new().name("link".into()).spawn(move || {
             loop {
@@ -119,13 +121,9 @@ impl LinkSender {
         }
         let bytes = wire.encode();
         self.sent_bytes += bytes.len() as u64;
-        if self.backlog.is_empty() {
-            let taken = self.offer(&bytes);
-            self.backlog.extend(&bytes[taken..]);
-        } else {
-            self.backlog.extend(&bytes);
-            self.pump();
-        }
+        // While something waits the kernel is full: it is asked again by `pump`, once a turn, not once a message.
+        let taken = if self.backlog.is_empty() { self.offer(&bytes) } else { 0 };
+        self.backlog.extend(&bytes[taken..]);
         if self.backlog.len() > BACKLOG_BYTES_MAX {
             tracing::error!("the peer takes nothing; the link is given up");
             self.give_up();
@@ -134,12 +132,10 @@ impl LinkSender {
 
     /// Offers the backlog to the kernel again. True if some is left.
     pub fn pump(&mut self) -> bool {
-        while !self.backlog.is_empty() && !self.broken {
-            let chunk = self.backlog.as_slices().0.to_vec();
-            let taken = self.offer(&chunk);
-            self.backlog.drain(..taken);
-            if taken < chunk.len() {
-                break;
+        if !self.broken {
+            let stream = &self.stream;
+            if drain(&mut self.backlog, |bytes| offer(stream, bytes)).is_err() {
+                self.give_up();
             }
         }
         !self.backlog.is_empty()
@@ -165,20 +161,13 @@ impl LinkSender {
     }
 
     fn offer(&mut self, bytes: &[u8]) -> usize {
-        let mut taken = 0;
-        while taken < bytes.len() {
-            match rustix::net::send(&self.stream, &bytes[taken..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
-            {
-                Ok(n) => taken += n,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => break,
-                Err(_) => {
-                    self.give_up();
-                    return bytes.len();
-                }
+        match offer(&self.stream, bytes) {
+            Ok(taken) => taken,
+            Err(_) => {
+                self.give_up();
+                bytes.len()
             }
         }
-        taken
     }
 
     fn give_up(&mut self) {
@@ -198,5 +187,104 @@ impl Drop for LinkSender {
         let _ = self.stream.set_write_timeout(Some(Duration::from_secs(1)));
         let (head, tail) = self.backlog.as_slices();
         let _ = self.stream.write_all(head).and_then(|()| self.stream.write_all(tail));
+    }
+}
+
+/// Hands the front of `backlog` to `offer`, piece by piece and in place, until it takes no more: the cost is that of
+/// what is taken, and of one piece, however much waits.
+fn drain(
+    backlog: &mut VecDeque<u8>,
+    mut offer: impl FnMut(&[u8]) -> Result<usize, Errno>,
+) -> Result<(), Errno> {
+    loop {
+        let front = backlog.as_slices().0;
+        let piece = &front[..front.len().min(OFFER_BYTES)];
+        let offered = piece.len();
+        let taken = offer(piece)?;
+        backlog.drain(..taken);
+        if taken < offered || backlog.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// Gives the kernel as much as it takes without waiting.
+fn offer(stream: &TcpStream, bytes: &[u8]) -> Result<usize, Errno> {
+    let mut taken = 0;
+    while taken < bytes.len() {
+        match rustix::net::send(stream, &bytes[taken..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(n) => taken += n,
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backlog_leaves_in_order_and_in_pieces_however_little_is_taken() {
+        let sent: Vec<u8> = (0..3 * OFFER_BYTES + 5).map(|i| (i % 251) as u8).collect();
+        let mut backlog: VecDeque<u8> = sent.iter().copied().collect();
+        let mut got = Vec::new();
+        while !backlog.is_empty() {
+            let offer = |bytes: &[u8]| {
+                assert!(bytes.len() <= OFFER_BYTES);
+                let taken = bytes.len().min(100_003);
+                got.extend_from_slice(&bytes[..taken]);
+                Ok(taken)
+            };
+            drain(&mut backlog, offer).expect("no error");
+        }
+        assert_eq!(got, sent);
+    }
+
+    #[test]
+    fn a_full_kernel_is_offered_one_piece_of_a_long_backlog() {
+        let mut backlog: VecDeque<u8> = vec![7; 64 * OFFER_BYTES].into();
+        let mut offered = 0;
+        let offer = |bytes: &[u8]| {
+            offered += bytes.len();
+            Ok(0)
+        };
+        drain(&mut backlog, offer).expect("no error");
+        assert_eq!((offered, backlog.len()), (OFFER_BYTES, 64 * OFFER_BYTES));
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_take_at_once_arrives_whole_and_in_order() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let stream = TcpStream::connect(listener.local_addr().expect("bound")).expect("listening");
+        let (mut sender, _) = split(stream).expect("connected");
+        let (_, mut reader) = split(listener.accept().expect("connecting").0).expect("connected");
+        let message = |n: u64| {
+            let body = pollux_vocab::RecordBody::Input(pollux_vocab::Input::Packet {
+                slot: 0,
+                // Hard to compress: packets may be.
+                frame: (0..8192).flat_map(|i: u64| (n * 8192 + i).wrapping_pow(7).to_le_bytes()).collect(),
+            });
+            let record =
+                pollux_vocab::Record { lsn: pollux_vocab::Lsn(n), icount: pollux_vocab::Icount(n), body };
+            Wire::Records {
+                generation: pollux_vocab::Generation(1),
+                released: pollux_vocab::Lsn(0),
+                records: vec![record],
+            }
+        };
+        for n in 1..=200 {
+            sender.send(&message(n));
+        }
+        assert!(sender.pump(), "more than a kernel holds");
+        let reading = std::thread::spawn(move || (1..=200).map(|_| reader.receive()).collect::<Vec<_>>());
+        while sender.pump() {
+            std::thread::yield_now();
+        }
+        for (n, wire) in (1..).zip(reading.join().expect("no panic")) {
+            assert_eq!(wire.expect("whole"), message(n));
+        }
     }
 }

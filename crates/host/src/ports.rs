@@ -7,17 +7,20 @@ use crate::arbiter_file::FileArbiter;
 use crate::clock;
 use crate::console::Console;
 use crate::disk::DiskServer;
+use crate::events::{EventSender, Inbox, inbox};
+use crate::fence::Fence;
 use crate::link::LinkSender;
 use crate::net::{NetPort, announcement};
+use crate::outlet::LAST_WORDS;
 use crate::recorder::Recorder;
 use crate::status::Status;
 use crate::wire::to_wire;
 use pollux_node::{Event, HostTime, Notice, Ports};
 use pollux_protocol::Message;
 use pollux_vocab::{ConsoleId, DiskRequest, Generation, Output, Record, SlotId};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Times the guest's address is announced after going live, and how far apart: an announcement may be lost.
 const ANNOUNCEMENTS: u32 = 3;
@@ -26,8 +29,8 @@ const ANNOUNCE_EVERY_NS: u64 = 30_000_000;
 /// The real world.
 #[derive(Debug)]
 pub struct HostPorts {
-    events: Receiver<Event>,
-    sender: Sender<Event>,
+    events: Inbox,
+    sender: EventSender,
     waiting: Option<Event>,
     link: Option<LinkSender>,
     nets: Vec<(SlotId, [u8; 6], NetPort)>,
@@ -39,11 +42,12 @@ pub struct HostPorts {
     pub status: Arc<Mutex<Status>>,
     announcements_left: u32,
     announce_at: HostTime,
+    packets_dropped: u64,
 }
 
 impl Default for HostPorts {
     fn default() -> Self {
-        let (sender, events) = channel();
+        let (sender, events) = inbox();
         Self {
             events,
             sender,
@@ -57,6 +61,7 @@ impl Default for HostPorts {
             status: Arc::default(),
             announcements_left: 0,
             announce_at: HostTime(0),
+            packets_dropped: 0,
         }
     }
 }
@@ -64,7 +69,7 @@ impl Default for HostPorts {
 impl HostPorts {
     /// Where threads send their events.
     #[must_use]
-    pub fn sender(&self) -> Sender<Event> {
+    pub fn sender(&self) -> EventSender {
         self.sender.clone()
     }
 
@@ -91,7 +96,7 @@ impl HostPorts {
 
     /// Names the arbiter; claims are made for `vm` by `holder`.
     pub fn set_arbiter(&mut self, arbiter: FileArbiter, vm: &str, holder: &str) -> std::io::Result<()> {
-        self.arbiter = Some(arbiter.spawn(vm.into(), holder.into(), self.sender())?);
+        self.arbiter = Some(arbiter.spawn(vm.into(), holder.into(), self.sender.unbounded())?);
         Ok(())
     }
 
@@ -117,10 +122,31 @@ impl HostPorts {
         if self.announcements_left > 0 {
             left = left.min(self.announce_at.0.saturating_sub(clock::now().0));
         }
-        match self.events.recv_timeout(Duration::from_nanos(left)) {
-            Ok(event) => self.waiting = Some(event),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
-        }
+        self.waiting = self.events.wait(Duration::from_nanos(left));
+    }
+
+    /// Call when the node has finished: what was released is given a short time to leave. `rightful`: the VM has
+    /// ended on this side, and no other side may run it.
+    pub fn close(&mut self, rightful: bool) {
+        self.fences().for_each(if rightful { Fence::stop_watching } else { Fence::end });
+        let deadline = Instant::now() + LAST_WORDS;
+        self.consoles.iter_mut().for_each(|(_, console)| console.close());
+        self.nets.iter_mut().for_each(|(.., port)| port.close());
+        self.consoles.iter().for_each(|(_, console)| console.wait_closed(deadline));
+        self.nets.iter().for_each(|(.., port)| port.wait_closed(deadline));
+    }
+
+    /// Packets lost on this host.
+    #[must_use]
+    pub fn packets_dropped(&self) -> u64 {
+        let unsent: u64 = self.nets.iter().map(|(.., port)| port.lost()).sum();
+        self.packets_dropped + unsent + self.events.packets_lost()
+    }
+
+    /// Cards plugged into a switch or a device that is gone.
+    #[must_use]
+    pub fn nets_down(&self) -> Vec<SlotId> {
+        self.nets.iter().filter(|(.., port)| port.is_down()).map(|(slot, ..)| *slot).collect()
     }
 
     /// Bytes of log sent.
@@ -129,13 +155,45 @@ impl HostPorts {
         self.link.as_ref().map_or(0, LinkSender::sent_bytes)
     }
 
+    /// Call before every turn of the node's loop: what is to be done once a turn, however many events it takes in.
+    /// `live`: the guest talks to the world through this host.
+    pub fn begin_turn(&mut self, live: bool) {
+        if let Some(link) = &mut self.link {
+            link.pump();
+        }
+        let now = clock::now();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.handle_turn(now);
+        }
+        let reconnected = self.nets.iter().filter(|(.., port)| port.take_reconnected()).count();
+        if reconnected > 0 && live {
+            self.announcements_left = ANNOUNCEMENTS;
+            self.announce_at = now;
+        }
+        if self.announcements_left > 0 && now >= self.announce_at {
+            self.announce_once();
+        }
+    }
+
+    /// Call after every turn of the node's loop, which `began` then: what it decided has been carried out. The time
+    /// of the beginning counts, because a process that sleeps in the middle of a turn finds out in the next.
+    pub fn end_turn(&self, began: HostTime) {
+        self.fences().for_each(|fence| fence.handle_turn(began));
+    }
+
+    /// What must not be gone through by a side that may have been replaced.
+    fn fences(&self) -> impl Iterator<Item = &Fence> {
+        let disks = self.disks.iter().filter_map(|(_, disk)| disk.fence());
+        disks.chain(self.nets.iter().map(|(.., port)| port.fence()))
+    }
+
     fn with_status(&self, change: impl FnOnce(&mut Status)) {
         change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn announce_once(&mut self) {
-        for (_, mac, port) in &mut self.nets {
-            port.send(&announcement(*mac));
+        for (_, mac, port) in &self.nets {
+            port.send(announcement(*mac));
         }
         self.announcements_left = self.announcements_left.saturating_sub(1);
         self.announce_at = HostTime(clock::now().0 + ANNOUNCE_EVERY_NS);
@@ -148,13 +206,7 @@ impl Ports for HostPorts {
     }
 
     fn poll_event(&mut self) -> Option<Event> {
-        if let Some(link) = &mut self.link {
-            link.pump();
-        }
-        if self.announcements_left > 0 && clock::now() >= self.announce_at {
-            self.announce_once();
-        }
-        self.waiting.take().or_else(|| self.events.try_recv().ok())
+        self.waiting.take().or_else(|| self.events.try_next())
     }
 
     fn send_message(&mut self, message: Message) {
@@ -166,18 +218,14 @@ impl Ports for HostPorts {
     fn release(&mut self, output: Output) {
         match output {
             Output::Packet { slot, frame } => {
-                let sent = self
-                    .nets
-                    .iter_mut()
-                    .find(|(s, ..)| *s == slot)
-                    .is_none_or(|(.., port)| port.send(&frame));
-                if !sent {
-                    self.with_status(|status| status.packets_dropped += 1);
+                let card = self.nets.iter().find(|(s, ..)| *s == slot);
+                if card.is_some_and(|(.., port)| !port.send(frame)) {
+                    self.packets_dropped += 1;
                 }
             }
             Output::Console { console, bytes } => {
-                if let Some((_, target)) = self.consoles.iter_mut().find(|(id, _)| *id == console) {
-                    target.write(&bytes);
+                if let Some((_, target)) = self.consoles.iter().find(|(id, _)| *id == console) {
+                    target.write(bytes);
                 }
             }
             Output::EntropyWanted { slot, request, len } => {
@@ -204,6 +252,7 @@ impl Ports for HostPorts {
     }
 
     fn claim(&mut self, generation: Generation) {
+        self.fences().for_each(Fence::hold);
         match &self.arbiter {
             Some(claims) => {
                 let _ = claims.send(generation);
@@ -227,6 +276,12 @@ impl Ports for HostPorts {
 
     fn notice(&mut self, notice: Notice) {
         let now = clock::now().0;
+        match &notice {
+            // Before the arbiter is asked: from then on the other side may be given the right to run.
+            Notice::BackupSuspected => self.fences().for_each(Fence::hold),
+            Notice::WentLive(_) | Notice::WentSolo(_) => self.fences().for_each(Fence::open),
+            _ => {}
+        }
         match &notice {
             Notice::BackupSuspected => {
                 tracing::warn!("the backup is missing; asking the arbiter for the right to go on alone");
@@ -255,5 +310,45 @@ impl Ports for HostPorts {
                 self.with_status(|s| s.digests_agreed += 1);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::Image;
+    use pollux_vocab::DiskOp;
+
+    fn with_shared_disk() -> (HostPorts, tempfile::NamedTempFile) {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        file.as_file().set_len(4096).expect("room");
+        let mut ports = HostPorts::default();
+        let image = Image::open(file.path(), false, false).expect("fine");
+        ports.add_disk(0, image.serve(0, ports.sender()).expect("a thread"));
+        (ports, file)
+    }
+
+    fn write() -> DiskRequest {
+        DiskRequest { slot: 0, request: 1, op: DiskOp::Write { offset: 0, data: vec![9; 512] } }
+    }
+
+    #[test]
+    fn from_its_claim_on_a_side_writes_to_shared_disks_only_once_it_has_won() {
+        let (mut ports, file) = with_shared_disk();
+        ports.notice(Notice::BackupSuspected);
+        ports.claim(Generation(1));
+        ports.submit_disk(write());
+        drop(ports);
+        assert_eq!(std::fs::read(file.path()).expect("there")[..512], [0; 512], "it never won");
+
+        let (mut ports, file) = with_shared_disk();
+        ports.notice(Notice::BackupSuspected);
+        ports.claim(Generation(1));
+        ports.submit_disk(write());
+        ports.notice(Notice::WentSolo(Generation(1)));
+        while !matches!(ports.poll_event(), Some(Event::DiskDone(_))) {
+            ports.wait(HostTime(clock::now().0 + 1_000_000_000));
+        }
+        assert_eq!(std::fs::read(file.path()).expect("there")[..512], [9; 512], "it has won");
     }
 }

@@ -1,18 +1,24 @@
 //! Writes a recording: everything that was admitted, disk data included, so that it replays with no disk.
 //!
+//! What was admitted is in the file soon: records that do not fill a batch leave after [`BATCH_AGE_NS_MAX`], and the
+//! thread flushes whenever it has nothing more to write. A recording is wanted most when its end was not orderly.
+//!
 //! A thread writes, so that a slow disk does not slow the VM; what waits is bounded by making the VM wait. A
 //! failure to write ends the recording, loudly, and not the VM.
 
 use pollux_codec::logfile;
+use pollux_node::HostTime;
 use pollux_vocab::{Input, Record, RecordBody};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 
 /// Records that go into one frame.
 const BATCH_RECORDS: usize = 256;
+/// Age of a record, host nanoseconds, at which its batch leaves though it is not full.
+const BATCH_AGE_NS_MAX: u64 = 100_000_000;
 /// Batches that may wait for the disk.
 const BATCHES_WAITING: usize = 256;
 
@@ -20,6 +26,8 @@ const BATCHES_WAITING: usize = 256;
 #[derive(Debug)]
 pub struct Recorder {
     batch: Vec<Record>,
+    /// When the batch was first seen by a turn of the loop.
+    batch_since: Option<HostTime>,
     records: u64,
     batches: Option<SyncSender<Vec<u8>>>,
     thread: Option<JoinHandle<io::Result<()>>>,
@@ -34,14 +42,19 @@ impl Recorder {
         let (batches, inbox) = sync_channel::<Vec<u8>>(BATCHES_WAITING);
         let shown = path.to_owned();
         let thread = std::thread::Builder::new().name("recorder".into()).spawn(move || {
-            let written =
-                inbox.iter().try_for_each(|bytes| file.write_all(&bytes)).and_then(|()| file.flush());
+            let written = write_batches(&inbox, &mut file);
             if let Err(error) = &written {
                 tracing::error!(path = %shown.display(), %error, "the recording ends here; the VM runs on");
             }
             written
         })?;
-        Ok(Self { batch: Vec::new(), records: 0, batches: Some(batches), thread: Some(thread) })
+        Ok(Self {
+            batch: Vec::new(),
+            batch_since: None,
+            records: 0,
+            batches: Some(batches),
+            thread: Some(thread),
+        })
     }
 
     /// Adds a record; `read` is the data of a completion that the log leaves out.
@@ -61,7 +74,19 @@ impl Recorder {
         }
     }
 
+    /// Call once a turn of the loop: a batch that has waited long enough leaves.
+    pub fn handle_turn(&mut self, now: HostTime) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let since = *self.batch_since.get_or_insert(now);
+        if now.since(since) >= BATCH_AGE_NS_MAX {
+            self.send_batch();
+        }
+    }
+
     fn send_batch(&mut self) {
+        self.batch_since = None;
         let bytes = logfile::encode_records(std::mem::take(&mut self.batch));
         self.send(bytes);
     }
@@ -85,5 +110,78 @@ impl Recorder {
             Some(Err(_)) => Err(io::Error::other("the recording's thread crashed")),
             None => Ok(()),
         }
+    }
+}
+
+/// Writes what comes until the channel is closed; when there is nothing to write, what was written leaves the buffer.
+fn write_batches(inbox: &Receiver<Vec<u8>>, file: &mut impl Write) -> io::Result<()> {
+    loop {
+        let bytes = match inbox.try_recv() {
+            Ok(bytes) => bytes,
+            Err(TryRecvError::Disconnected) => return file.flush(),
+            Err(TryRecvError::Empty) => {
+                file.flush()?;
+                match inbox.recv() {
+                    Ok(bytes) => bytes,
+                    Err(_) => return Ok(()),
+                }
+            }
+        };
+        file.write_all(&bytes)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pollux_vocab::{Icount, Lsn};
+    use std::sync::mpsc::{Sender, channel};
+    use std::time::Duration;
+
+    /// A file that tells what has left its buffer.
+    struct Telling(Vec<u8>, Sender<Vec<u8>>);
+
+    impl Write for Telling {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            self.1.send(std::mem::take(&mut self.0)).map_err(io::Error::other)
+        }
+    }
+
+    #[test]
+    fn what_is_recorded_is_flushed_before_the_thread_waits_for_more() {
+        let (batches, inbox) = sync_channel(4);
+        let (tell, told) = channel();
+        let thread = std::thread::spawn(move || write_batches(&inbox, &mut Telling(Vec::new(), tell)));
+        batches.send(b"killed after this".to_vec()).expect("the thread lives");
+        let mut flushed = Vec::new();
+        while flushed != b"killed after this" {
+            flushed.extend(told.recv_timeout(Duration::from_secs(60)).expect("flushed before the end"));
+        }
+        drop(batches);
+        thread.join().expect("no panic").expect("no error");
+    }
+
+    #[test]
+    fn a_batch_that_does_not_fill_leaves_when_it_is_old() {
+        let (batches, inbox) = sync_channel(4);
+        let mut recorder = Recorder {
+            batch: Vec::new(),
+            batch_since: None,
+            records: 0,
+            batches: Some(batches),
+            thread: None,
+        };
+        recorder.append(&Record { lsn: Lsn(1), icount: Icount(1), body: RecordBody::Progress }, None);
+        recorder.handle_turn(HostTime(1_000));
+        recorder.handle_turn(HostTime(999 + BATCH_AGE_NS_MAX));
+        assert!(inbox.try_recv().is_err(), "it is young");
+        recorder.handle_turn(HostTime(1_000 + BATCH_AGE_NS_MAX));
+        assert!(inbox.try_recv().is_ok(), "it is old");
+        recorder.handle_turn(HostTime(1_000 + 3 * BATCH_AGE_NS_MAX));
+        assert!(inbox.try_recv().is_err(), "nothing is left");
     }
 }

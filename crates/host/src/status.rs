@@ -41,6 +41,9 @@ pub struct Status {
     pub digests_agreed: u64,
     /// Packets dropped because the guest or the switch had no room.
     pub packets_dropped: u64,
+    /// Slots of network cards whose switch or TAP device is gone; a switch is waited for.
+    #[serde(default)]
+    pub nets_down: Vec<u8>,
     /// Control and console sockets, where there are any.
     pub console: Option<String>,
     /// Where it is reached by the other replica, if it listens.
