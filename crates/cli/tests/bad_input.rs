@@ -190,7 +190,7 @@ fn a_recording_that_was_cut_or_damaged_says_where() {
         "--console",
         "none",
         "--digest-s",
-        "0.05",
+        "0.02",
     ];
     let mut recorder = spawn(f, "recorder", &[], &strings(&args));
     std::thread::sleep(Duration::from_millis(700));
@@ -204,7 +204,7 @@ fn a_recording_that_was_cut_or_damaged_says_where() {
     let (code, said) = pollux(f, &["replay", "--quiet", &cut]);
     assert!(code == Some(0) && said.contains("cut off"), "{said}");
     let mut damaged = bytes.clone();
-    let at = bytes.len() - 300;
+    let at = bytes.len() - 100;
     damaged[at] ^= 1;
     let bad = f.join("bad.log").display().to_string();
     fs::write(&bad, &damaged).expect("room");

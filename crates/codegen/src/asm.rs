@@ -373,6 +373,11 @@ impl Asm {
         self.encode(0, wide, &[0x0f, 0xbc | u8::from(highest)], to.0, from.into(), false);
     }
 
+    /// `to = number of bits set` (popcnt).
+    pub(crate) fn count_ones(&mut self, wide: W, to: Reg, from: Rm) {
+        self.encode(0xf3, wide, &[0x0f, 0xb8], to.0, from, false);
+    }
+
     pub(crate) fn byte_swap(&mut self, reg: Reg) {
         self.byte(0x48 | reg.0 >> 3);
         self.bytes.extend_from_slice(&[0x0f, 0xc8 | reg.0 & 7]);

@@ -129,15 +129,31 @@ impl Translator<'_> {
         if is_integer(inst.opcode) && inst.rd == 0 {
             return;
         }
-        let done = self.base(place) || self.multiply(inst) || self.bits(inst);
-        if !done {
+        if self.is_step(inst) {
             self.step_here(StepInfo {
                 offset: place.offset,
                 len: u16::from(inst.len),
                 unexecuted,
                 needs_float: false,
+                comes_back: true,
             });
             self.float_checked = false;
+            return;
+        }
+        let done = self.base(place) || self.multiply(inst) || self.bits(inst);
+        debug_assert!(done, "{inst:?} is neither translated nor a step");
+    }
+
+    /// Whether an instruction that is no jump is always interpreted.
+    pub(crate) fn is_step(&self, inst: Inst) -> bool {
+        match inst.opcode {
+            Op::Cpop | Op::Cpopw => !self.features.popcnt,
+            Op::Fence | Op::FenceI => false,
+            Op::Flw | Op::Fld | Op::Fsw | Op::Fsd => false,
+            Op::Lb | Op::Lh | Op::Lw | Op::Lbu | Op::Lhu | Op::Lwu | Op::Ld => false,
+            Op::Sb | Op::Sh | Op::Sw | Op::Sd => false,
+            opcode if (Op::FmaddS..=Op::FmvDX).contains(&opcode) => !self.is_native(inst),
+            opcode => !is_integer(opcode),
         }
     }
 
@@ -231,6 +247,11 @@ impl Translator<'_> {
     fn binary(&mut self, op: Alu, wide: W, rd: u8, rs1: u8, rs2: u8) {
         let commutes = op != Alu::Sub;
         let (a, b) = if rd == rs2 && commutes { (rs2, rs1) } else { (rs1, rs2) };
+        if a == 0 && wide == W::Q && matches!(op, Alu::Add | Alu::Or | Alu::Xor) {
+            // A move.
+            let from = self.get(b, RAX);
+            return self.put(rd, from);
+        }
         let to = self.place_for(rd, rd == b && rd != a, RAX);
         match (pinned(a), pinned(b)) {
             (Some(first), Some(second)) if op == Alu::Add && wide == W::Q && rd != a => {
@@ -410,6 +431,12 @@ impl Translator<'_> {
             Op::Clzw => self.count_zeros(inst, true, W::D),
             Op::Ctz => self.count_zeros(inst, false, W::Q),
             Op::Ctzw => self.count_zeros(inst, false, W::D),
+            Op::Cpop | Op::Cpopw => {
+                let wide = if inst.opcode == Op::Cpop { W::Q } else { W::D };
+                let from = self.operand(rs1);
+                self.asm.count_ones(wide, RAX, from);
+                self.put(rd, RAX);
+            }
             Op::Max => self.extreme(inst, Cond::L),
             Op::Maxu => self.extreme(inst, Cond::B),
             Op::Min => self.extreme(inst, Cond::G),

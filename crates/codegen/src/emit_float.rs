@@ -69,6 +69,7 @@ impl Translator<'_> {
     fn compute(&mut self, place: Place, unexecuted: u16) -> bool {
         let inst = place.inst;
         if !self.is_native(inst) {
+            // A step, like any other.
             return false;
         }
         let double = inst.opcode >= Op::FmaddD;
@@ -128,7 +129,7 @@ impl Translator<'_> {
     }
 
     /// Whether an instruction is computed by the host, as far as can be said before it has operands.
-    fn is_native(&self, inst: Inst) -> bool {
+    pub(crate) fn is_native(&self, inst: Inst) -> bool {
         let nearest = matches!(inst.rm, RNE | DYN);
         match inst.opcode {
             Op::FmaddS | Op::FmsubS | Op::FnmsubS | Op::FnmaddS => nearest && self.features.fma,

@@ -16,7 +16,8 @@
 //! not been executed.
 //!
 //! Map: `asm` the assembler; [`state`] registers and words; `thunks`; `region` finding blocks; `emit` instructions
-//! and `emit_float`; `memory` loads and stores.
+//! and `emit_float`; `memory` loads and stores, and `groups` which of
+//! them share a check.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
@@ -24,6 +25,7 @@ extern crate alloc;
 mod asm;
 mod emit;
 mod emit_float;
+mod groups;
 mod memory;
 mod region;
 pub mod state;

@@ -9,10 +9,12 @@
 //! aligned (`pollux_machine::engine::layout::TLB_READ`). A store goes the third way if its page has a flag set: such a
 //! page is in somebody's cache, which the interpreter will see to.
 
-use crate::asm::{Alu, Cond, Fixup, RAX, RCX, RDX, Reg, Rm, W, at};
+use crate::asm::{Alu, Cond, Fixup, Mem, RAX, RCX, RDX, Reg, Rm, W, at, at2};
+use crate::groups::Way;
 use crate::region::{Cold, Place, Translator};
 use crate::state::{self, StepInfo, part, pinned, word};
 use alloc::vec::Vec;
+use pollux_isa::Inst;
 use pollux_machine::engine::layout;
 
 /// An access that did not hit the page that was remembered for its register.
@@ -23,43 +25,85 @@ pub(crate) struct OtherPage {
     pub(crate) store: bool,
     /// Where the access goes on once the page is remembered.
     pub(crate) back: u32,
+    /// Taken if not all that it proves lies in one page.
+    pub(crate) across: Option<Fixup>,
+}
+
+/// The engine word of the tag that is remembered for a register.
+fn tag_word(register: u8, store: bool) -> usize {
+    usize::from(register) + if store { state::STORE_TAGS } else { state::LOAD_TAGS }
 }
 
 impl Translator<'_> {
-    /// rax = the host address of `bytes` bytes at rs1 + imm, by way of rcx and rdx.
-    fn translate_address(&mut self, place: Place, bytes: u8, store: bool) {
-        let inst = place.inst;
-        match pinned(inst.rs1) {
-            Some(reg) if inst.imm == 0 => self.asm.mov(RAX, reg),
-            Some(reg) => self.asm.lea(RAX, at(reg, inst.imm)),
+    /// The host memory that `bytes` bytes at rs1 + imm are. Uses rax, rcx and rdx.
+    fn translate_address(&mut self, place: Place, bytes: u8, store: bool) -> Mem {
+        let Inst { rs1, imm, .. } = place.inst;
+        let (low, high, align) = match self.plan.way {
+            Way::Follows { store } => return self.proved(rs1, imm, store),
+            Way::Leads { low, high, align } => (low, high, align),
+            Way::Alone => (imm, imm, bytes),
+        };
+        match pinned(rs1) {
+            Some(reg) if low == 0 => self.asm.mov(RAX, reg),
+            Some(reg) => self.asm.lea(RAX, at(reg, low)),
             None => {
-                self.asm.load(W::Q, RAX, state::x(inst.rs1));
-                if inst.imm != 0 {
-                    self.asm.alu_imm(Alu::Add, W::Q, RAX, inst.imm);
+                self.asm.load(W::Q, RAX, state::x(rs1));
+                if low != 0 {
+                    self.asm.alu_imm(Alu::Add, W::Q, RAX, low);
                 }
             }
         }
-        let tags = if store { state::STORE_TAGS } else { state::LOAD_TAGS };
-        let tag = tags + usize::from(inst.rs1);
+        let tag = tag_word(rs1, store);
         self.asm.mov(RDX, RAX);
-        self.asm.alu_imm(Alu::And, W::Q, RDX, -4096 | i32::from(bytes - 1));
+        self.asm.alu_imm(Alu::And, W::Q, RDX, -4096 | i32::from(align - 1));
         self.asm.alu(Alu::Or, W::Q, RDX, part(layout::DATA_CONTEXT));
         self.asm.alu(Alu::Cmp, W::Q, RDX, word(tag));
-        let other_page = self.asm.jcc(Cond::Ne as u8);
-        self.other_page = Some(OtherPage { from: other_page, tag, store, back: self.asm.here() });
+        let from = self.asm.jcc(Cond::Ne as u8);
+        let back = self.asm.here();
+        let mut across = None;
+        if high > low {
+            // The last byte lies in the same page.
+            self.asm.lea(RCX, at(RAX, high - low));
+            self.asm.alu(Alu::Xor, W::D, RCX, RAX);
+            self.asm.alu_imm(Alu::And, W::D, RCX, -4096);
+            across = Some(self.asm.jcc(Cond::Ne as u8));
+        }
+        self.other_page = Some(OtherPage { from, tag, store, back, across });
         self.asm.alu(Alu::Add, W::Q, RAX, word(tag + state::TAG_TO_ADDEND));
+        at(RAX, imm - low)
     }
 
+    /// The same, for an address in a page that the block has proved to be the one remembered for the register.
+    fn proved(&mut self, base: u8, imm: i32, store: bool) -> Mem {
+        self.asm.load(W::Q, RAX, word(tag_word(base, store) + state::TAG_TO_ADDEND));
+        match pinned(base) {
+            Some(reg) => at2(RAX, reg, imm),
+            None => {
+                self.asm.alu(Alu::Add, W::Q, RAX, state::x(base));
+                at(RAX, imm)
+            }
+        }
+    }
+
+    /// Where the jumps in `from`, and those of the instruction's access, lead: to the interpreter.
     pub(crate) fn cold_step(&mut self, from: Vec<Fixup>, place: Place, unexecuted: u16, needs_float: bool) {
-        let info = StepInfo { offset: place.offset, len: u16::from(place.inst.len), unexecuted, needs_float };
+        if from.is_empty() && self.other_page.is_none() {
+            return;
+        }
+        let info = StepInfo {
+            offset: place.offset,
+            len: u16::from(place.inst.len),
+            unexecuted,
+            needs_float,
+            comes_back: !self.plan.is_spanned,
+        };
         let other_page = self.other_page.take();
         self.cold.push(Cold::Step { from, other_page, info, back: self.asm.here() });
     }
 
     /// An integer load.
     pub(crate) fn load(&mut self, place: Place, unexecuted: u16, bytes: u8, signed: bool) {
-        self.translate_address(place, bytes, false);
-        let from = Rm::M(at(RAX, 0));
+        let from = Rm::M(self.translate_address(place, bytes, false));
         match (place.inst.rd, pinned(place.inst.rd)) {
             (0, _) => {}
             (_, Some(reg)) => self.asm.load_extended(bytes, signed, reg, from),
@@ -73,18 +117,18 @@ impl Translator<'_> {
 
     /// An integer store.
     pub(crate) fn store(&mut self, place: Place, unexecuted: u16, bytes: u8) {
-        self.translate_address(place, bytes, true);
+        let to = self.translate_address(place, bytes, true);
         let value = self.get(place.inst.rs2, RCX);
-        self.asm.store_sized(bytes, at(RAX, 0), value);
+        self.asm.store_sized(bytes, to, value);
         self.cold_step(Vec::new(), place, unexecuted, false);
     }
 
     /// A floating-point load.
     pub(crate) fn load_float(&mut self, place: Place, unexecuted: u16, double: bool) {
         let slow = self.check_float();
-        self.translate_address(place, if double { 8 } else { 4 }, false);
+        let from = self.translate_address(place, if double { 8 } else { 4 }, false);
         let rd = place.inst.rd;
-        self.asm.load(if double { W::Q } else { W::D }, RAX, at(RAX, 0));
+        self.asm.load(if double { W::Q } else { W::D }, RAX, from);
         self.put_float_bits(rd, RAX, double);
         self.cold_step(slow, place, unexecuted, true);
         self.float_checked = true;
@@ -93,10 +137,10 @@ impl Translator<'_> {
     /// A floating-point store.
     pub(crate) fn store_float(&mut self, place: Place, unexecuted: u16, double: bool) {
         let slow = self.check_float();
-        self.translate_address(place, if double { 8 } else { 4 }, true);
+        let to = self.translate_address(place, if double { 8 } else { 4 }, true);
         let wide = if double { W::Q } else { W::D };
         self.asm.load(wide, RCX, state::f(place.inst.rs2));
-        self.asm.store(wide, at(RAX, 0), RCX);
+        self.asm.store(wide, to, RCX);
         self.cold_step(slow, place, unexecuted, true);
         self.float_checked = true;
     }

@@ -6,6 +6,7 @@
 //! tables know what lies there.
 
 use crate::asm::{Alu, Asm, Cond, Fixup, R15, RAX, RCX, W};
+use crate::groups::{Plan, Way, plan};
 use crate::memory::OtherPage;
 use crate::state::{self, StepInfo, word, word_offset};
 use crate::thunks::{Thunks, lookup};
@@ -13,6 +14,7 @@ use alloc::vec::Vec;
 use pollux_isa::{Inst, Opcode, decode, decode_compressed, is_compressed};
 
 const PAGE: u16 = 4096;
+const ALONE: Plan = Plan { way: Way::Alone, is_spanned: false };
 /// Instructions in a block: what an interrupt may have to wait for the interpreter, and what fits into a byte.
 const BLOCK_MAX: usize = 100;
 /// Instructions in a region, about.
@@ -23,6 +25,8 @@ const REGION_MAX: usize = 1000;
 pub struct Features {
     /// FMA3: fused multiply-add.
     pub fma: bool,
+    /// `popcnt`.
+    pub popcnt: bool,
 }
 
 /// A jump that leaves its region for a block of the same page that is not translated yet. Until it is patched
@@ -85,6 +89,10 @@ pub(crate) struct Translator<'a> {
     pub(crate) cold: Vec<Cold>,
     ranges: Vec<(u16, u16)>,
     instructions: usize,
+    /// Whether accesses may share checks.
+    grouped: bool,
+    /// Of the present instruction.
+    pub(crate) plan: Plan,
     /// Of the present instruction: its way to the TLB.
     pub(crate) other_page: Option<OtherPage>,
     /// In the present block: whether floating point has been found to be on.
@@ -92,7 +100,8 @@ pub(crate) struct Translator<'a> {
 }
 
 /// Translates the region of `page` that begins at offset `entry`, to be placed at offset `base` of code memory.
-/// `known` says where blocks of the page that were translated before begin.
+/// `grouped` lets accesses share checks; without, each proves its own address, which is what code needs that is entered
+/// in the middle of a block because such a check failed. `known` says where blocks of the page that were translated before begin.
 #[must_use]
 pub fn translate(
     page: &[u8; PAGE as usize],
@@ -100,6 +109,7 @@ pub fn translate(
     base: u32,
     thunks: &Thunks,
     features: Features,
+    grouped: bool,
     known: &dyn Fn(u16) -> Option<u32>,
 ) -> Region {
     let mut translator = Translator {
@@ -114,6 +124,8 @@ pub fn translate(
         cold: Vec::new(),
         ranges: Vec::new(),
         instructions: 0,
+        grouped,
+        plan: ALONE,
         other_page: None,
         float_checked: false,
     };
@@ -225,14 +237,16 @@ impl Translator<'_> {
         self.asm.alu_imm(Alu::Sub, W::Q, R15, i32::from(steps));
         let from = self.asm.jcc(Cond::L as u8);
         self.cold.push(Cold::Short { from, offset, steps });
+        let plans = if self.grouped { plan(&places, &|inst| self.is_step(inst)) } else { Vec::new() };
         for (done, &place) in places.iter().enumerate() {
+            self.plan = plans.get(done).copied().unwrap_or(ALONE);
             self.instruction(place, steps - done as u16);
         }
         match end {
             End::Fall(next) => Some(next),
             End::Jump(place) => self.jump(place),
             End::Step { offset, len } => {
-                self.step_here(StepInfo { offset, len, unexecuted: 1, needs_float: false });
+                self.step_here(StepInfo { offset, len, unexecuted: 1, needs_float: false, comes_back: true });
                 self.go_far(i32::from(offset + len));
                 None
             }
@@ -290,7 +304,10 @@ impl Translator<'_> {
         for cold in core::mem::take(&mut self.cold) {
             match cold {
                 Cold::Step { mut from, other_page, info, back } => {
-                    from.extend(other_page.map(|other_page| self.emit_other_page(other_page)));
+                    if let Some(other_page) = other_page {
+                        from.extend(other_page.across);
+                        from.push(self.emit_other_page(&other_page));
+                    }
                     from.into_iter().for_each(|jump| self.asm.bind_here(jump));
                     self.step_here(info);
                     let jump = self.asm.jmp();
@@ -311,8 +328,8 @@ impl Translator<'_> {
     }
 
     /// Asks the TLB, out of line; returns the jump that is taken if it does not know.
-    fn emit_other_page(&mut self, other_page: OtherPage) -> Fixup {
-        let OtherPage { from, tag, store, back } = other_page;
+    fn emit_other_page(&mut self, other_page: &OtherPage) -> Fixup {
+        let &OtherPage { from, tag, store, back, .. } = other_page;
         self.asm.bind_here(from);
         self.asm.mov_imm(RCX, word_offset(tag) as u64);
         let thunk = if store { self.thunks.remember_store } else { self.thunks.remember_load };

@@ -92,6 +92,9 @@ pub struct StepInfo {
     pub unexecuted: u16,
     /// What follows in the block relies on [`FLOAT`] being 1.
     pub needs_float: bool,
+    /// Translated code can go on behind the instruction as if it had executed it itself. Otherwise it must be entered
+    /// anew, there.
+    pub comes_back: bool,
 }
 
 impl StepInfo {
@@ -99,6 +102,7 @@ impl StepInfo {
         u32::from(self.offset)
             | u32::from(self.len == 4) << 12
             | u32::from(self.needs_float) << 13
+            | u32::from(self.comes_back) << 14
             | u32::from(self.unexecuted) << 16
     }
 
@@ -110,6 +114,7 @@ impl StepInfo {
             len: if info >> 12 & 1 == 1 { 4 } else { 2 },
             unexecuted: (info >> 16) as u16,
             needs_float: info >> 13 & 1 == 1,
+            comes_back: info >> 14 & 1 == 1,
         }
     }
 }

@@ -140,8 +140,14 @@ impl Cache {
     }
 
     /// Address of the code for the hart's `pc`, which lies in `page`; translates it if the interpreter has been there
-    /// `hot` times.
-    pub(crate) fn code(&mut self, guest: &mut Guest<'_, '_>, page: u32, hot: u8) -> Option<u64> {
+    /// `hot` times. `grouped` is `pollux_codegen::translate`'s.
+    pub(crate) fn code(
+        &mut self,
+        guest: &mut Guest<'_, '_>,
+        page: u32,
+        hot: u8,
+        grouped: bool,
+    ) -> Option<u64> {
         let index = page as usize;
         if self.pages.len() <= index {
             self.pages.resize_with(index + 1, || None);
@@ -153,13 +159,13 @@ impl Cache {
             if known.heat[half] < hot {
                 return None;
             }
-            self.translate(guest, page, half);
+            self.translate(guest, page, half, grouped);
         }
         let entry = self.pages[index].as_ref()?.entries[half];
         (entry != 0).then(|| self.memory.address(entry))
     }
 
-    fn translate(&mut self, guest: &mut Guest<'_, '_>, page: u32, half: usize) {
+    fn translate(&mut self, guest: &mut Guest<'_, '_>, page: u32, half: usize, grouped: bool) {
         if self.used as usize + RESERVE_BYTES > self.memory.len() {
             self.clear();
             self.pages.resize_with(page as usize + 1, || None);
@@ -172,7 +178,8 @@ impl Cache {
             0 => None,
             place => Some(place),
         };
-        let region = translate(bytes, half as u16 * 2, self.used, &self.thunks, self.features, &place_of);
+        let region =
+            translate(bytes, half as u16 * 2, self.used, &self.thunks, self.features, grouped, &place_of);
         let Region { bytes, entries, links, ranges } = region;
         self.memory.write(self.used, &bytes);
         // Blocks begin at multiples of 16: what the host's branch predictor and instruction cache like.

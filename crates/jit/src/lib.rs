@@ -46,7 +46,10 @@ mod native {
     impl Jit {
         /// An engine with `code_bytes` bytes of code memory.
         pub fn new(code_bytes: usize) -> io::Result<Self> {
-            let features = Features { fma: std::is_x86_feature_detected!("fma") };
+            let features = Features {
+                fma: std::is_x86_feature_detected!("fma"),
+                popcnt: std::is_x86_feature_detected!("popcnt"),
+            };
             Ok(Self { cache: Cache::new(code_bytes, features)?, hot: HOT })
         }
 

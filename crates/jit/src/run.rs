@@ -12,11 +12,13 @@ pub(crate) struct Run<'r, 'g, 'a, 'b> {
     limit: u64,
     /// Steps that may still be taken. While translated code runs, the engine's word has the truth.
     budget: u64,
+    /// Translated code was left in the middle of a block, where it goes on.
+    is_resumed: bool,
 }
 
 impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
     pub(crate) fn new(guest: &'g mut Guest<'a, 'b>, cache: &'r mut Cache, limit: u64) -> Self {
-        Self { guest, cache, limit, budget: limit }
+        Self { guest, cache, limit, budget: limit, is_resumed: false }
     }
 
     /// Runs to the limit, or until the machine must look; returns the steps taken. A place is translated when it is
@@ -51,7 +53,7 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
     /// Translated code for the hart's `pc`, if there is some by now.
     fn find(&mut self, hot: u8) -> Option<u64> {
         let Page::Cached(page) = self.guest.page() else { return None };
-        let code = self.cache.code(self.guest, page, hot)?;
+        let code = self.cache.code(self.guest, page, hot, !std::mem::take(&mut self.is_resumed))?;
         self.cache.remember_target(self.guest, code);
         Some(code)
     }
@@ -109,10 +111,12 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
         let leave = self.guest.must_leave() || self.guest.has_stale() || steps == 0;
         let sequential = self.guest.pc() == pc.wrapping_add(u64::from(info.len))
             && self.guest.fetch_context() == context
-            && (float || !info.needs_float);
+            && (float || !info.needs_float)
+            && info.comes_back;
         if !leave && sequential {
             return after::NEXT;
         }
+        self.is_resumed = !info.comes_back;
         self.guest.words()[state::BUDGET] = budget;
         if leave || budget == 0 { after::LEAVE } else { after::JUMP }
     }

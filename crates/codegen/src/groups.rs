@@ -1,0 +1,200 @@
+//! Which memory accesses of a block share one check.
+//!
+//! Accesses through a base register that nothing changes in between lie close together: a stack frame, a structure.
+//! The first of them (the *leader*) proves that all of them lie in one page and are aligned; the others follow it and
+//! prove nothing. That holds as long as nothing is interpreted in between, for the interpreter may change what is
+//! translated how: an interpreted step that a group spans does not come back to the block.
+
+use crate::region::Place;
+use alloc::vec;
+use alloc::vec::Vec;
+use pollux_isa::{Format, Inst, Opcode as Op};
+
+/// A group spans at most this many bytes, so that it hardly ever lies across two pages.
+const SPAN_MAX: i32 = 1024;
+
+/// How an instruction gets at memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Way {
+    /// It does not, or it proves its own address.
+    Alone,
+    /// It proves all from `low`, which is aligned to `align` if the accesses are aligned, to `high`, the last byte.
+    Leads { low: i32, high: i32, align: u8 },
+    /// It was proved, for loads or for stores.
+    Follows { store: bool },
+}
+
+/// What is to be known of each instruction of a block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Plan {
+    pub(crate) way: Way,
+    /// Whether an instruction behind it follows one before it, or it itself.
+    pub(crate) is_spanned: bool,
+}
+
+/// A load or store.
+#[derive(Clone, Copy)]
+struct Access {
+    base: u8,
+    imm: i32,
+    bytes: i32,
+    store: bool,
+}
+
+fn access(inst: Inst) -> Option<Access> {
+    let (bytes, store) = match inst.opcode {
+        Op::Lb | Op::Lbu => (1, false),
+        Op::Lh | Op::Lhu => (2, false),
+        Op::Lw | Op::Lwu | Op::Flw => (4, false),
+        Op::Ld | Op::Fld => (8, false),
+        Op::Sb => (1, true),
+        Op::Sh => (2, true),
+        Op::Sw | Op::Fsw => (4, true),
+        Op::Sd | Op::Fsd => (8, true),
+        _ => return None,
+    };
+    Some(Access { base: inst.rs1, imm: inst.imm, bytes, store })
+}
+
+/// The integer register that an instruction writes.
+fn written(inst: Inst) -> Option<u8> {
+    let format = inst.opcode.info()?.format;
+    let none = matches!(
+        format,
+        Format::B
+            | Format::Store
+            | Format::Bare
+            | Format::Fence
+            | Format::SFence
+            | Format::Cbo
+            | Format::FLoad
+            | Format::FStore
+            | Format::F4
+            | Format::FRound2
+            | Format::FRound1
+            | Format::F2
+            | Format::FFromIntRound
+            | Format::FFromInt
+    );
+    (!none).then_some(inst.rd)
+}
+
+/// What the members of a group have in common.
+struct Group {
+    first: Access,
+    low: i32,
+    high: i32,
+    align: i32,
+    /// The offset of a member with the largest alignment.
+    anchor: i32,
+}
+
+impl Group {
+    fn of(first: Access) -> Self {
+        let Access { imm, bytes, .. } = first;
+        Self { first, low: imm, high: imm + bytes - 1, align: bytes, anchor: imm }
+    }
+
+    /// Takes an access in, if it can be proved along with the others.
+    fn take(&mut self, access: Access) -> bool {
+        let Access { base, imm, bytes, store } = access;
+        let (low, high) = (self.low.min(imm), self.high.max(imm + bytes - 1));
+        let apart = (imm - self.anchor) % bytes.min(self.align) != 0;
+        if base != self.first.base || (store && !self.first.store) || apart || high - low > SPAN_MAX {
+            return false;
+        }
+        (self.low, self.high) = (low, high);
+        if bytes > self.align {
+            (self.align, self.anchor) = (bytes, imm);
+        }
+        true
+    }
+
+    fn way(&self) -> Way {
+        // The last place at or below the lowest that is aligned as the anchor is.
+        let low = self.anchor - (self.anchor - self.low + self.align - 1) / self.align * self.align;
+        Way::Leads { low, high: self.high, align: self.align as u8 }
+    }
+}
+
+/// Plans a block. `is_step` says which instructions are always interpreted.
+pub(crate) fn plan(places: &[Place], is_step: &dyn Fn(Inst) -> bool) -> Vec<Plan> {
+    let mut plans = vec![Plan { way: Way::Alone, is_spanned: false }; places.len()];
+    for leader in 0..places.len() {
+        let Some(first) = access(places[leader].inst) else { continue };
+        if plans[leader].way != Way::Alone {
+            continue;
+        }
+        let mut group = Group::of(first);
+        let mut last = leader;
+        if written(places[leader].inst) != Some(first.base) {
+            for next in leader + 1..places.len() {
+                let inst = places[next].inst;
+                if is_step(inst) {
+                    break;
+                }
+                if let Some(access) = access(inst)
+                    && plans[next].way == Way::Alone
+                    && group.take(access)
+                {
+                    plans[next].way = Way::Follows { store: first.store };
+                    last = next;
+                }
+                if written(inst) == Some(first.base) {
+                    break;
+                }
+            }
+        }
+        if last > leader {
+            plans[leader].way = group.way();
+            plans[leader..last].iter_mut().for_each(|plan| plan.is_spanned = true);
+        }
+    }
+    plans
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inst(opcode: Op, rd: u8, rs1: u8, imm: i32) -> Place {
+        Place { inst: Inst { opcode, len: 4, rd, rs1, rs2: 0, rs3: 0, rm: 0, imm }, offset: 0 }
+    }
+
+    fn ways(places: &[Place]) -> Vec<Way> {
+        plan(places, &|inst| inst.opcode == Op::Csrrw).iter().map(|plan| plan.way).collect()
+    }
+
+    #[test]
+    fn accesses_through_one_register_share_a_check_until_it_changes() {
+        let frame =
+            [inst(Op::Sd, 0, 2, 8), inst(Op::Sd, 0, 2, 24), inst(Op::Addi, 2, 2, 32), inst(Op::Sd, 0, 2, 0)];
+        let leads = Way::Leads { low: 8, high: 31, align: 8 };
+        assert_eq!(ways(&frame), [leads, Way::Follows { store: true }, Way::Alone, Way::Alone]);
+        let chain = [inst(Op::Ld, 10, 10, 0), inst(Op::Ld, 10, 10, 8)];
+        assert_eq!(ways(&chain), [Way::Alone, Way::Alone]);
+    }
+
+    #[test]
+    fn a_store_proves_loads_but_a_load_no_stores() {
+        let [load, store] = [inst(Op::Ld, 5, 8, 0), inst(Op::Sd, 0, 8, 8)];
+        assert_eq!(ways(&[load, store]), [Way::Alone, Way::Alone]);
+        let leads = Way::Leads { low: 0, high: 15, align: 8 };
+        assert_eq!(ways(&[store, load]), [leads, Way::Follows { store: true }]);
+    }
+
+    #[test]
+    fn what_is_interpreted_ends_a_group() {
+        let [load, csr] = [inst(Op::Ld, 5, 8, 0), inst(Op::Csrrw, 0, 0, 0)];
+        assert_eq!(ways(&[load, csr, load]), [Way::Alone; 3]);
+    }
+
+    #[test]
+    fn the_lowest_byte_proved_is_aligned_as_the_widest_access_is() {
+        let [byte, word] = [inst(Op::Lb, 5, 8, 1), inst(Op::Lw, 5, 8, 8)];
+        assert_eq!(ways(&[byte, word])[0], Way::Leads { low: 0, high: 11, align: 4 });
+        // A doubleword and a word that cannot both be aligned to what they are.
+        let askew = [inst(Op::Ld, 5, 8, 0), inst(Op::Lw, 5, 8, 2)];
+        assert_eq!(ways(&askew), [Way::Alone, Way::Alone]);
+    }
+}
