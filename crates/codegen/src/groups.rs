@@ -135,10 +135,14 @@ pub(crate) fn plan(places: &[Place], is_step: &dyn Fn(Inst) -> bool) -> Vec<Plan
                 }
                 if let Some(access) = access(inst)
                     && plans[next].way == Way::Alone
-                    && group.take(access)
                 {
-                    plans[next].way = Way::Follows { store: first.store };
-                    last = next;
+                    if group.take(access) {
+                        plans[next].way = Way::Follows { store: first.store };
+                        last = next;
+                    } else if access.base == first.base && access.store == first.store {
+                        // It may find another page, and that will be the one remembered for the register.
+                        break;
+                    }
                 }
                 if written(inst) == Some(first.base) {
                     break;
@@ -181,6 +185,12 @@ mod tests {
         assert_eq!(ways(&[load, store]), [Way::Alone, Way::Alone]);
         let leads = Way::Leads { low: 0, high: 15, align: 8 };
         assert_eq!(ways(&[store, load]), [leads, Way::Follows { store: true }]);
+    }
+
+    #[test]
+    fn an_access_far_away_ends_a_group_because_it_may_remember_another_page() {
+        let [near, far] = [inst(Op::Ld, 5, 8, 0), inst(Op::Ld, 5, 8, 2040)];
+        assert_eq!(ways(&[near, far, near]), [Way::Alone; 3]);
     }
 
     #[test]
