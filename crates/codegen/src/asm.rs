@@ -490,6 +490,13 @@ impl Asm {
         self.encode(prefix, wide, &[0x0f, opcode], to.0, Rm::R(Reg(from.0)), false);
     }
 
+    /// `to = from`, all of it.
+    pub(crate) fn mov_xmm(&mut self, to: Xmm, from: Xmm) {
+        if to != from {
+            self.encode(0, W::D, &[0x0f, 0x28], to.0, Rm::R(Reg(from.0)), false);
+        }
+    }
+
     /// `to ^= to`.
     pub(crate) fn zero_xmm(&mut self, to: Xmm) {
         self.encode(0, W::D, &[0x0f, 0x57], to.0, Rm::R(Reg(to.0)), false);
@@ -498,10 +505,11 @@ impl Asm {
     /// `to = to * a ± c` in one rounding (FMA3, the 213 forms): `opcode` is A9 for fmadd, AB for fmsub, AD for
     /// fnmadd, AF for fnmsub.
     pub(crate) fn fma213(&mut self, opcode: u8, double: bool, to: Xmm, a: Xmm, c: Xmm) {
-        // Three-byte VEX, map 0F38, prefix 66; all registers are below 8.
+        // Three-byte VEX, map 0F38, prefix 66; its register bits are inverted.
+        let extensions = (!to.0 >> 3 & 1) << 7 | 1 << 6 | (!c.0 >> 3 & 1) << 5;
         let vvvv = (!a.0 & 15) << 3;
-        self.bytes.extend_from_slice(&[0xc4, 0xe2, u8::from(double) << 7 | vvvv | 1, opcode]);
-        self.byte(0xc0 | to.0 << 3 | c.0);
+        self.bytes.extend_from_slice(&[0xc4, extensions | 2, u8::from(double) << 7 | vvvv | 1, opcode]);
+        self.byte(0xc0 | (to.0 & 7) << 3 | c.0 & 7);
     }
 
     /// Stores (`3`) or loads (`2`) MXCSR.

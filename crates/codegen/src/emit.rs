@@ -138,6 +138,7 @@ impl Translator<'_> {
                 comes_back: true,
             });
             self.float_checked = false;
+            self.copies.clear();
             return;
         }
         let done = self.base(place) || self.multiply(inst) || self.bits(inst);

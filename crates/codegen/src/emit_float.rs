@@ -12,8 +12,6 @@ use alloc::vec::Vec;
 use pollux_isa::{Inst, Opcode as Op};
 
 const XMM0: Xmm = Xmm(0);
-const XMM1: Xmm = Xmm(1);
-const XMM2: Xmm = Xmm(2);
 /// The upper half of a boxed single-precision value.
 const BOX: i32 = -1;
 /// `rm` values.
@@ -49,6 +47,8 @@ impl Translator<'_> {
         for &register in registers {
             self.asm.alu_imm(Alu::Cmp, W::D, state::f_high(register), BOX);
             slow.push(self.asm.jcc(Cond::Ne as u8));
+            // The block goes on as if the register were boxed, so an interpreted step must not come back to it.
+            self.plan.is_spanned = true;
         }
     }
 
@@ -80,9 +80,10 @@ impl Translator<'_> {
             Op::FmulS | Op::FmulD => self.arithmetic(inst, double, sse::MUL, &mut slow),
             Op::FdivS | Op::FdivD => self.arithmetic(inst, double, sse::DIV, &mut slow),
             Op::FsqrtS | Op::FsqrtD => {
-                self.check_boxes(double, &[inst.rs1], &mut slow);
-                self.asm.sse(sse::SQRT, double, XMM0, state::f(inst.rs1));
-                self.put_number(inst.rd, double, &mut slow);
+                let from = self.get_float(inst.rs1, double, &mut slow);
+                let to = self.copies.fresh();
+                self.asm.sse(sse::SQRT, double, to, from);
+                self.put_number(inst.rd, double, to, &mut slow);
             }
             Op::FmaddS | Op::FmaddD => self.fused(inst, double, 0xa9, &mut slow),
             Op::FmsubS | Op::FmsubD => self.fused(inst, double, 0xab, &mut slow),
@@ -102,13 +103,16 @@ impl Translator<'_> {
             Op::FcvtSL | Op::FcvtDL => self.convert_long(inst, double),
             Op::FcvtSLu | Op::FcvtDLu => self.convert_unsigned_long(inst, double, &mut slow),
             Op::FcvtSD => {
-                self.asm.sse(sse::CONVERT_FLOAT, true, XMM0, state::f(inst.rs1));
-                self.put_number(inst.rd, false, &mut slow);
+                let from = self.get_float(inst.rs1, true, &mut slow);
+                let to = self.copies.fresh();
+                self.asm.sse(sse::CONVERT_FLOAT, true, to, from);
+                self.put_number(inst.rd, false, to, &mut slow);
             }
             Op::FcvtDS => {
-                self.check_boxes(false, &[inst.rs1], &mut slow);
-                self.asm.sse(sse::CONVERT_FLOAT, false, XMM0, state::f(inst.rs1));
-                self.put_number(inst.rd, true, &mut slow);
+                let from = self.get_float(inst.rs1, false, &mut slow);
+                let to = self.copies.fresh();
+                self.asm.sse(sse::CONVERT_FLOAT, false, to, from);
+                self.put_number(inst.rd, true, to, &mut slow);
             }
             Op::FmvXW => {
                 self.asm.load_extended(4, true, RAX, state::f(inst.rs1).into());
@@ -148,59 +152,81 @@ impl Translator<'_> {
         }
     }
 
-    /// Writes xmm0, which must be a number.
-    fn put_number(&mut self, rd: u8, double: bool, slow: &mut Vec<Fixup>) {
-        self.asm.compare(true, double, XMM0, XMM0);
-        slow.push(self.asm.jcc(Cond::P as u8));
-        self.put_xmm(rd, double);
+    /// A host register that holds a guest register; a single one must be boxed.
+    fn get_float(&mut self, register: u8, double: bool, slow: &mut Vec<Fixup>) -> Xmm {
+        if let Some(xmm) = self.copies.find(register, double) {
+            return xmm;
+        }
+        self.check_boxes(double, &[register], slow);
+        let xmm = self.copies.fresh();
+        self.asm.load_xmm(double, xmm, state::f(register));
+        self.copies.hold(register, double, xmm);
+        xmm
     }
 
-    fn put_xmm(&mut self, rd: u8, double: bool) {
-        self.asm.store_xmm(double, state::f(rd), XMM0);
+    /// Writes a result, which must be a number.
+    fn put_number(&mut self, rd: u8, double: bool, from: Xmm, slow: &mut Vec<Fixup>) {
+        self.asm.compare(true, double, from, from);
+        slow.push(self.asm.jcc(Cond::P as u8));
+        self.put_xmm(rd, double, from);
+    }
+
+    /// Writes a floating-point register from a host register, which holds it from then on.
+    pub(crate) fn put_xmm(&mut self, rd: u8, double: bool, from: Xmm) {
+        self.asm.store_xmm(double, state::f(rd), from);
         if !double {
             self.asm.store_imm(W::D, state::f_high(rd), BOX);
         }
+        self.copies.forget(rd);
+        self.copies.hold(rd, double, from);
     }
 
     fn arithmetic(&mut self, inst: Inst, double: bool, opcode: u8, slow: &mut Vec<Fixup>) {
-        self.check_boxes(double, &[inst.rs1, inst.rs2], slow);
-        self.asm.load_xmm(double, XMM0, state::f(inst.rs1));
-        self.asm.sse(opcode, double, XMM0, state::f(inst.rs2));
-        self.put_number(inst.rd, double, slow);
+        let first = self.get_float(inst.rs1, double, slow);
+        let second = self.get_float(inst.rs2, double, slow);
+        let to = self.copies.fresh();
+        self.asm.mov_xmm(to, first);
+        self.asm.sse(opcode, double, to, second);
+        self.put_number(inst.rd, double, to, slow);
     }
 
     fn fused(&mut self, inst: Inst, double: bool, opcode: u8, slow: &mut Vec<Fixup>) {
-        self.check_boxes(double, &[inst.rs1, inst.rs2, inst.rs3], slow);
-        self.asm.load_xmm(double, XMM0, state::f(inst.rs1));
-        self.asm.load_xmm(double, XMM1, state::f(inst.rs2));
-        self.asm.load_xmm(double, XMM2, state::f(inst.rs3));
-        self.asm.fma213(opcode, double, XMM0, XMM1, XMM2);
-        self.put_number(inst.rd, double, slow);
+        let first = self.get_float(inst.rs1, double, slow);
+        let second = self.get_float(inst.rs2, double, slow);
+        let third = self.get_float(inst.rs3, double, slow);
+        let to = self.copies.fresh();
+        self.asm.mov_xmm(to, first);
+        self.asm.fma213(opcode, double, to, second, third);
+        self.put_number(inst.rd, double, to, slow);
     }
 
     /// Sign injection, on the bits.
     fn sign(&mut self, inst: Inst, double: bool, slow: &mut Vec<Fixup>) {
+        let moves = inst.rs1 == inst.rs2 && matches!(inst.opcode, Op::FsgnjS | Op::FsgnjD);
+        if moves {
+            let from = self.get_float(inst.rs1, double, slow);
+            let to = self.copies.fresh();
+            self.asm.mov_xmm(to, from);
+            return self.put_xmm(inst.rd, double, to);
+        }
         self.check_boxes(double, &[inst.rs1, inst.rs2], slow);
         let (wide, sign) = if double { (W::Q, 1 << 63) } else { (W::D, 1 << 31) };
         self.asm.load(wide, RAX, state::f(inst.rs1));
-        let moves = inst.rs1 == inst.rs2 && matches!(inst.opcode, Op::FsgnjS | Op::FsgnjD);
-        if !moves {
-            self.asm.load(wide, RCX, state::f(inst.rs2));
-            self.asm.mov_imm(RDX, sign);
-            match inst.opcode {
-                Op::FsgnjxS | Op::FsgnjxD => {
-                    self.asm.alu(Alu::And, wide, RCX, RDX);
-                    self.asm.alu(Alu::Xor, wide, RAX, RCX);
+        self.asm.load(wide, RCX, state::f(inst.rs2));
+        self.asm.mov_imm(RDX, sign);
+        match inst.opcode {
+            Op::FsgnjxS | Op::FsgnjxD => {
+                self.asm.alu(Alu::And, wide, RCX, RDX);
+                self.asm.alu(Alu::Xor, wide, RAX, RCX);
+            }
+            _ => {
+                if matches!(inst.opcode, Op::FsgnjnS | Op::FsgnjnD) {
+                    self.asm.unary(Unary::Not, wide, RCX);
                 }
-                _ => {
-                    if matches!(inst.opcode, Op::FsgnjnS | Op::FsgnjnD) {
-                        self.asm.unary(Unary::Not, wide, RCX);
-                    }
-                    self.asm.alu(Alu::And, wide, RCX, RDX);
-                    self.asm.unary(Unary::Not, wide, RDX);
-                    self.asm.alu(Alu::And, wide, RAX, RDX);
-                    self.asm.alu(Alu::Or, wide, RAX, RCX);
-                }
+                self.asm.alu(Alu::And, wide, RCX, RDX);
+                self.asm.unary(Unary::Not, wide, RDX);
+                self.asm.alu(Alu::And, wide, RAX, RDX);
+                self.asm.alu(Alu::Or, wide, RAX, RCX);
             }
         }
         self.put_float_bits(inst.rd, RAX, double);
@@ -224,9 +250,9 @@ impl Translator<'_> {
 
     /// `feq`: quiet; unordered is not equal.
     fn equal(&mut self, inst: Inst, double: bool, slow: &mut Vec<Fixup>) {
-        self.check_boxes(double, &[inst.rs1, inst.rs2], slow);
-        self.asm.load_xmm(double, XMM0, state::f(inst.rs1));
-        self.asm.compare(true, double, XMM0, state::f(inst.rs2));
+        let first = self.get_float(inst.rs1, double, slow);
+        let second = self.get_float(inst.rs2, double, slow);
+        self.asm.compare(true, double, first, second);
         slow.push(self.asm.jcc(Cond::P as u8));
         self.asm.set(Cond::E, RAX);
         self.put(inst.rd, RAX);
@@ -234,18 +260,17 @@ impl Translator<'_> {
 
     /// `flt`, `fle`: the operands the other way round, so that unordered compares as false.
     fn less(&mut self, inst: Inst, double: bool, cond: Cond, slow: &mut Vec<Fixup>) {
-        self.check_boxes(double, &[inst.rs1, inst.rs2], slow);
-        self.asm.load_xmm(double, XMM0, state::f(inst.rs2));
-        self.asm.compare(false, double, XMM0, state::f(inst.rs1));
+        let first = self.get_float(inst.rs1, double, slow);
+        let second = self.get_float(inst.rs2, double, slow);
+        self.asm.compare(false, double, second, first);
         self.asm.set(cond, RAX);
         self.put(inst.rd, RAX);
     }
 
     /// To a signed integer. What is out of range becomes the smallest one, which the interpreter then looks at.
     fn convert_to_integer(&mut self, inst: Inst, double: bool, wide: W, slow: &mut Vec<Fixup>) {
-        self.check_boxes(double, &[inst.rs1], slow);
-        self.asm.load_xmm(double, XMM0, state::f(inst.rs1));
-        self.asm.convert_to_int(double, inst.rm == RTZ, wide, RAX, XMM0);
+        let from = self.get_float(inst.rs1, double, slow);
+        self.asm.convert_to_int(double, inst.rm == RTZ, wide, RAX, from);
         if wide == W::D {
             self.asm.alu_imm(Alu::Cmp, W::D, RAX, i32::MIN);
         } else {
@@ -279,8 +304,9 @@ impl Translator<'_> {
     }
 
     fn convert_rax(&mut self, rd: u8, double: bool) {
-        self.asm.zero_xmm(XMM0);
-        self.asm.convert_from_int(double, W::Q, XMM0, RAX);
-        self.put_xmm(rd, double);
+        let to = self.copies.fresh();
+        self.asm.zero_xmm(to);
+        self.asm.convert_from_int(double, W::Q, to, RAX);
+        self.put_xmm(rd, double, to);
     }
 }

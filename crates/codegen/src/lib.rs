@@ -17,7 +17,7 @@
 //!
 //! Map: `asm` the assembler; [`state`] registers and words; `thunks`; `region` finding blocks; `emit` instructions
 //! and `emit_float`; `memory` loads and stores, and `groups` which of
-//! them share a check.
+//! them share a check; `xmm` floating-point registers in host registers.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
@@ -30,6 +30,7 @@ mod memory;
 mod region;
 pub mod state;
 mod thunks;
+mod xmm;
 
 pub use region::{Features, Link, Region, translate};
 pub use thunks::{Thunks, thunks};

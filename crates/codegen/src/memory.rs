@@ -98,7 +98,8 @@ impl Translator<'_> {
             comes_back: !self.plan.is_spanned,
         };
         let other_page = self.other_page.take();
-        self.cold.push(Cold::Step { from, other_page, info, back: self.asm.here() });
+        let copies = self.copies.clone();
+        self.cold.push(Cold::Step { from, other_page, info, back: self.asm.here(), copies });
     }
 
     /// An integer load.
@@ -127,9 +128,9 @@ impl Translator<'_> {
     pub(crate) fn load_float(&mut self, place: Place, unexecuted: u16, double: bool) {
         let slow = self.check_float();
         let from = self.translate_address(place, if double { 8 } else { 4 }, false);
-        let rd = place.inst.rd;
-        self.asm.load(if double { W::Q } else { W::D }, RAX, from);
-        self.put_float_bits(rd, RAX, double);
+        let to = self.copies.fresh();
+        self.asm.load_xmm(double, to, from);
+        self.put_xmm(place.inst.rd, double, to);
         self.cold_step(slow, place, unexecuted, true);
         self.float_checked = true;
     }
@@ -147,6 +148,7 @@ impl Translator<'_> {
 
     /// Writes the bits of a floating-point register; single precision is boxed.
     pub(crate) fn put_float_bits(&mut self, rd: u8, from: Reg, double: bool) {
+        self.copies.forget(rd);
         if double {
             self.asm.store(W::Q, state::f(rd), from);
         } else {

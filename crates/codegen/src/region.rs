@@ -10,6 +10,7 @@ use crate::groups::{Plan, Way, plan};
 use crate::memory::OtherPage;
 use crate::state::{self, StepInfo, word, word_offset};
 use crate::thunks::{Thunks, lookup};
+use crate::xmm::Copies;
 use alloc::vec::Vec;
 use pollux_isa::{Inst, Opcode, decode, decode_compressed, is_compressed};
 
@@ -55,7 +56,7 @@ pub struct Region {
 /// Out-of-line code: what is rarely needed, behind the region.
 pub(crate) enum Cold {
     /// One interpreted step, then back.
-    Step { from: Vec<Fixup>, other_page: Option<OtherPage>, info: StepInfo, back: u32 },
+    Step { from: Vec<Fixup>, other_page: Option<OtherPage>, info: StepInfo, back: u32, copies: Copies },
     /// The budget does not suffice for the block at `offset`, which has taken `steps` off.
     Short { from: Fixup, offset: u16, steps: u16 },
     /// A taken branch to another page: the offset from this one's beginning.
@@ -93,6 +94,8 @@ pub(crate) struct Translator<'a> {
     grouped: bool,
     /// Of the present instruction.
     pub(crate) plan: Plan,
+    /// In the present block: floating-point registers in host registers.
+    pub(crate) copies: Copies,
     /// Of the present instruction: its way to the TLB.
     pub(crate) other_page: Option<OtherPage>,
     /// In the present block: whether floating point has been found to be on.
@@ -126,6 +129,7 @@ pub fn translate(
         instructions: 0,
         grouped,
         plan: ALONE,
+        copies: Copies::default(),
         other_page: None,
         float_checked: false,
     };
@@ -234,11 +238,13 @@ impl Translator<'_> {
         self.entries.push((offset, self.asm.here()));
         self.instructions += usize::from(steps);
         self.float_checked = false;
+        self.copies.clear();
         self.asm.alu_imm(Alu::Sub, W::Q, R15, i32::from(steps));
         let from = self.asm.jcc(Cond::L as u8);
         self.cold.push(Cold::Short { from, offset, steps });
         let plans = if self.grouped { plan(&places, &|inst| self.is_step(inst)) } else { Vec::new() };
         for (done, &place) in places.iter().enumerate() {
+            self.copies.begin();
             self.plan = plans.get(done).copied().unwrap_or(ALONE);
             self.instruction(place, steps - done as u16);
         }
@@ -303,13 +309,19 @@ impl Translator<'_> {
     fn emit_cold(&mut self) {
         for cold in core::mem::take(&mut self.cold) {
             match cold {
-                Cold::Step { mut from, other_page, info, back } => {
+                Cold::Step { mut from, other_page, info, back, copies } => {
                     if let Some(other_page) = other_page {
                         from.extend(other_page.across);
                         from.push(self.emit_other_page(&other_page));
                     }
                     from.into_iter().for_each(|jump| self.asm.bind_here(jump));
                     self.step_here(info);
+                    if !info.comes_back {
+                        continue;
+                    }
+                    for (guest, double, xmm) in copies.all() {
+                        self.asm.load_xmm(double, xmm, state::f(guest));
+                    }
                     let jump = self.asm.jmp();
                     self.asm.bind(jump, back);
                 }

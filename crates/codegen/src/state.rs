@@ -7,6 +7,7 @@
 //! | r15 | the budget: steps that may still be taken |
 //! | rbx r12 rdi rsi r13 r8 r9 r10 r11 | guest a5 sp a0 a4 s0 s1 a3 a1 a2, the most used ones |
 //! | rax rcx rdx xmm0 to xmm2 | nothing from one instruction to the next |
+//! | xmm3 to xmm15 | within a block, copies of floating-point registers (`xmm`) |
 //!
 //! All other guest registers stay in the hart. MXCSR rounds to nearest with all exceptions masked; the exceptions
 //! that it has noted belong to the guest's `fflags` (see [`MXCSR`]).
