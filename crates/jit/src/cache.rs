@@ -116,13 +116,22 @@ impl Cache {
             self.page_epoch = guest.page_epoch();
             self.clear();
         }
+        self.drop_stale(guest);
+    }
+
+    /// Forgets what was translated from what has been written to since; returns whether there was something. Translated
+    /// code that a step was called from stays where it is, but must be left.
+    pub(crate) fn drop_stale(&mut self, guest: &mut Guest<'_, '_>) -> bool {
+        let mut changed = false;
         while let Some((page, first, last)) = guest.take_stale() {
             let Some(slot) = self.pages.get_mut(page as usize) else { continue };
             if slot.as_ref().is_some_and(|known| known.is_covered(first, last)) {
                 *slot = None;
                 self.forget_targets();
+                changed = true;
             }
         }
+        changed
     }
 
     /// Drops the hart's jump targets, and what it remembers of pages, if the numbers of contexts have been given out

@@ -108,7 +108,8 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
         let words = self.guest.words();
         words[state::FLOAT] = u64::from(float);
         words[state::STORE_TAGS..state::TAGS_END].fill(0);
-        let leave = self.guest.must_leave() || self.guest.has_stale() || steps == 0;
+        let changed = self.guest.has_stale() && self.cache.drop_stale(self.guest);
+        let leave = self.guest.must_leave() || changed || steps == 0;
         let sequential = self.guest.pc() == pc.wrapping_add(u64::from(info.len))
             && self.guest.fetch_context() == context
             && (float || !info.needs_float)

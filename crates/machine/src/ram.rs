@@ -263,6 +263,11 @@ impl Ram {
         self.flags[page] |= flag::CODE;
     }
 
+    /// Flags a page as free of cached instructions.
+    pub(crate) fn unmark_code(&mut self, page: usize) {
+        self.flags[page] &= !flag::CODE;
+    }
+
     /// Flags every page as free of cached instructions.
     pub(crate) fn forget_code(&mut self) {
         self.flags.iter_mut().for_each(|f| *f &= !flag::CODE);

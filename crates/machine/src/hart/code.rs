@@ -11,7 +11,7 @@ use crate::ram::{Ram, StaleCode};
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::sync::atomic::{AtomicU64, Ordering};
 use pollux_isa::{Format, Inst};
 
@@ -19,6 +19,9 @@ use pollux_isa::{Format, Inst};
 pub(crate) const SLOTS: usize = 2048;
 /// Decoded pages kept at most (16 KiB of host memory each); when they run out, all are dropped.
 const PAGES_MAX: usize = 8192;
+
+/// Writes that a page takes before it counts as data, the first time.
+const WEAR_FIRST: u32 = 16;
 
 /// A decoded page.
 pub(crate) type CodePage = [AtomicU64; SLOTS];
@@ -97,6 +100,8 @@ impl Packed {
 pub(crate) struct CodeCache {
     pages: Vec<Box<CodePage>>,
     origins: Vec<PageOrigin>,
+    /// Of each decoded page: writes to it that changed no decoded instruction, and how many of them it may take.
+    wear: Vec<Cell<(u32, u32)>>,
     /// Decoded page of each RAM page, plus one; 0 for none.
     by_ram_page: Vec<u32>,
     /// Counts the times that all was dropped.
@@ -120,6 +125,7 @@ impl CodeCache {
         Self {
             pages: Vec::new(),
             origins: Vec::new(),
+            wear: Vec::new(),
             by_ram_page: vec![0; ram_pages],
             epoch: 0,
             reports: false,
@@ -193,6 +199,7 @@ impl CodeCache {
     fn push(&mut self, physical: u64, cached: bool) -> u32 {
         self.pages.push(Box::new([const { AtomicU64::new(0) }; SLOTS]));
         self.origins.push(PageOrigin { physical, cached });
+        self.wear.push(Cell::new((0, WEAR_FIRST)));
         self.pages.len() as u32 - 1
     }
 
@@ -203,24 +210,43 @@ impl CodeCache {
         }
     }
 
-    /// Empties the slots that a store made stale.
-    pub(crate) fn invalidate(&self, stale: StaleCode) {
-        let Some(&known) = self.by_ram_page.get(stale.page as usize) else { return };
-        let Some(index) = known.checked_sub(1) else { return };
-        let Some(page) = self.page(index) else { return };
+    /// Empties the slots that a store made stale. True if the page should not count as code any more: what is written
+    /// again and again without being executed is data, and data that is taken for code is slow to write. A page that
+    /// turns out to be code all the same is given twice as long the next time.
+    fn invalidate(&self, stale: StaleCode) -> bool {
+        let Some(&known) = self.by_ram_page.get(stale.page as usize) else { return false };
+        let Some(index) = known.checked_sub(1) else { return false };
+        let (Some(page), Some(wear)) = (self.page(index), self.wear.get(index as usize)) else {
+            return false;
+        };
         if self.reports {
             self.written.borrow_mut().push((index, stale.first, stale.last));
         }
         let first = (stale.first / 2).saturating_sub(1);
+        let mut changed = false;
         for slot in first..=stale.last / 2 {
-            page[usize::from(slot) % SLOTS].store(Packed::EMPTY.0, Ordering::Relaxed);
+            changed |=
+                page[usize::from(slot) % SLOTS].swap(Packed::EMPTY.0, Ordering::Relaxed) != Packed::EMPTY.0;
         }
+        let (writes, writes_max) = wear.get();
+        if changed || writes < writes_max {
+            wear.set((if changed { 0 } else { writes + 1 }, writes_max));
+            return false;
+        }
+        wear.set((0, writes_max.saturating_mul(2)));
+        page.iter().for_each(|slot| slot.store(Packed::EMPTY.0, Ordering::Relaxed));
+        if self.reports {
+            self.written.borrow_mut().push((index, 0, (2 * SLOTS - 1) as u16));
+        }
+        true
     }
 
     /// Empties the slots behind everything that is stale.
     pub(crate) fn drain(&self, ram: &mut Ram) {
         while let Some(stale) = ram.take_stale_code() {
-            self.invalidate(stale);
+            if self.invalidate(stale) {
+                ram.unmark_code(stale.page as usize);
+            }
         }
     }
 
@@ -228,6 +254,7 @@ impl CodeCache {
     pub(crate) fn clear(&mut self, ram: &mut Ram) {
         self.pages.clear();
         self.origins.clear();
+        self.wear.clear();
         self.by_ram_page.fill(0);
         self.written.get_mut().clear();
         self.epoch += 1;

@@ -90,6 +90,10 @@ pub(super) fn decode_at(
     let packed = Packed::new(&inst);
     if in_page + u64::from(inst.len) <= PAGE_BYTES {
         env.code.remember(code_page, in_page as usize / 2, packed);
+        // The page may have been taken for data in between.
+        if let Some(at) = ram.offset(physical & PAGE_MASK, PAGE_BYTES) {
+            ram.mark_code(at / PAGE);
+        }
     }
     Ok(packed)
 }
