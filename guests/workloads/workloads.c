@@ -250,7 +250,7 @@ __attribute__((noinline)) static u64 fibonacci(u64 n)
 
 static u64 calls(void)
 {
-    return fibonacci(34);
+    return fibonacci(37);
 }
 
 /* indirect: calls through a table, in an order that is not predictable. */
@@ -280,13 +280,14 @@ static u64 sieve(void)
     enum { BYTES = 8 << 20 };
     u8 *composite = map(BYTES);
     u64 primes = 0;
-    for (u32 i = 2; i < BYTES; i++) {
-        if (composite[i])
-            continue;
-        primes++;
-        for (u64 j = (u64)i * i; j < BYTES; j += i)
-            composite[j] = 1;
-    }
+    for (u8 round = 1; round <= 6; round++)
+        for (u32 i = 2; i < BYTES; i++) {
+            if (composite[i] == round)
+                continue;
+            primes++;
+            for (u64 j = (u64)i * i; j < BYTES; j += i)
+                composite[j] = round;
+        }
     return primes;
 }
 
