@@ -4,6 +4,9 @@
  * same in the guest and on the host that it is compared with.
  *
  *     workloads NAME
+ *
+ * As a guest's init (then it is process 1) it does what guest/driver of `pollux bench` does: runs what `pollux.run=` on
+ * the kernel's command line names, between markers on the console.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -15,11 +18,11 @@ typedef uint64_t u64;
 
 /* Linux's system calls: numbers, and the instruction. */
 #if defined(__x86_64__)
-enum { READ = 0, WRITE = 1, MMAP = 9, MUNMAP = 11, CLONE = 56, EXECVE = 59, EXIT = 60, WAIT4 = 61, GETPPID = 110,
-       PIPE2 = 293 };
+enum { READ = 0, WRITE = 1, CLOSE = 3, MMAP = 9, MUNMAP = 11, GETPID = 39, CLONE = 56, EXECVE = 59, EXIT = 60,
+       WAIT4 = 61, GETPPID = 110, MOUNT = 165, OPENAT = 257, DUP3 = 292, PIPE2 = 293 };
 #else
-enum { READ = 63, WRITE = 64, MMAP = 222, MUNMAP = 215, CLONE = 220, EXECVE = 221, EXIT = 93, WAIT4 = 260,
-       GETPPID = 173, PIPE2 = 59 };
+enum { DUP3 = 24, MOUNT = 40, OPENAT = 56, CLOSE = 57, PIPE2 = 59, READ = 63, WRITE = 64, EXIT = 93, GETPID = 172,
+       GETPPID = 173, MUNMAP = 215, CLONE = 220, EXECVE = 221, MMAP = 222, WAIT4 = 260 };
 #endif
 
 static long call(long number, long a, long b, long c, long d, long e, long f)
@@ -324,7 +327,7 @@ static u64 nbody(void)
         {{15.38, -25.92, 0.18}, {0.98, 0.59, -0.03}, 0.002},
     };
     const double step = 0.01;
-    for (int round = 0; round < 300000; round++) {
+    for (int round = 0; round < 900000; round++) {
         for (int i = 0; i < BODIES; i++)
             for (int j = i + 1; j < BODIES; j++) {
                 double d[3], square = 0;
@@ -455,10 +458,100 @@ static void say_hex(u64 value)
     say(line);
 }
 
+static void say_number(u64 value)
+{
+    char digits[24], *p = digits + sizeof digits;
+    *--p = 0;
+    do {
+        *--p = (char)('0' + value % 10);
+        value /= 10;
+    } while (value);
+    say(p);
+}
+
+/* One run in a process of its own, between its markers; what it says is the answer. */
+static void run_between_markers(const char *name, u64 turn)
+{
+    char answer[32];
+    int pipe[2];
+    must(call(PIPE2, (long)pipe, 0, 0, 0, 0, 0));
+    say("@begin ");
+    say(name);
+    say(" ");
+    say_number(turn);
+    say("\n");
+    long child = start_child();
+    if (!child) {
+        const char *arguments[] = {"workloads", name, NULL}, *environment[] = {NULL};
+        must(call(DUP3, pipe[1], 1, 0, 0, 0, 0));
+        call(EXECVE, (long)"/proc/self/exe", (long)arguments, (long)environment, 0, 0, 0);
+        leave(1);
+    }
+    call(CLOSE, pipe[1], 0, 0, 0, 0, 0);
+    u64 status = wait_for(child);
+    long n = must(call(READ, pipe[0], (long)answer, sizeof answer - 2, 0, 0, 0));
+    call(CLOSE, pipe[0], 0, 0, 0, 0, 0);
+    answer[n] = n ? 0 : '\n';
+    answer[n + 1] = 0;
+    say("@end ");
+    say(name);
+    say(" ");
+    say_number(turn);
+    say(" ");
+    say_number(status);
+    say(" ");
+    say(answer);
+}
+
+/* What follows `key` in the words of `line`; each word is ended with a zero byte. */
+static char *value_of(char *line, const char *key)
+{
+    for (char *word = line; *word; word++) {
+        size_t n = 0;
+        while (key[n] && word[n] == key[n])
+            n++;
+        if (key[n])
+            continue;
+        for (char *end = word; *end; end++)
+            if (*end == ' ' || *end == '\n')
+                *end = 0;
+        return word + n;
+    }
+    return "";
+}
+
+static _Noreturn void be_init(void)
+{
+    static char line[2048], copy[2048];
+    enum { HERE = -100 };
+    must(call(MOUNT, (long)"proc", (long)"/proc", (long)"proc", 0, 0, 0));
+    long file = must(call(OPENAT, HERE, (long)"/proc/cmdline", 0, 0, 0, 0));
+    must(call(READ, file, (long)line, sizeof line - 1, 0, 0, 0));
+    memcpy(copy, line, sizeof line);
+    u64 repeats = 0;
+    for (char *p = value_of(copy, "pollux.repeats="); *p >= '0' && *p <= '9'; p++)
+        repeats = repeats * 10 + (u64)(*p - '0');
+    say("@ready\n");
+    for (char *name = value_of(line, "pollux.run="), *next; *name; name = next) {
+        for (next = name; *next && *next != ','; next++)
+            ;
+        if (*next)
+            *next++ = 0;
+        for (u64 turn = 0; turn <= repeats; turn++)
+            run_between_markers(name, turn);
+    }
+    say("@done\n");
+    /* An init that ends takes the kernel down; the host ends the machine. */
+    for (;;)
+        call(READ, 0, (long)line, 1, 0, 0, 0);
+}
+
 /* `stack` holds the argument count and then the arguments. */
 __attribute__((used)) _Noreturn void begin(const long *stack)
 {
     const char *wanted = stack[0] == 2 ? (const char *)stack[2] : "";
+    if (call(GETPID, 0, 0, 0, 0, 0, 0) == 1)
+        be_init();
     if (equal(wanted, "nothing"))
         leave(0);
     for (size_t i = 0; i < sizeof workloads / sizeof *workloads; i++)

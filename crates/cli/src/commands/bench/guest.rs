@@ -35,7 +35,7 @@ pub struct Guest {
     /// Packages in it, as `name_version_architecture`.
     pub packages: Vec<String>,
     /// Holds the initial RAM disk of our own, and goes with this value.
-    _folder: Option<TempDir>,
+    pub _folder: Option<TempDir>,
 }
 
 impl Guest {

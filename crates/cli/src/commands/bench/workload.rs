@@ -50,7 +50,7 @@ pub static WORKLOADS: [Workload; 18] = [
     debian("openssl-aes", "AES-128-CTR of 16 MiB"),
     debian("openssl-prime", "primality of a number of 1279 bits"),
     debian("python", "dictionaries, strings, calls, big numbers"),
-    debian("gcc", "compiles a C file of 400 lines with -O2"),
+    debian("gcc", "compiles a C file of 600 lines with -O2"),
     debian("sqlite", "fills, indexes and asks a table of 20,000 rows"),
     debian("redis", "4000 SET and 4000 GET, 16 connections, inside the guest"),
 ];

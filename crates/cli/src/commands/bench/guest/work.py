@@ -20,11 +20,11 @@ class Queens:
 
 
 words = {}
-for number in range(20000):
+for number in range(40000):
     word = "w%d" % (number * 7919 % 5003)
     words[word] = words.get(word, 0) + len(word)
 order = sorted(words.items(), key=lambda item: (item[1], item[0]))
 big = 1
 for number in range(1, 400):
     big *= number
-print(Queens(6).count(), order[0][0], order[-1][0], sum(map(int, str(big))), sum(x * x % 7 for x in range(30000)))
+print(Queens(7).count(), order[0][0], order[-1][0], sum(map(int, str(big))), sum(x * x % 7 for x in range(60000)))
