@@ -47,6 +47,8 @@ enum Command {
     Image(commands::image::ImageArgs),
     /// See a real service survive `kill -9` of its primary
     Demo(commands::demo::DemoArgs),
+    /// Time guest workloads on Pollux and on QEMU, side by side
+    Bench(commands::bench::BenchArgs),
     /// Inspect or reset who may run a VM
     Arbiter(commands::arbiter::ArbiterArgs),
 }
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => commands::replay::run(&args),
         Command::Image(args) => commands::image::run(args),
         Command::Demo(args) => commands::demo::run(&args),
+        Command::Bench(args) => commands::bench::run(&args),
         Command::Arbiter(args) => commands::arbiter::run(&args),
     };
     match result {

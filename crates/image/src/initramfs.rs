@@ -50,6 +50,17 @@ pub(crate) fn write(to: &Path, root: &Path, kernel: &Path) -> Result<(), ImageEr
     cpio::newc::trailer(&mut out).and_then(|out| out.flush()).map_err(fault())
 }
 
+/// Writes an initial RAM disk with a program as its init, and a folder to mount `proc` on.
+pub(crate) fn write_program(to: &Path, program: &[u8]) -> std::io::Result<()> {
+    let mut out = BufWriter::new(File::create(to)?);
+    for (name, mode, content) in [("proc", FOLDER, &b""[..]), ("init", PROGRAM, program)] {
+        let mut entry = Builder::new(name).mode(mode).nlink(1).mtime(0).write(&mut out, content.len() as u32);
+        entry.write_all(content)?;
+        entry.finish()?;
+    }
+    cpio::newc::trailer(&mut out)?.flush()
+}
+
 /// A module's content, decompressed.
 fn unpack(path: &Path) -> Result<Vec<u8>, ImageError> {
     let file = File::open(path).map_err(io_error("cannot open", path))?;

@@ -219,10 +219,16 @@ fn fingerprint(folder: &Path) -> String {
     paths.into_iter().map(one).collect()
 }
 
-fn default_cache() -> PathBuf {
+/// Where images are kept if nothing else is said: the user's cache folder.
+pub fn default_cache() -> PathBuf {
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
     base.unwrap_or_else(std::env::temp_dir).join("pollux")
+}
+
+/// Writes an initial RAM disk that holds one static program, which is the guest's init.
+pub fn write_program_initramfs(to: &Path, program: &[u8]) -> Result<(), ImageError> {
+    initramfs::write_program(to, program).map_err(io_error("cannot write", to))
 }
 
 impl Image {

@@ -2,9 +2,11 @@
 
 pub mod arbiter;
 pub mod backup;
+pub mod bench;
 pub mod build;
 pub mod demo;
 pub mod image;
+pub mod processes;
 pub mod record;
 pub mod replay;
 pub mod run;

@@ -1,23 +1,21 @@
 //! The demo's processes: a switch, a backup, a primary, each a `pollux` of its own.
 
 use super::{DemoArgs, say};
+use crate::commands::processes::{spawn, status_of, wait_for};
 use anyhow::{Context, Result, bail};
-use pollux_host::control::{Request, ask};
 use pollux_host::status::Status;
 use pollux_image::{BuildOptions, Image};
 use std::cell::RefCell;
 use std::fs::File;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// The embedded guest, part of this binary.
 const TINY_ELF: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../guests/tiny/tiny.elf"));
 /// Disk of the embedded guest.
 const TINY_DISK_BYTES: u64 = 8 << 20;
-/// How long a helper process may take to be ready.
-const START_PATIENCE: Duration = Duration::from_secs(20);
 
 /// What the guest is made of.
 pub struct GuestFiles {
@@ -204,35 +202,5 @@ impl Drop for Fleet {
             let _ = child.kill();
             let _ = child.wait();
         }
-    }
-}
-
-fn status_of(folder: &Path, instance: &str) -> Result<Status> {
-    let answer = ask(&folder.join(format!("{instance}.sock")), Request::Status)?;
-    Ok(serde_json::from_value(answer)?)
-}
-
-fn spawn(folder: &Path, name: &str, build: impl FnOnce(&mut Command)) -> Result<Child> {
-    let log = File::create(folder.join(format!("{name}.log")))?;
-    let mut command = Command::new(std::env::current_exe().context("cannot find my own binary")?);
-    build(&mut command);
-    command.env("POLLUX_RUN_DIR", folder).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    command.spawn().with_context(|| format!("cannot start the {name}"))
-}
-
-fn wait_for<T>(name: &str, child: &RefCell<Child>, mut ready: impl FnMut() -> Option<T>) -> Result<T> {
-    let begun = Instant::now();
-    loop {
-        if let Some(value) = ready() {
-            return Ok(value);
-        }
-        if let Some(status) = child.borrow_mut().try_wait()? {
-            bail!("{name} ended at once ({status})");
-        }
-        if begun.elapsed() > START_PATIENCE {
-            let _ = child.borrow_mut().kill();
-            bail!("{name} is not ready after {START_PATIENCE:?}");
-        }
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
