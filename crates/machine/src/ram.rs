@@ -59,6 +59,11 @@ pub struct Ram {
     flags: Vec<u8>,
     /// Pages with `PAGE_TABLE` set.
     table_pages: Vec<u32>,
+    /// Of each page with `PAGE_TABLE` set: the virtual address that its first entry translates, plus 1, if it has been
+    /// used as a table of the last level for that address alone; else [`UNPLACED`].
+    table_places: Vec<u64>,
+    /// Writes to them since the first of them was flagged.
+    table_writes: u32,
     /// Pages written since the digest last hashed them.
     digest_dirty: Vec<u32>,
     /// Pages written since the last checkpoint, once tracking is on.
@@ -66,10 +71,19 @@ pub struct Ram {
     /// Former contents of pages written since [`Ram::freeze`].
     frozen: BTreeMap<u32, Box<[u8; PAGE]>>,
     stale_code: Vec<StaleCode>,
+    /// Virtual pages whose translation for loads and stores is stale, in every address space.
+    stale_pages: Vec<u64>,
     stale_translations: bool,
-    /// `stale_code` is not empty or `stale_translations` is set: one load for the store path to look at.
+    /// Any of the three above: one load for the store path to look at.
     stale: bool,
 }
+
+/// See [`Ram::table_places`].
+const UNPLACED: u64 = 0;
+/// More stale pages than this at once make all translations stale.
+const STALE_PAGES_MAX: usize = 64;
+/// After so many writes to flagged tables it is found out anew which pages are tables.
+const TABLE_WRITES_MAX: u32 = 8192;
 
 impl Ram {
     /// RAM of `bytes` bytes (rounded down to whole pages), all zero. The host maps pages on first use.
@@ -80,10 +94,13 @@ impl Ram {
             bytes: vec![0; pages * PAGE],
             flags: vec![flag::DIGEST_CLEAN; pages],
             table_pages: Vec::new(),
+            table_places: vec![UNPLACED; pages],
+            table_writes: 0,
             digest_dirty: Vec::new(),
             checkpoint_dirty: Vec::new(),
             frozen: BTreeMap::new(),
             stale_code: Vec::new(),
+            stale_pages: Vec::new(),
             stale_translations: false,
             stale: false,
         }
@@ -226,9 +243,8 @@ impl Ram {
             self.stale_code.push(StaleCode { page: page as u32, first, last });
             self.stale = true;
         }
-        if flags & flag::PAGE_TABLE != 0 && translations && self.changes_valid_entry(at, new) {
-            self.stale_translations = true;
-            self.stale = true;
+        if flags & flag::PAGE_TABLE != 0 && translations {
+            self.before_table_write(at, new);
         }
         if flags & flag::DIGEST_CLEAN != 0 {
             self.digest_dirty.push(page as u32);
@@ -242,6 +258,33 @@ impl Ram {
             self.frozen.insert(page as u32, copy);
         }
         self.flags[page] = flags & (flag::CODE | flag::PAGE_TABLE);
+    }
+
+    /// Notes what a write to a page with `PAGE_TABLE` set makes stale.
+    fn before_table_write(&mut self, at: usize, new: &[u8]) {
+        self.table_writes += 1;
+        // What is no table any more, but was one, is written to more often than tables are.
+        if self.table_writes >= TABLE_WRITES_MAX {
+            self.stale_translations = true;
+        } else if self.changes_valid_entry(at, new) {
+            match self.page_of_entry(at, new.len()) {
+                Some(addr) if self.stale_pages.len() < STALE_PAGES_MAX => self.stale_pages.push(addr),
+                _ => self.stale_translations = true,
+            }
+        } else {
+            return;
+        }
+        self.stale = true;
+    }
+
+    /// The virtual page that the page-table entry at `at` translates, if that is the only one, and instructions are not
+    /// fetched from it.
+    fn page_of_entry(&self, at: usize, len: usize) -> Option<u64> {
+        const EXECUTABLE: u8 = 1 << 3;
+        let first = self.table_places[at / PAGE];
+        let alone = first != UNPLACED && len == 8 && at.is_multiple_of(8);
+        let data = self.bytes[at] & EXECUTABLE == 0;
+        (alone && data).then(|| (first - 1) | (at % PAGE / 8 * PAGE) as u64)
     }
 
     /// Whether writing `new` at `at` changes a page-table entry with its V bit set. Entries with V clear are
@@ -272,16 +315,21 @@ impl Ram {
     pub(crate) fn forget_code(&mut self) {
         self.flags.iter_mut().for_each(|f| *f &= !flag::CODE);
         self.stale_code.clear();
-        self.stale = self.stale_translations;
+        self.stale = self.stale_translations();
     }
 
-    /// Flags the page of the entry at `at` as one that translations were cached from.
+    /// Flags the page of the entry at `at` as one that translations were cached from. `first` is the virtual address
+    /// that the page's first entry translates, if it is a table of the last level.
     #[inline]
-    pub(crate) fn mark_table(&mut self, at: usize) {
+    pub(crate) fn mark_table(&mut self, at: usize, first: Option<u64>) {
         let page = at / PAGE;
+        let place = first.map_or(UNPLACED, |addr| addr | 1);
         if self.flags[page] & flag::PAGE_TABLE == 0 {
             self.flags[page] |= flag::PAGE_TABLE;
             self.table_pages.push(page as u32);
+            self.table_places[page] = place;
+        } else if self.table_places[page] != place {
+            self.table_places[page] = UNPLACED;
         }
     }
 
@@ -290,8 +338,20 @@ impl Ram {
         for page in self.table_pages.drain(..) {
             self.flags[page as usize] &= !flag::PAGE_TABLE;
         }
+        self.table_writes = 0;
         self.stale_translations = false;
+        self.stale_pages.clear();
         self.stale = !self.stale_code.is_empty();
+    }
+
+    /// Takes one virtual page whose translation is stale, unless all are.
+    pub(crate) fn take_stale_page(&mut self) -> Option<u64> {
+        if self.stale_translations {
+            return None;
+        }
+        let page = self.stale_pages.pop();
+        self.stale = !self.stale_pages.is_empty() || !self.stale_code.is_empty();
+        page
     }
 
     /// Whether a store has made anything cached stale.
@@ -300,15 +360,15 @@ impl Ram {
         self.stale
     }
 
-    /// Whether cached translations are stale.
+    /// Whether cached translations are stale, some or all.
     pub(crate) fn stale_translations(&self) -> bool {
-        self.stale_translations
+        self.stale_translations || !self.stale_pages.is_empty()
     }
 
     /// Takes one range of stale decoded instructions.
     pub(crate) fn take_stale_code(&mut self) -> Option<StaleCode> {
         let stale = self.stale_code.pop();
-        self.stale = self.stale_translations || !self.stale_code.is_empty();
+        self.stale = self.stale_translations() || !self.stale_code.is_empty();
         stale
     }
 
@@ -407,7 +467,7 @@ mod tests {
     #[test]
     fn only_a_change_to_a_valid_entry_makes_translations_stale() {
         let mut ram = Ram::new(PAGE_BYTES);
-        ram.mark_table(0);
+        ram.mark_table(0, None);
         ram.write_u64(BASE, 0x11).unwrap();
         assert!(!ram.stale_translations(), "the entry was invalid before");
         ram.write_u64(BASE, 0x11).unwrap();
@@ -416,5 +476,24 @@ mod tests {
         assert!(ram.stale_translations(), "one byte of a valid entry changed");
         ram.forget_tables();
         assert!(!ram.is_stale());
+    }
+
+    #[test]
+    fn a_changed_entry_of_a_last_table_makes_its_page_stale_and_no_other() {
+        const PAGE_3: GuestAddr = GuestAddr(RAM_BASE + 3 * 8);
+        let changed = |first: &[Option<u64>], old: u64, bytes: usize| {
+            let mut ram = Ram::new(PAGE_BYTES);
+            ram.write_u64(PAGE_3, old).unwrap();
+            first.iter().for_each(|&first| ram.mark_table(0, first));
+            ram.write(PAGE_3, &[0; 8][..bytes]).unwrap();
+            (ram.take_stale_page(), ram.is_stale())
+        };
+        let place = Some(0x20_0000);
+        assert_eq!(changed(&[place, place], 0x7, 8), (Some(0x20_3000), false));
+        let all = (None, true);
+        assert_eq!(changed(&[place, Some(0x40_0000)], 0x7, 8), all, "two places share the table");
+        assert_eq!(changed(&[place, None], 0x7, 8), all, "it is a table of another level, too");
+        assert_eq!(changed(&[place], 0xf, 8), all, "instructions are fetched from the page");
+        assert_eq!(changed(&[place], 0x7, 4), all, "not the entry as a whole");
     }
 }

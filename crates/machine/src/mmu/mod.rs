@@ -3,7 +3,8 @@
 //! Invariant (DESIGN 2.1, 2.2): the machine behaves as if it walked the page tables at every access. So a
 //! translation is cached only when using it has no side effect left to do (accessed set; dirty set for
 //! stores), failures are never cached, and every page a cached translation was read from is flagged in
-//! [`Ram`](crate::ram::Ram): a store that changes a valid entry there drops all translations at once.
+//! [`Ram`](crate::ram::Ram): a store that changes a valid entry there drops what was translated by it: one page's
+//! translation if the entry stands for one page of data, and all of them else.
 //! Therefore `sfence.vma` and writes to `satp` have nothing to do here.
 //!
 //! How: an entry's tag names the virtual page and a *context*, a small number standing for all else that the
@@ -96,6 +97,13 @@ impl Tlb {
     pub(crate) fn forget(&mut self) {
         self.used = 0;
         self.victim = 0;
+    }
+
+    /// Forgets what loads and stores know of one virtual page, in every context.
+    pub(crate) fn forget_page(&mut self, addr: u64) {
+        let slot = Self::slot(addr);
+        self.read[slot] = NO_ENTRY;
+        self.write[slot] = NO_ENTRY;
     }
 
     /// The tag bits that stand for `key`.

@@ -87,7 +87,7 @@ pub(crate) fn walk(ram: &mut Ram, pmp: &Pmp, request: &Request, addr: u64) -> Re
             if entry & (pte::U | pte::A | pte::D) != 0 {
                 return Err(Fault::Page);
             }
-            ram.mark_table(at);
+            ram.mark_table(at, None);
             table = target;
             continue;
         }
@@ -102,7 +102,9 @@ pub(crate) fn walk(ram: &mut Ram, pmp: &Pmp, request: &Request, addr: u64) -> Re
             }
             ram.store_pte(at, entry | wanted);
         }
-        ram.mark_table(at);
+        // What the table's first entry translates: an entry of the last level stands for one page.
+        let first = (level == 0).then_some(addr & !0x1f_ffff);
+        ram.mark_table(at, first);
         return Ok(target | addr & offset_mask);
     }
     Err(Fault::Page)
