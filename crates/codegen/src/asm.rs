@@ -497,6 +497,11 @@ impl Asm {
         }
     }
 
+    /// Stores sixteen bytes, anywhere.
+    pub(crate) fn store_vector(&mut self, to: Mem, from: Xmm) {
+        self.encode(0, W::D, &[0x0f, 0x11], from.0, to.into(), false);
+    }
+
     /// `to ^= to`.
     pub(crate) fn zero_xmm(&mut self, to: Xmm) {
         self.encode(0, W::D, &[0x0f, 0x57], to.0, Rm::R(Reg(to.0)), false);

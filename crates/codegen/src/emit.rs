@@ -123,7 +123,7 @@ impl Translator<'_> {
             Op::Fence | Op::FenceI => return,
             _ => {}
         }
-        if self.float(place, unexecuted) {
+        if self.float(place, unexecuted) || self.atomic(place, unexecuted) || self.csr(place, unexecuted) {
             return;
         }
         if is_integer(inst.opcode) && inst.rd == 0 {
@@ -149,7 +149,11 @@ impl Translator<'_> {
     pub(crate) fn is_step(&self, inst: Inst) -> bool {
         match inst.opcode {
             Op::Cpop | Op::Cpopw => !self.features.popcnt,
-            Op::Fence | Op::FenceI => false,
+            Op::Fence | Op::FenceI | Op::CboZero => false,
+            Op::Csrrw | Op::Csrrs | Op::Csrrc | Op::Csrrwi | Op::Csrrsi | Op::Csrrci => {
+                !Self::is_native_csr(inst)
+            }
+            opcode if (Op::LrW..=Op::AmomaxuD).contains(&opcode) => false,
             Op::Flw | Op::Fld | Op::Fsw | Op::Fsd => false,
             Op::Lb | Op::Lh | Op::Lw | Op::Lbu | Op::Lhu | Op::Lwu | Op::Ld => false,
             Op::Sb | Op::Sh | Op::Sw | Op::Sd => false,

@@ -130,7 +130,7 @@ pub(crate) fn plan(places: &[Place], is_step: &dyn Fn(Inst) -> bool) -> Vec<Plan
         if written(places[leader].inst) != Some(first.base) {
             for next in leader + 1..places.len() {
                 let inst = places[next].inst;
-                if is_step(inst) {
+                if is_step(inst) || crate::atomic::base(inst) == Some(first.base) {
                     break;
                 }
                 if let Some(access) = access(inst)

@@ -16,19 +16,21 @@
 //! not been executed.
 //!
 //! Map: `asm` the assembler; [`state`] registers and words; `thunks`; `region` finding blocks; `emit` instructions
-//! and `emit_float`; `memory` loads and stores, and `groups` which of
+//! `emit_float`, `atomic`, `system`; `memory` loads and stores, and `groups` which of
 //! them share a check; `xmm` floating-point registers in host registers.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
 
 mod asm;
+mod atomic;
 mod emit;
 mod emit_float;
 mod groups;
 mod memory;
 mod region;
 pub mod state;
+mod system;
 mod thunks;
 mod xmm;
 

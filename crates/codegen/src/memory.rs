@@ -18,6 +18,7 @@ use pollux_isa::Inst;
 use pollux_machine::engine::layout;
 
 /// An access that did not hit the page that was remembered for its register.
+#[derive(Clone, Copy)]
 pub(crate) struct OtherPage {
     pub(crate) from: Fixup,
     /// The engine word of the register's tag.
@@ -53,24 +54,40 @@ impl Translator<'_> {
                 }
             }
         }
-        let tag = tag_word(rs1, store);
-        self.asm.mov(RDX, RAX);
-        self.asm.alu_imm(Alu::And, W::Q, RDX, -4096 | i32::from(align - 1));
-        self.asm.alu(Alu::Or, W::Q, RDX, part(layout::DATA_CONTEXT));
-        self.asm.alu(Alu::Cmp, W::Q, RDX, word(tag));
-        let from = self.asm.jcc(Cond::Ne as u8);
-        let back = self.asm.here();
-        let mut across = None;
+        let other_page = self.check_page(rs1, align, store);
         if high > low {
             // The last byte lies in the same page.
             self.asm.lea(RCX, at(RAX, high - low));
             self.asm.alu(Alu::Xor, W::D, RCX, RAX);
             self.asm.alu_imm(Alu::And, W::D, RCX, -4096);
-            across = Some(self.asm.jcc(Cond::Ne as u8));
+            self.other_page = Some(OtherPage { across: Some(self.asm.jcc(Cond::Ne as u8)), ..other_page });
         }
-        self.other_page = Some(OtherPage { from, tag, store, back, across });
-        self.asm.alu(Alu::Add, W::Q, RAX, word(tag + state::TAG_TO_ADDEND));
+        self.add_page(rs1, store);
         at(RAX, imm - low)
+    }
+
+    /// rax, an address that is a multiple of `bytes`, becomes a host address; `base` is the register it came from. Uses
+    /// rdx.
+    pub(crate) fn find_page(&mut self, base: u8, bytes: u8, store: bool) {
+        self.check_page(base, bytes, store);
+        self.add_page(base, store);
+    }
+
+    /// Compares rax with the page that is remembered for a register.
+    fn check_page(&mut self, base: u8, align: u8, store: bool) -> OtherPage {
+        let tag = tag_word(base, store);
+        self.asm.mov(RDX, RAX);
+        self.asm.alu_imm(Alu::And, W::Q, RDX, -4096 | i32::from(align - 1));
+        self.asm.alu(Alu::Or, W::Q, RDX, part(layout::DATA_CONTEXT));
+        self.asm.alu(Alu::Cmp, W::Q, RDX, word(tag));
+        let from = self.asm.jcc(Cond::Ne as u8);
+        let other_page = OtherPage { from, tag, store, back: self.asm.here(), across: None };
+        self.other_page = Some(other_page);
+        other_page
+    }
+
+    fn add_page(&mut self, base: u8, store: bool) {
+        self.asm.alu(Alu::Add, W::Q, RAX, word(tag_word(base, store) + state::TAG_TO_ADDEND));
     }
 
     /// The same, for an address in a page that the block has proved to be the one remembered for the register.

@@ -65,6 +65,13 @@ pub const FLAGS: usize = NEAR + 9;
 /// Engine word: set to 1 when code was left because the block at `pc` has more instructions than the budget.
 pub const SHORT: usize = NEAR + 10;
 
+/// Engine word: 1 in S-mode and M-mode, 0 in U-mode.
+pub const SUPERVISOR: usize = NEAR + 11;
+/// Engine word: 1 if `cbo.zero` is enabled; else 0.
+pub const ZERO: usize = NEAR + 12;
+/// Engine word: the interrupt lines into `mip`.
+pub const LINES: usize = NEAR + 13;
+
 /// MXCSR with no exceptions noted, all masked, rounding to nearest even (Intel SDM volume 1, 10.2.3).
 pub const MXCSR_CLEAN: u64 = 0x1f80;
 

@@ -41,13 +41,28 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
     fn prepare_words(&mut self) {
         let (ram, flags) = self.guest.ram_addresses();
         let table = self.cache.table(self.guest);
+        let lines = self.guest.lines();
         let words = self.guest.words();
         words[state::RAM] = ram as u64;
         words[state::FLAGS] = flags as u64;
         words[state::CLEAN] = state::MXCSR_CLEAN;
         words[state::TABLE] = table;
         words[state::SHORT] = 0;
+        words[state::LINES] = lines;
         words[state::LOAD_TAGS..state::TAGS_END].fill(0);
+    }
+
+    /// Sets the words that depend on what the interpreter may have changed; returns whether floating point is plain.
+    fn refresh_words(&mut self) -> bool {
+        let (float, supervisor) = (self.guest.has_plain_float(), self.guest.is_supervisor());
+        let zero = self.guest.zeroes_blocks();
+        let words = self.guest.words();
+        words[state::FLOAT] = u64::from(float);
+        words[state::SUPERVISOR] = u64::from(supervisor);
+        words[state::ZERO] = u64::from(zero);
+        // It may have walked page tables, and flagged them.
+        words[state::STORE_TAGS..state::TAGS_END].fill(0);
+        float
     }
 
     /// Translated code for the hart's `pc`, if there is some by now.
@@ -65,13 +80,11 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
     }
 
     fn translated(&mut self, code: u64) {
-        let (pc, float) = (self.guest.pc(), self.guest.has_plain_float());
+        let pc = self.guest.pc();
+        self.refresh_words();
         let words = self.guest.words();
-        // The interpreter may have walked page tables, and flagged them.
-        words[state::STORE_TAGS..state::TAGS_END].fill(0);
         words[state::PAGE_BASE] = pc & !0xfff;
         words[state::BUDGET] = self.budget;
-        words[state::FLOAT] = u64::from(float);
         let thunk = self.cache.enter_address();
         enter(self, thunk, code);
         self.accrue();
@@ -104,10 +117,7 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
         let steps = self.guest.interpret(self.limit - before, 1, false);
         let budget = before - steps;
         self.cache.catch_up_contexts(self.guest);
-        let float = self.guest.has_plain_float();
-        let words = self.guest.words();
-        words[state::FLOAT] = u64::from(float);
-        words[state::STORE_TAGS..state::TAGS_END].fill(0);
+        let float = self.refresh_words();
         let changed = self.guest.has_stale() && self.cache.drop_stale(self.guest);
         let leave = self.guest.must_leave() || changed || steps == 0;
         let sequential = self.guest.pc() == pc.wrapping_add(u64::from(info.len))

@@ -16,7 +16,7 @@ use crate::engine::{Engine, Guest};
 use crate::hart::code::CodeCache;
 use crate::hart::csr::{NS_PER_TICK, envcfg, irq};
 use crate::hart::execute::{self, Env};
-use crate::hart::{Activity, Hart, fetch, trap};
+use crate::hart::{Activity, Hart, NO_RESERVATION, fetch, trap};
 use crate::machine::{Machine, Stop};
 use crate::ram::{PAGE, Ram};
 use crate::sbi_host::enter_supervisor;
@@ -162,7 +162,7 @@ impl Computer {
     /// Makes it this hart's turn. A new turn is a whole one.
     fn give_turn(&mut self, hart: usize) {
         if hart != self.current {
-            self.harts[self.current].reservation = None;
+            self.harts[self.current].reservation = NO_RESERVATION;
         }
         if hart != self.current || self.quantum_left == 0 {
             self.quantum_left = self.quantum();
@@ -306,7 +306,7 @@ impl Machine for Computer {
     }
 
     fn apply(&mut self, input: &Input) {
-        self.harts.iter_mut().for_each(|hart| hart.reservation = None);
+        self.harts.iter_mut().for_each(|hart| hart.reservation = NO_RESERVATION);
         match *input {
             Input::Clock { time, rate } => {
                 self.clock = self.clock.adjusted(Icount(self.icount), time, rate);

@@ -9,10 +9,10 @@
 //!
 //! Not here: translation (`pollux-codegen`), executable memory (`pollux-jit`).
 
-use crate::hart::Hart;
 use crate::hart::code::PageOrigin;
-use crate::hart::csr::status;
+use crate::hart::csr::{envcfg, status};
 use crate::hart::execute::{self, Env};
+use crate::hart::{Hart, Mode, system};
 use crate::mmu::{PAGE_MASK, Tlb};
 use crate::ram::{PAGE, Ram};
 
@@ -40,6 +40,22 @@ pub mod layout {
     pub const PC: usize = offset_of!(Hart, pc);
     /// Accrued floating-point exceptions, as in `fflags`.
     pub const FFLAGS: usize = offset_of!(Hart, csrs) + offset_of!(Csrs, fflags);
+    /// `mstatus`, but for SD.
+    pub const MSTATUS: usize = offset_of!(Hart, csrs) + offset_of!(Csrs, mstatus);
+    /// `mie`.
+    pub const MIE: usize = offset_of!(Hart, csrs) + offset_of!(Csrs, mie);
+    /// `mip`, but for the lines.
+    pub const MIP: usize = offset_of!(Hart, csrs) + offset_of!(Csrs, mip);
+    /// `sscratch`.
+    pub const SSCRATCH: usize = offset_of!(Hart, csrs) + offset_of!(Csrs, sscratch);
+    /// `sepc`, always even.
+    pub const SEPC: usize = offset_of!(Hart, csrs) + offset_of!(Csrs, sepc);
+    /// `scause`.
+    pub const SCAUSE: usize = offset_of!(Hart, csrs) + offset_of!(Csrs, scause);
+    /// `stval`.
+    pub const STVAL: usize = offset_of!(Hart, csrs) + offset_of!(Csrs, stval);
+    /// Guest physical address of the doubleword that `lr` reserved; 0 if there is none.
+    pub const RESERVATION: usize = offset_of!(Hart, reservation);
     /// Words that belong to the engine: [`ENGINE_WORDS`] of them.
     pub const ENGINE: usize = offset_of!(Hart, engine);
     /// How many words the engine has.
@@ -56,6 +72,22 @@ pub mod layout {
     pub const DATA_CONTEXT: usize = offset_of!(Hart, data_context);
     /// The context of fetches: a virtual address means the same as long as this number stays what it is.
     pub const FETCH_CONTEXT: usize = offset_of!(Hart, fetch_context);
+
+    /// Bits of `sstatus`.
+    pub mod sstatus {
+        use crate::hart::csr::status;
+
+        /// What can be written.
+        pub const WRITABLE: u64 = status::S_WRITABLE;
+        /// What is read, but for SD.
+        pub const READABLE: u64 = status::S_WRITABLE | status::UXL;
+        /// What changes neither translation nor floating point: SIE, SPIE, SPP.
+        pub const HARMLESS: u64 = status::SIE | status::SPIE | status::SPP;
+        /// The state of floating point; all ones is dirty.
+        pub const FS: u64 = status::FS;
+        /// Set in what is read if floating point is dirty.
+        pub const SD: u64 = status::SD;
+    }
 
     const _: () = assert!(size_of::<Entry>() == 16 && offset_of!(Entry, tag) == 0);
 }
@@ -185,6 +217,24 @@ impl<'a, 'b> Guest<'a, 'b> {
     #[must_use]
     pub fn has_plain_float(&self) -> bool {
         self.hart.csrs.mstatus & status::FS == status::FS && self.hart.csrs.frm == 0
+    }
+
+    /// Whether S-mode or M-mode executes.
+    #[must_use]
+    pub fn is_supervisor(&self) -> bool {
+        self.hart.mode >= Mode::Supervisor
+    }
+
+    /// Whether `cbo.zero` is enabled for the mode.
+    #[must_use]
+    pub fn zeroes_blocks(&self) -> bool {
+        system::block_op_enabled(self.hart, envcfg::CBZE)
+    }
+
+    /// The interrupt lines into `mip`; they do not change in a run.
+    #[must_use]
+    pub fn lines(&self) -> u64 {
+        self.env.lines
     }
 
     /// Ors accrued exceptions into `fflags`. Floating point must be dirty already.

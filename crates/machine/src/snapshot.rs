@@ -11,7 +11,7 @@ use crate::computer::Computer;
 use crate::config::{Config, HARTS_MAX, SLOTS};
 use crate::hart::csr::Csrs;
 use crate::hart::pmp::Pmp;
-use crate::hart::{Activity, Hart, Mode};
+use crate::hart::{Activity, Hart, Mode, NO_RESERVATION};
 use crate::ram::{PAGE, RAM_BASE};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -111,7 +111,7 @@ impl HartV1 {
             activity: hart.activity as u8,
             csrs: hart.csrs.values().to_vec(),
             pmp: hart.pmp.clone(),
-            reservation: hart.reservation,
+            reservation: (hart.reservation != NO_RESERVATION).then_some(hart.reservation),
             steps: hart.steps,
             trapped: hart.trapped,
         }
@@ -137,7 +137,7 @@ impl HartV1 {
         };
         hart.csrs.set_values(self.csrs.as_slice().try_into().ok()?);
         hart.pmp = self.pmp.clone();
-        hart.reservation = self.reservation;
+        hart.reservation = self.reservation.unwrap_or(NO_RESERVATION);
         hart.steps = self.steps;
         hart.trapped = self.trapped;
         hart.refresh_contexts();
@@ -291,7 +291,7 @@ impl Computer {
         all.extend((0..16).map(|i| (alloc::format!("pmpaddr{i}"), hart.pmp.addr(i))));
         all.push(("mode".to_string(), hart.mode as u64));
         all.push(("activity".to_string(), hart.activity as u64));
-        all.push(("reservation".to_string(), hart.reservation.unwrap_or(u64::MAX)));
+        all.push(("reservation".to_string(), hart.reservation));
         all.push(("steps".to_string(), hart.steps));
         all.push(("trapped".to_string(), hart.trapped));
         all

@@ -8,7 +8,7 @@ use super::code::Packed;
 use super::execute::Env;
 use super::memory::{Target, resolve, settle};
 use super::trap::{Exception, cause};
-use super::{Access, Hart};
+use super::{Access, Hart, NO_RESERVATION};
 use crate::ram::{RAM_BASE, Ram};
 use pollux_isa::code;
 
@@ -34,16 +34,17 @@ pub(super) fn execute(
     }
     if reserve {
         let at = in_ram(hart, ram, addr, bytes, Access::Load)?;
-        hart.reservation = Some(RAM_BASE + (at & !7) as u64);
+        hart.reservation = RAM_BASE + (at & !7) as u64;
         hart.x[op.rd()] = read(ram, at, double);
         return Ok(());
     }
     let source = hart.x[op.rs2()];
     if kind == code::ScW || kind == code::ScD {
-        let Some(reserved) = hart.reservation.take() else {
+        let reserved = core::mem::replace(&mut hart.reservation, NO_RESERVATION);
+        if reserved == NO_RESERVATION {
             hart.x[op.rd()] = 1;
             return Ok(());
-        };
+        }
         let at = in_ram(hart, ram, addr, bytes, Access::Store)?;
         let held = reserved == RAM_BASE + (at & !7) as u64;
         if held {

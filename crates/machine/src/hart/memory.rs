@@ -8,7 +8,7 @@
 use super::csr::status;
 use super::execute::Env;
 use super::trap::{Exception, cause};
-use super::{Access, Hart, Mode};
+use super::{Access, Hart, Mode, NO_RESERVATION};
 use crate::mmu::walk::{Fault, Request, walk};
 use crate::mmu::{Entry, PAGE_MASK, Tlb};
 use crate::ram::{PAGE, Ram};
@@ -100,7 +100,7 @@ pub(super) fn load(
             if physical % bytes != 0 {
                 return Err(fault);
             }
-            hart.reservation = None;
+            hart.reservation = NO_RESERVATION;
             env.leave = true;
             let now = env.time();
             return env.board.read(ram, now, physical, bytes as u8).ok_or(fault);
@@ -143,7 +143,7 @@ pub(super) fn store(
             if physical % bytes != 0 {
                 return Err(fault);
             }
-            hart.reservation = None;
+            hart.reservation = NO_RESERVATION;
             env.leave = true;
             let now = env.time();
             let value = if bytes == 8 { value } else { value & ((1 << (8 * bytes)) - 1) };

@@ -15,7 +15,7 @@ mod float;
 pub mod fp;
 mod memory;
 pub(crate) mod pmp;
-mod system;
+pub(crate) mod system;
 pub(crate) mod trap;
 
 use crate::mmu::{ContextKey, Tlb};
@@ -66,6 +66,9 @@ pub enum Activity {
     Stopped = 2,
 }
 
+/// What [`Hart::reservation`] is when there is none: no RAM is there.
+pub(crate) const NO_RESERVATION: u64 = 0;
+
 /// One hart. An engine finds its parts by `engine::layout`; the registers come first, so that they are near.
 #[repr(C)]
 pub(crate) struct Hart {
@@ -80,9 +83,9 @@ pub(crate) struct Hart {
     pub(crate) activity: Activity,
     pub(crate) csrs: Csrs,
     pub(crate) pmp: Pmp,
-    /// Physical address of the doubleword that `lr` reserved. Lost at every trap, trap return, `sc`, access
+    /// Physical address of the doubleword that `lr` reserved, or [`NO_RESERVATION`]. Lost at every trap, trap return, `sc`, access
     /// to a device, input, and when another hart gets its turn: so no store needs to look at it.
-    pub(crate) reservation: Option<u64>,
+    pub(crate) reservation: u64,
     /// Steps this hart has taken: instructions attempted.
     pub(crate) steps: u64,
     /// Steps that did not retire: exceptions.
@@ -105,7 +108,7 @@ impl Hart {
             activity: Activity::Running,
             csrs: Csrs::new(id),
             pmp: Pmp::default(),
-            reservation: None,
+            reservation: NO_RESERVATION,
             steps: 0,
             trapped: 0,
             tlb: Tlb::new(),

@@ -80,7 +80,7 @@ fn may_supervise(hart: &Hart, trapped_by: u64) -> bool {
 }
 
 /// Whether `menvcfg`, and for U-mode `senvcfg`, enable a cache-block operation.
-fn block_op_enabled(hart: &Hart, field: u64) -> bool {
+pub(crate) fn block_op_enabled(hart: &Hart, field: u64) -> bool {
     let machine = hart.csrs.menvcfg & field != 0;
     let supervisor = hart.csrs.senvcfg & field != 0;
     match hart.mode {

@@ -5,7 +5,7 @@
 //! retiring. Both lose the LR reservation.
 
 use super::csr::{irq, status};
-use super::{Hart, Mode};
+use super::{Hart, Mode, NO_RESERVATION};
 
 /// Exception codes (privileged specification, table "mcause values after trap").
 pub(crate) mod cause {
@@ -102,7 +102,7 @@ fn enter(hart: &mut Hart, cause: u64, tval: u64, mode: Mode) {
     let vectored = vector & 1 != 0 && cause & cause::INTERRUPT != 0;
     hart.pc = (vector & !3).wrapping_add(if vectored { (cause & 63) * 4 } else { 0 });
     hart.mode = mode;
-    hart.reservation = None;
+    hart.reservation = NO_RESERVATION;
     hart.refresh_contexts();
 }
 
@@ -133,6 +133,6 @@ pub(crate) fn return_supervisor(hart: &mut Hart) {
 
 fn leave(hart: &mut Hart, to: Mode) {
     hart.mode = to;
-    hart.reservation = None;
+    hart.reservation = NO_RESERVATION;
     hart.refresh_contexts();
 }

@@ -13,8 +13,8 @@
 
 pub(crate) mod walk;
 
-/// Entries per array: enough for 2 MiB of working set, small enough for the host's L1 cache.
-pub(crate) const ENTRIES: usize = 512;
+/// Entries per array: enough for 16 MiB of working set. What is not used of it is not in the host's caches.
+pub(crate) const ENTRIES: usize = 4096;
 /// Contexts remembered at once.
 const CONTEXTS: usize = 16;
 /// Contexts are numbered from 1 to here: they share the tag's low bits with the alignment check.
