@@ -65,6 +65,16 @@ fn what_cannot_be_started_is_refused_with_its_name_and_what_to_do() {
 }
 
 #[test]
+fn a_benchmark_that_cannot_be_run_is_refused_before_anything_is_built() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let f = folder.path();
+    refused(f, &["bench", "--only", "quake"], &["quake", "integer", "redis"]);
+    refused(f, &["bench", "--engines", "bochs"], &["bochs", "protected"]);
+    refused(f, &["bench", "--rounds", "0"], &["--rounds", "1..=1000"]);
+    refused(f, &["bench", "--only", "redis", "--kernel", "x"], &["only Pollux's own", "integer"]);
+}
+
+#[test]
 fn an_oversized_kernel_names_the_memory_it_needs() {
     let folder = tempfile::tempdir().expect("a folder");
     let big = folder.path().join("big");

@@ -125,6 +125,33 @@ fn unmodified_opensbi_boots_debian() {
     boots_and_powers_off(&["--bios", FIRMWARE]);
 }
 
+#[test]
+fn a_benchmark_of_our_own_programs_needs_a_kernel_alone_and_writes_its_three_files() {
+    let Some(image) = image() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out");
+    let words = ["bench", "--rounds", "1", "--repeats", "1", "--only", "calls,fork", "--json"];
+    let output = Command::new(POLLUX)
+        .args(words)
+        .args(["--engines", "pollux,protected", "--kernel"])
+        .arg(&image.kernel)
+        .arg("--out")
+        .arg(&out)
+        .output()
+        .expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    for (row, name) in ["boot", "calls", "fork"].iter().enumerate() {
+        assert_eq!(report["rows"][row]["name"], *name);
+        for system in ["pollux", "protected"] {
+            assert!(report["rows"][row]["median_s"][system].as_f64().is_some_and(|s| s > 0.0), "{report}");
+        }
+    }
+    for name in ["bench.json", "bench.md", "bench.svg"] {
+        assert!(fs::metadata(out.join(name)).is_ok_and(|meta| meta.len() > 0), "{name}");
+    }
+}
+
 /// A line to redis and the line that it answers.
 fn redis(stream: &mut BufReader<TcpStream>, command: &str) -> std::io::Result<String> {
     writeln!(stream.get_mut(), "{command}\r")?;

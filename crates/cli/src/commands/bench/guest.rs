@@ -1,5 +1,6 @@
 //! The guest: Debian with the packages that are timed, or one kernel with our own program as its init.
 
+use super::system::System;
 use super::{BenchArgs, Plan, say};
 use crate::commands::image::Bar;
 use anyhow::{Context, Result};
@@ -41,6 +42,9 @@ pub struct Guest {
 impl Guest {
     /// Builds it, or finds it in the cache.
     pub fn find(args: &BenchArgs, plan: &Plan) -> Result<Self> {
+        if plan.systems == [System::Native] {
+            return Ok(Self::default());
+        }
         let names: Vec<_> = plan.workloads.iter().map(|w| w.name).collect();
         let told = format!("pollux.run={} pollux.repeats={}", names.join(","), plan.repeats);
         if let Some(kernel) = &args.kernel {

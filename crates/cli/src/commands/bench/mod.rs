@@ -64,7 +64,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "FILE")]
     pub keyring: Option<PathBuf>,
     /// Seconds in which a boot, or one run of a workload, must end
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
     pub patience: u64,
 }
 
@@ -80,12 +80,13 @@ pub struct Plan {
 impl Plan {
     fn new(args: &BenchArgs) -> Result<Self> {
         let mut workloads = workload::chosen(&args.only)?;
-        if args.kernel.is_some() {
+        let systems = system::chosen(&args.engines, args.all)?;
+        if args.kernel.is_some() || systems == [System::Native] {
             workloads.retain(|w| w.is_ours());
-            ensure!(!workloads.is_empty(), "with --kernel there are only Pollux's own workloads");
+            ensure!(!workloads.is_empty(), "there, only Pollux's own workloads can be run, such as integer");
         }
         Ok(Self {
-            systems: system::chosen(&args.engines, args.all)?,
+            systems,
             workloads,
             rounds: args.rounds,
             repeats: args.repeats,

@@ -1,5 +1,4 @@
--- A table in a file, filled, indexed, asked.
-pragma journal_mode = off;
+-- A table on the disk, filled, indexed, asked; every statement that changes it is a transaction of its own.
 create table t(id integer primary key, kind integer, name text);
 with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000)
 insert into t select i, i * 7919 % 97, 'name ' || (i * 31 % 1009) from n;
