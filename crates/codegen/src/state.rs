@@ -84,10 +84,16 @@ pub fn fflags(mxcsr: u64) -> u64 {
 }
 
 /// Entries in the table of jump targets. An entry is four words: virtual address, fetch context, address of the
-/// code, and one unused. The entry for an address is number `address / 2` modulo this.
-pub const TABLE_ENTRIES: usize = 4096;
+/// code, and one unused. [`table_entry`] says which one is an address's.
+pub const TABLE_ENTRIES: usize = 16384;
 /// Words in an entry.
 pub const TABLE_ENTRY_WORDS: usize = 4;
+
+/// The number of the entry for an address. Code is full of pages that look alike, so that the page's number counts.
+#[must_use]
+pub fn table_entry(addr: u64) -> usize {
+    ((addr ^ addr >> 12) >> 1) as usize % TABLE_ENTRIES
+}
 
 /// What the step function is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

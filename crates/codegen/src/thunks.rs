@@ -139,7 +139,9 @@ fn remember(asm: &mut Asm, tlb: usize, store: bool) -> u32 {
 /// Jumps to the translation of virtual address rax, or leaves if the table does not know it.
 pub(crate) fn lookup(asm: &mut Asm, leave_at: u32) {
     const ENTRY_SHIFT: u8 = (8 * state::TABLE_ENTRY_WORDS).trailing_zeros() as u8;
-    asm.mov32(RCX, RAX);
+    asm.mov(RCX, RAX);
+    asm.shift_imm(Shift::Shr, W::Q, RCX, 12);
+    asm.alu(Alu::Xor, W::D, RCX, RAX);
     asm.alu_imm(Alu::And, W::D, RCX, 2 * (state::TABLE_ENTRIES as i32 - 1));
     asm.shift_imm(Shift::Shl, W::D, RCX, ENTRY_SHIFT - 1);
     asm.alu(Alu::Add, W::Q, RCX, word(state::TABLE));

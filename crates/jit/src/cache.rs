@@ -7,7 +7,7 @@
 //! Memory is bounded: when it is full, everything is forgotten at once.
 
 use crate::memory::CodeMemory;
-use pollux_codegen::state::{LOAD_TAGS, TABLE_ENTRIES, TABLE_ENTRY_WORDS, TAGS_END};
+use pollux_codegen::state::{LOAD_TAGS, TABLE_ENTRIES, TABLE_ENTRY_WORDS, TAGS_END, table_entry};
 use pollux_codegen::{Features, Region, Thunks, jump_to, thunks, translate};
 use pollux_machine::engine::Guest;
 use std::io;
@@ -213,7 +213,7 @@ impl Cache {
     /// Lets jumps to the hart's `pc` find `code`.
     pub(crate) fn remember_target(&mut self, guest: &Guest<'_, '_>, code: u64) {
         let pc = guest.pc();
-        let entry = (pc >> 1) as usize % TABLE_ENTRIES * TABLE_ENTRY_WORDS;
+        let entry = table_entry(pc) * TABLE_ENTRY_WORDS;
         let words = &mut self.tables[guest.hart_index()][entry..entry + TABLE_ENTRY_WORDS];
         words[..3].copy_from_slice(&[pc, guest.fetch_context(), code]);
     }
