@@ -1,7 +1,7 @@
 //! The A extension and `cbo.zero`. There is one thread, so an atomic operation is a load, some arithmetic and a store;
 //! what its checks cannot prove, misalignment included, is the interpreter's.
 
-use crate::asm::{Alu, Cond, Fixup, R14, RAX, RCX, RDX, W, Xmm, at};
+use crate::asm::{Alu, Cond, Fixup, RAX, RCX, RDX, W, Xmm, at};
 use crate::region::{Place, Translator};
 use crate::state::{self, part, word};
 use alloc::vec::Vec;
@@ -32,7 +32,7 @@ impl Translator<'_> {
     /// rcx = the guest physical address of the doubleword of which rax is a host address. Uses rdx.
     fn reservation_of_rax(&mut self) {
         self.asm.mov(RCX, RAX);
-        self.asm.alu(Alu::Sub, W::Q, RCX, R14);
+        self.asm.alu(Alu::Sub, W::Q, RCX, word(state::RAM));
         self.asm.alu_imm(Alu::And, W::Q, RCX, -8);
         self.asm.mov_imm(RDX, RAM_BASE);
         self.asm.alu(Alu::Add, W::Q, RCX, RDX);

@@ -96,7 +96,7 @@ impl Translator<'_> {
     fn compare_registers(&mut self, a: u8, b: u8) {
         let first = self.get(a, RAX);
         if b == 0 {
-            self.asm.alu_imm(Alu::Cmp, W::Q, first, 0);
+            self.asm.test(W::Q, first, first);
         } else {
             let second = self.operand(b);
             self.asm.alu(Alu::Cmp, W::Q, first, second);
@@ -254,8 +254,9 @@ impl Translator<'_> {
         let (a, b) = if rd == rs2 && commutes { (rs2, rs1) } else { (rs1, rs2) };
         if a == 0 && wide == W::Q && matches!(op, Alu::Add | Alu::Or | Alu::Xor) {
             // A move.
-            let from = self.get(b, RAX);
-            return self.put(rd, from);
+            let to = self.place_for(rd, false, RAX);
+            self.copy(b, to);
+            return self.put(rd, to);
         }
         let to = self.place_for(rd, rd == b && rd != a, RAX);
         match (pinned(a), pinned(b)) {
@@ -406,7 +407,7 @@ impl Translator<'_> {
         self.put(inst.rd, RAX);
     }
 
-    /// Zba, Zbb, Zbs.
+    /// Zba, Zbb; and on to Zbs.
     fn bits(&mut self, inst: Inst) -> bool {
         let Inst { rd, rs1, rs2, imm, .. } = inst;
         match inst.opcode {
@@ -461,6 +462,15 @@ impl Translator<'_> {
                 self.asm.byte_swap(RAX);
                 self.put(rd, RAX);
             }
+            _ => return self.single_bits(inst),
+        }
+        true
+    }
+
+    /// Zbs.
+    fn single_bits(&mut self, inst: Inst) -> bool {
+        let Inst { rd, rs1, imm, .. } = inst;
+        match inst.opcode {
             Op::Bclr | Op::Bclri => self.single_bit(inst, Alu::And),
             Op::Binv | Op::Binvi => self.single_bit(inst, Alu::Xor),
             Op::Bset | Op::Bseti => self.single_bit(inst, Alu::Or),

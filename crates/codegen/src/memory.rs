@@ -5,17 +5,16 @@
 //! 2. The soft TLB, out of line (`thunks`), which then remembers the page for the register.
 //! 3. The interpreter.
 //!
-//! One comparison proves four things: the page is translated, in this context, with this right, and the access is
-//! aligned (`pollux_machine::engine::layout::TLB_READ`). A store goes the third way if its page has a flag set: such a
+//! One comparison proves four things: the page is translated, in this context (what is remembered is of this one), with
+//! this right, and the access is aligned (`pollux_machine::engine::layout::TLB_READ`). A store goes the third way if its page has a flag set: such a
 //! page is in somebody's cache, which the interpreter will see to.
 
 use crate::asm::{Alu, Cond, Fixup, Mem, RAX, RCX, RDX, Reg, Rm, W, at, at2};
 use crate::groups::Way;
 use crate::region::{Cold, Place, Translator};
-use crate::state::{self, StepInfo, part, pinned, word};
+use crate::state::{self, StepInfo, pinned, word};
 use alloc::vec::Vec;
 use pollux_isa::Inst;
-use pollux_machine::engine::layout;
 
 /// An access that did not hit the page that was remembered for its register.
 #[derive(Clone, Copy)]
@@ -78,7 +77,6 @@ impl Translator<'_> {
         let tag = tag_word(base, store);
         self.asm.mov(RDX, RAX);
         self.asm.alu_imm(Alu::And, W::Q, RDX, -4096 | i32::from(align - 1));
-        self.asm.alu(Alu::Or, W::Q, RDX, part(layout::DATA_CONTEXT));
         self.asm.alu(Alu::Cmp, W::Q, RDX, word(tag));
         let from = self.asm.jcc(Cond::Ne as u8);
         let other_page = OtherPage { from, tag, store, back: self.asm.here(), across: None };

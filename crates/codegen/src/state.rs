@@ -3,24 +3,23 @@
 //! | host register | holds |
 //! |---|---|
 //! | rbp | the hart's registers: [`REGISTERS`] into it |
-//! | r14 | RAM |
 //! | r15 | the budget: steps that may still be taken |
-//! | rbx r12 rdi rsi r13 r8 r9 r10 r11 | guest a5 sp a0 a4 s0 s1 a3 a1 a2, the most used ones |
+//! | rbx r12 r14 rdi rsi r13 r8 r9 r10 r11 | guest a5 sp ra a0 a4 s0 s1 a3 a1 a2, the most used ones |
 //! | rax rcx rdx xmm0 to xmm2 | nothing from one instruction to the next |
 //! | xmm3 to xmm15 | within a block, copies of floating-point registers (`xmm`) |
 //!
 //! All other guest registers stay in the hart. MXCSR rounds to nearest with all exceptions masked; the exceptions
 //! that it has noted belong to the guest's `fflags` (see [`MXCSR`]).
 
-use crate::asm::{Mem, R8, R9, R10, R11, R12, R13, RBP, RBX, RDI, RSI, Reg, at};
+use crate::asm::{Mem, R8, R9, R10, R11, R12, R13, R14, RBP, RBX, RDI, RSI, Reg, at};
 use pollux_machine::engine::layout;
 
 /// What rbp is relative to the hart: its first register.
 pub const REGISTERS: usize = layout::X;
 
 /// Pairs of guest register and host register.
-pub(crate) const PINNED: [(u8, Reg); 9] =
-    [(15, RBX), (2, R12), (10, RDI), (14, RSI), (8, R13), (9, R8), (13, R9), (11, R10), (12, R11)];
+pub(crate) const PINNED: [(u8, Reg); 10] =
+    [(15, RBX), (2, R12), (1, R14), (10, RDI), (14, RSI), (8, R13), (9, R8), (13, R9), (11, R10), (12, R11)];
 
 /// The host register that holds a guest register, if one does.
 pub(crate) fn pinned(guest: u8) -> Option<Reg> {
@@ -28,10 +27,12 @@ pub(crate) fn pinned(guest: u8) -> Option<Reg> {
 }
 
 /// Engine words: for each guest register a page that an access through it has hit, so that the next one is likely to.
-/// 32 tags for loads, 32 for stores (as the TLB's), then as many numbers to add to a virtual address for its host
-/// address; a tag of 0 is none. A page that stores have hit has no flag set: whoever may have set one clears these
-/// tags ([`STORE_TAGS`]).
+/// 32 tags for loads, 32 for stores (as the TLB's, but without a context), then as many numbers to add to a virtual
+/// address for its host address; [`NO_TAG`] is none. Whoever may have changed the context of loads and stores makes
+/// them all none. A page that stores have hit has no flag set: whoever may have set one makes the tags of stores none.
 pub const LOAD_TAGS: usize = 0;
+/// A tag that no address has: the bit lies between those that must be zero for alignment and the page.
+pub const NO_TAG: u64 = 8;
 /// See [`LOAD_TAGS`].
 pub const STORE_TAGS: usize = 32;
 /// From a tag to what is added.

@@ -44,7 +44,6 @@ pub fn thunks() -> (Vec<u8>, Thunks) {
     asm.mov(RBP, RDI);
     asm.mov(RAX, RSI);
     asm.mxcsr(false, word(state::CLEAN));
-    asm.load(W::Q, R14, word(state::RAM));
     fill(&mut asm);
     asm.jmp_reg(RAX);
 
@@ -110,10 +109,13 @@ fn remember(asm: &mut Asm, tlb: usize, store: bool) -> u32 {
     let tlb = tlb as i32 - state::REGISTERS as i32;
     let place = asm.here();
     asm.push(RBX);
+    asm.push(RSI);
     asm.mov32(RBX, RAX);
     asm.shift_imm(Shift::Shr, W::D, RBX, 12 - TLB_ENTRY_SHIFT);
     asm.alu_imm(Alu::And, W::D, RBX, (layout::TLB_ENTRIES as i32 - 1) << TLB_ENTRY_SHIFT);
-    asm.alu(Alu::Cmp, W::Q, RDX, at2(RBP, RBX, tlb));
+    asm.mov(RSI, RDX);
+    asm.alu(Alu::Or, W::Q, RSI, part(layout::DATA_CONTEXT));
+    asm.alu(Alu::Cmp, W::Q, RSI, at2(RBP, RBX, tlb));
     let mut misses = alloc::vec![asm.jcc(Cond::Ne as u8)];
     asm.load(W::Q, RBX, at2(RBP, RBX, tlb + 8));
     if store {
@@ -126,11 +128,12 @@ fn remember(asm: &mut Asm, tlb: usize, store: bool) -> u32 {
         asm.pop(RBX);
         misses.push(asm.jcc(Cond::Ne as u8));
     }
-    asm.alu(Alu::Add, W::Q, RBX, R14);
+    asm.alu(Alu::Add, W::Q, RBX, word(state::RAM));
     asm.store(W::Q, at2(RBP, RCX, 0), RDX);
     asm.store(W::Q, at2(RBP, RCX, 8 * state::TAG_TO_ADDEND as i32), RBX);
     asm.alu(Alu::Cmp, W::D, RBX, RBX);
     misses.into_iter().for_each(|miss| asm.bind_here(miss));
+    asm.pop(RSI);
     asm.pop(RBX);
     asm.ret();
     place

@@ -7,7 +7,7 @@
 //! Memory is bounded: when it is full, everything is forgotten at once.
 
 use crate::memory::CodeMemory;
-use pollux_codegen::state::{LOAD_TAGS, TABLE_ENTRIES, TABLE_ENTRY_WORDS, TAGS_END, table_entry};
+use pollux_codegen::state::{LOAD_TAGS, NO_TAG, TABLE_ENTRIES, TABLE_ENTRY_WORDS, TAGS_END, table_entry};
 use pollux_codegen::{Features, Region, Thunks, jump_to, thunks, translate};
 use pollux_machine::engine::Guest;
 use std::io;
@@ -144,7 +144,7 @@ impl Cache {
         {
             *known = epoch;
             self.tables[hart].fill(0);
-            guest.words()[LOAD_TAGS..TAGS_END].fill(0);
+            guest.words()[LOAD_TAGS..TAGS_END].fill(NO_TAG);
         }
     }
 

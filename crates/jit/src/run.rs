@@ -14,11 +14,13 @@ pub(crate) struct Run<'r, 'g, 'a, 'b> {
     budget: u64,
     /// Translated code was left in the middle of a block, where it goes on.
     is_resumed: bool,
+    /// What the pages that are remembered for registers were found in.
+    data_context: u64,
 }
 
 impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
     pub(crate) fn new(guest: &'g mut Guest<'a, 'b>, cache: &'r mut Cache, limit: u64) -> Self {
-        Self { guest, cache, limit, budget: limit, is_resumed: false }
+        Self { guest, cache, limit, budget: limit, is_resumed: false, data_context: 0 }
     }
 
     /// Runs to the limit, or until the machine must look; returns the steps taken. A place is translated when it is
@@ -49,19 +51,21 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
         words[state::TABLE] = table;
         words[state::SHORT] = 0;
         words[state::LINES] = lines;
-        words[state::LOAD_TAGS..state::TAGS_END].fill(0);
+        words[state::LOAD_TAGS..state::TAGS_END].fill(state::NO_TAG);
     }
 
     /// Sets the words that depend on what the interpreter may have changed; returns whether floating point is plain.
     fn refresh_words(&mut self) -> bool {
         let (float, supervisor) = (self.guest.has_plain_float(), self.guest.is_supervisor());
-        let zero = self.guest.zeroes_blocks();
+        let (zero, context) = (self.guest.zeroes_blocks(), self.guest.data_context());
         let words = self.guest.words();
         words[state::FLOAT] = u64::from(float);
         words[state::SUPERVISOR] = u64::from(supervisor);
         words[state::ZERO] = u64::from(zero);
-        // It may have walked page tables, and flagged them.
-        words[state::STORE_TAGS..state::TAGS_END].fill(0);
+        // It may have walked page tables, and flagged them; and loads and stores may mean something else.
+        let first = if context == self.data_context { state::STORE_TAGS } else { state::LOAD_TAGS };
+        self.data_context = context;
+        words[first..state::TAGS_END].fill(state::NO_TAG);
         float
     }
 

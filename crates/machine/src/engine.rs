@@ -159,6 +159,12 @@ impl<'a, 'b> Guest<'a, 'b> {
         self.hart.fetch_context
     }
 
+    /// See [`layout::DATA_CONTEXT`].
+    #[must_use]
+    pub fn data_context(&self) -> u64 {
+        self.hart.data_context
+    }
+
     /// Changes when context numbers are given out anew: whoever remembers one must forget it.
     #[must_use]
     pub fn context_epoch(&self) -> u64 {
