@@ -1,0 +1,16 @@
+//! Random programs for two machines that must agree.
+//!
+//! Map: `rng` chance from a seed; `asm` instructions as words; `layout` what lies where in the guest; `boot` reset and
+//! trap handlers, tables and first registers; `program` the code; `duel` the two machines and the search for the step
+//! at which they part.
+//!
+//! Not here: what an instruction should do. The interpreter says so; that it is right is `crates/machine`'s to test.
+
+#![allow(unreachable_pub, reason = "a test has no outside")]
+
+pub mod asm;
+pub mod boot;
+pub mod duel;
+pub mod layout;
+pub mod program;
+pub mod rng;

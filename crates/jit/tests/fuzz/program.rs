@@ -1,0 +1,536 @@
+//! Random code: what a translator gets wrong, in a mixture that every seed weighs differently.
+//!
+//! Registers have roles, so that programs live long: addresses, counters of loops, values for `satp`. Code keeps to
+//! them, mostly; what it does to itself need not.
+
+use super::asm::{Fields, word};
+use super::boot::World;
+use super::layout::*;
+use super::rng::Rng;
+use pollux_isa::{Format, Inst, OPCODES, Opcode as Op, OpcodeInfo, csr, decode, decode_compressed};
+
+/// Registers that point near pages' ends; the translator keeps some in host registers, and others not.
+pub const BASES: [u8; 8] = [2, 8, 9, 10, 15, 18, 20, 21];
+/// Registers that count loops, one for each depth.
+const COUNTERS: [u8; 2] = [7, 13];
+/// Registers that hold what `satp` is for each address space.
+pub const SATP_REGISTERS: [u8; 2] = [26, 27];
+
+/// An address near the end of a page of the program's window, however it is mapped.
+pub fn base_address(rng: &mut Rng, world: World) -> u64 {
+    let bare = rng.percent(if world == World::Machine { 85 } else { 4 });
+    let window = match rng.below(20) {
+        _ if bare => CODE,
+        0 => LARGE + (CODE - RESET),
+        1..4 => VIRTUAL + SECOND * PAGE,
+        _ => VIRTUAL,
+    };
+    let page = if rng.percent(94) {
+        CODE_PAGES + 1 + rng.below(DATA_PAGES)
+    } else if bare {
+        rng.below(CODE_PAGES)
+    } else {
+        rng.pick(&[0, 1, 2, 3, TABLE_PAGES, TABLE_PAGES + 1, DEVICE_PAGES, DEVICE_PAGES + 1, DEVICE_PAGES + 3])
+    };
+    let near = match rng.below(8) {
+        0 => rng.between(-8, 8),
+        1 => rng.between(-2048, 2047),
+        2 => 0,
+        _ => 8 * rng.between(-40, 20),
+    };
+    (window + page * PAGE).wrapping_add(near as u64)
+}
+
+/// The kinds of things that programs consist of; in the order of [`WEIGHTS`].
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Compute,
+    Float,
+    Access,
+    Atomic,
+    MoveBase,
+    Branch,
+    Jump,
+    FarJump,
+    Loop,
+    Compressed,
+    Control,
+    Status,
+    System,
+    Rewrite,
+    Remap,
+    Raw,
+}
+
+const WEIGHTS: [(Kind, u64); 16] = [
+    (Kind::Compute, 30),
+    (Kind::Float, 14),
+    (Kind::Access, 16),
+    (Kind::Atomic, 4),
+    (Kind::MoveBase, 5),
+    (Kind::Branch, 8),
+    (Kind::Jump, 1),
+    (Kind::FarJump, 2),
+    (Kind::Loop, 5),
+    (Kind::Compressed, 8),
+    (Kind::Control, 3),
+    (Kind::Status, 1),
+    (Kind::System, 1),
+    (Kind::Rewrite, 1),
+    (Kind::Remap, 1),
+    (Kind::Raw, 1),
+];
+
+pub struct Program<'r> {
+    rng: &'r mut Rng,
+    world: World,
+    weights: [u64; WEIGHTS.len()],
+    code: Vec<u8>,
+    starts: Vec<u64>,
+    /// Jumps whose targets are chosen when all is written.
+    jumps: Vec<(usize, Op, Fields)>,
+    integer: Vec<&'static OpcodeInfo>,
+    float: Vec<&'static OpcodeInfo>,
+    atomic: Vec<&'static OpcodeInfo>,
+    loops: usize,
+}
+
+/// Random code for the code pages, and where its instructions begin.
+pub fn program(rng: &mut Rng, world: World) -> (Vec<u8>, Vec<u64>) {
+    let of = |extensions: &[&str]| -> Vec<&'static OpcodeInfo> {
+        OPCODES.iter().filter(|info| extensions.contains(&info.extension)).collect()
+    };
+    let mut integer = of(&["I", "M", "Zba", "Zbb", "Zbs"]);
+    integer.retain(|info| {
+        use Format::{Bare, B, Fence, J, Load, Store};
+        !matches!(info.format, J | B | Bare | Fence | Load | Store)
+    });
+    let (float, atomic) = (of(&["F", "D"]), of(&["A"]));
+    let weights = WEIGHTS.map(|(_, weight)| weight * rng.pick(&[0, 1, 1, 1, 4]));
+    let (code, starts, jumps) = (Vec::new(), Vec::new(), Vec::new());
+    let mut program = Program { rng, world, weights, code, starts, jumps, integer, float, atomic, loops: 0 };
+    program.weights[0] += 1;
+    while program.code.len() < (CODE_PAGES * PAGE) as usize {
+        program.thing();
+    }
+    program.choose_targets();
+    let Program { mut code, mut starts, .. } = program;
+    code.truncate((CODE_PAGES * PAGE) as usize);
+    starts.retain(|&start| start < CODE_PAGES * PAGE);
+    (code, starts)
+}
+
+/// The integer register that an instruction writes.
+fn written(inst: Inst) -> u8 {
+    use Format as F;
+    match inst.opcode.info().map(|info| info.format) {
+        Some(F::U | F::J | F::I | F::Load | F::Shift | F::ShiftW | F::R | F::Unary | F::Csr | F::CsrI) => inst.rd,
+        Some(F::Lr | F::Amo | F::FCompare | F::FToIntRound | F::FToInt) => inst.rd,
+        _ => 0,
+    }
+}
+
+fn has_role(register: u8) -> bool {
+    BASES.contains(&register) || COUNTERS.contains(&register) || SATP_REGISTERS.contains(&register)
+}
+
+impl Program<'_> {
+    fn half(&mut self, half: u16) {
+        self.starts.push(self.code.len() as u64);
+        self.code.extend(half.to_le_bytes());
+    }
+
+    fn word(&mut self, word: u32) {
+        self.starts.push(self.code.len() as u64);
+        self.code.extend(word.to_le_bytes());
+    }
+
+    fn emit(&mut self, op: Op, rd: u8, rs1: u8, rs2: u8, imm: i32) {
+        self.word(word(op, Fields { rd, rs1, rs2, imm }));
+    }
+
+    /// A register without a role.
+    fn any(&mut self) -> u8 {
+        loop {
+            let register = self.rng.below(32) as u8;
+            if !has_role(register) {
+                return register;
+            }
+        }
+    }
+
+    fn base(&mut self) -> u8 {
+        self.rng.pick(&BASES)
+    }
+
+    /// A random instruction of a row, which writes no register with a role.
+    fn of(&mut self, info: &OpcodeInfo) {
+        let word = info.value | self.rng.next() as u32 & !info.mask;
+        let Some(inst) = decode(word) else { return };
+        let rd = if has_role(written(inst)) && self.rng.percent(98) { self.any() } else { inst.rd };
+        self.word(word & !(31 << 7) | u32::from(if written(inst) == 0 { inst.rd } else { rd }) << 7);
+    }
+
+    fn thing(&mut self) {
+        match WEIGHTS[self.rng.weighted(&self.weights)].0 {
+            Kind::Compute => {
+                let info = self.rng.pick(&self.integer);
+                self.of(info);
+            }
+            Kind::Float => self.float(),
+            Kind::Access => self.accesses(),
+            Kind::Atomic => self.atomic(),
+            Kind::MoveBase => self.move_base(),
+            Kind::Branch => {
+                let op = self.rng.pick(&[Op::Beq, Op::Bne, Op::Blt, Op::Bge, Op::Bltu, Op::Bgeu]);
+                let (rs1, rs2) = (self.rng.below(32) as u8, self.rng.below(32) as u8);
+                self.jump(op, Fields { rs1, rs2, ..Fields::default() });
+            }
+            Kind::Jump => {
+                let rd = if self.rng.percent(50) { 0 } else { self.any() };
+                self.jump(Op::Jal, Fields { rd, ..Fields::default() });
+            }
+            Kind::FarJump => self.far_jump(),
+            Kind::Loop => self.a_loop(),
+            Kind::Compressed => self.compressed(),
+            Kind::Control => self.control(),
+            Kind::Status => self.status(),
+            Kind::System => self.system(),
+            Kind::Rewrite => self.rewrite(),
+            Kind::Remap => self.remap(),
+            Kind::Raw => {
+                let any = self.rng.next() as u32;
+                if self.rng.percent(50) { self.half(any as u16) } else { self.word(any | 3) }
+            }
+        }
+    }
+
+    fn jump(&mut self, op: Op, fields: Fields) {
+        self.jumps.push((self.code.len(), op, fields));
+        self.word(0);
+    }
+
+    /// Jumps lead to instructions, mostly to near ones.
+    fn choose_targets(&mut self) {
+        for (at, op, fields) in std::mem::take(&mut self.jumps) {
+            let reach = self.rng.pick(&[24, 80, 80, 400, 400, 3900]);
+            let last = (CODE_PAGES * PAGE) as i64 - 2;
+            let wanted = (at as i64 + self.rng.between(-reach * 2 / 3, reach)).clamp(0, last) as u64;
+            let near = self.starts.partition_point(|&start| start < wanted).min(self.starts.len() - 1);
+            let target = if self.rng.percent(97) { self.starts[near] } else { wanted & !1 };
+            let imm = (target as i64 - at as i64) as i32;
+            let word = word(op, Fields { imm, ..fields });
+            self.code[at..at + 4].copy_from_slice(&word.to_le_bytes());
+        }
+    }
+
+    fn float(&mut self) {
+        let info = self.rng.pick(&self.float);
+        if matches!(info.format, Format::FLoad | Format::FStore) {
+            let base = self.base();
+            let imm = self.offset();
+            return self.access(info.opcode, base, imm);
+        }
+        // Singles live in the lower half of the registers, doubles in the upper, mostly.
+        let double = info.name.contains(".d") && !info.name.starts_with("fcvt.s.d");
+        let mut word = info.value | self.rng.next() as u32 & !info.mask;
+        if self.rng.percent(90) {
+            let upper = if double { 16 } else { 0 };
+            let mut fix = |field: u32| {
+                if info.mask >> field & 31 == 0 {
+                    word = word & !(16 << field) | upper << field;
+                }
+            };
+            let to_float = !matches!(info.format, Format::FCompare | Format::FToIntRound | Format::FToInt);
+            let from_float = !matches!(info.format, Format::FFromIntRound | Format::FFromInt);
+            if to_float {
+                fix(7);
+            }
+            if from_float {
+                fix(15);
+                fix(20);
+            }
+            if info.format == Format::F4 {
+                fix(27);
+            }
+        }
+        if info.mask >> 12 & 7 == 0 && self.rng.percent(75) {
+            let mode = self.rng.pick(&[7, 7, 7, 0, 1]);
+            word = word & !(7 << 12) | mode << 12;
+        }
+        if decode(word).is_some_and(|inst| has_role(written(inst))) {
+            word = word & !(31 << 7) | u32::from(self.any()) << 7;
+        }
+        self.word(word);
+    }
+
+    /// An offset from a base register.
+    fn offset(&mut self) -> i32 {
+        let offset = match self.rng.below(10) {
+            0..5 => 8 * self.rng.between(-8, 16),
+            5 => 4 * self.rng.between(-16, 16),
+            6 => self.rng.between(-20, 20),
+            7 => 8 * self.rng.between(-256, 255),
+            8 => self.rng.pick(&[1024, -1024, 1016, 1032, -2048, 2040, 520]),
+            _ => self.rng.between(-2048, 2047),
+        };
+        offset as i32
+    }
+
+    /// A load or store.
+    fn access(&mut self, op: Op, base: u8, imm: i32) {
+        let value = self.rng.below(32) as u8;
+        let chases = self.rng.percent(1);
+        let float = op >= Op::Flw;
+        let rd = if float || !has_role(value) || chases { value } else { self.any() };
+        self.emit(op, rd, base, value, imm);
+    }
+
+    /// Accesses that may share a check, with other things in between.
+    fn accesses(&mut self) {
+        const OPS: [Op; 15] = [
+            Op::Lb, Op::Lbu, Op::Lh, Op::Lhu, Op::Lw, Op::Lwu, Op::Ld, Op::Sb, Op::Sh, Op::Sw, Op::Sd, Op::Flw,
+            Op::Fld, Op::Fsw, Op::Fsd,
+        ];
+        let bases = [self.base(), self.base()];
+        for _ in 0..self.rng.between(1, 7) {
+            let base = bases[usize::from(self.rng.percent(20))];
+            let op = self.rng.pick(&OPS);
+            let op = if self.rng.percent(40) { self.rng.pick(&[Op::Ld, Op::Sd]) } else { op };
+            let imm = self.offset();
+            self.access(op, base, imm);
+            match self.rng.below(12) {
+                0 | 1 => {
+                    let info = self.rng.pick(&self.integer);
+                    self.of(info);
+                }
+                2 => self.float(),
+                3 => {
+                    let step = self.rng.between(-16, 16) as i32;
+                    self.emit(Op::Addi, base, base, 0, step);
+                }
+                4 => self.compressed(),
+                5 if self.rng.percent(20) => self.control(),
+                _ => {}
+            }
+        }
+    }
+
+    fn atomic(&mut self) {
+        let base = self.base();
+        if self.rng.percent(70) {
+            self.emit(Op::Andi, base, base, 0, -8);
+        }
+        if self.rng.percent(30) {
+            let (load, store) = self.rng.pick(&[(Op::LrW, Op::ScW), (Op::LrD, Op::ScD), (Op::LrD, Op::ScW)]);
+            let (value, success) = (self.any(), self.any());
+            self.emit(load, value, base, 0, 0);
+            if self.rng.percent(50) {
+                self.thing();
+            }
+            return self.emit(store, success, base, value, 0);
+        }
+        let info = self.rng.pick(&self.atomic);
+        let at = self.code.len();
+        self.of(info);
+        if let Some(&[a, b, c, d]) = self.code.get(at..at + 4) {
+            let word = u32::from_le_bytes([a, b, c, d]) & !(31 << 15) | u32::from(base) << 15;
+            self.code[at..at + 4].copy_from_slice(&word.to_le_bytes());
+        }
+    }
+
+    fn move_base(&mut self) {
+        let base = self.base();
+        if self.rng.percent(60) {
+            let step = self.rng.pick(&[8, -8, 16, -16, 64, -64, 1, -1, 2, -4, 512, -512]);
+            return self.emit(Op::Addi, base, base, 0, step);
+        }
+        let address = base_address(self.rng, self.world);
+        self.load_address(base, address);
+    }
+
+    /// Loads an address below 4 GiB.
+    fn load_address(&mut self, rd: u8, address: u64) {
+        let high = (address as i32).wrapping_add(0x800) >> 12;
+        self.emit(Op::Lui, rd, 0, 0, high);
+        self.emit(Op::Addi, rd, rd, 0, address as i32 - (high << 12));
+        if address >> 31 != 0 {
+            self.emit(Op::AddUw, rd, rd, 0, 0);
+        }
+    }
+
+    /// Goes to a register's address: in this code, often in another page of it, or by the other way it is mapped.
+    fn far_jump(&mut self) {
+        let (register, link) = (self.any(), self.any());
+        let from = self.code.len() as i64;
+        let target = self.rng.below(CODE_PAGES * PAGE - 2) as i64 & !1;
+        let start = self.starts.partition_point(|&start| (start as i64) < target);
+        let target = self.starts.get(start).map_or(target, |&start| start as i64);
+        let distance = (target - from) as i32;
+        let high = distance.wrapping_add(0x800) >> 12;
+        let other = if self.world != World::Machine && self.rng.percent(10) {
+            self.rng.pick(&[SECOND as i32, -(SECOND as i32)])
+        } else {
+            0
+        };
+        self.emit(Op::Auipc, register, 0, 0, high + other);
+        let link = if self.rng.percent(50) { 0 } else { link };
+        self.emit(Op::Jalr, link, register, 0, distance - (high << 12));
+    }
+
+    fn a_loop(&mut self) {
+        let Some(&counter) = COUNTERS.get(self.loops) else { return };
+        self.loops += 1;
+        let rounds = self.rng.between(2, 30) as i32;
+        self.emit(Op::Addi, counter, 0, 0, rounds);
+        let start = self.code.len();
+        for _ in 0..self.rng.between(1, 10) {
+            self.thing();
+        }
+        self.emit(Op::Addi, counter, counter, 0, -1);
+        let imm = start as i32 - self.code.len() as i32;
+        if imm > -4000 {
+            self.emit(Op::Bne, 0, counter, 0, imm);
+        }
+        self.loops -= 1;
+    }
+
+    fn compressed(&mut self) {
+        for _ in 0..20 {
+            let half = self.rng.next() as u16;
+            let Some(inst) = decode_compressed(half) else { continue };
+            let wild = match inst.opcode {
+                Op::Jalr | Op::Ebreak => 1,
+                Op::Jal => 10,
+                _ if has_role(written(inst)) && inst.opcode != Op::Addi => 3,
+                _ if written(inst) != 0 && COUNTERS.contains(&written(inst)) => 3,
+                Op::Lw | Op::Ld | Op::Sw | Op::Sd | Op::Fld | Op::Fsd if !BASES.contains(&inst.rs1) => 5,
+                _ => 100,
+            };
+            if self.rng.percent(wild) {
+                return self.half(half);
+            }
+        }
+    }
+
+    /// A CSR instruction.
+    fn control(&mut self) {
+        const COMMON: [u16; 9] = [
+            csr::FFLAGS, csr::FFLAGS, csr::FRM, csr::FCSR, csr::CYCLE, csr::TIME, csr::INSTRET, csr::SSCRATCH,
+            csr::SSTATUS,
+        ];
+        const RARE: [u16; 16] = [
+            csr::MINSTRET, csr::MCYCLE, csr::SIP, csr::SIE, csr::MIP, csr::SEPC, csr::SCAUSE, csr::STVAL,
+            csr::SATP, csr::SCOUNTEREN, csr::MSCRATCH, csr::MEPC, csr::MSTATUS, csr::SENVCFG, csr::MHARTID,
+            csr::MCOUNTEREN,
+        ];
+        let common = self.rng.percent(85);
+        let number = if common { self.rng.pick(&COMMON) } else { self.rng.pick(&RARE) };
+        let rd = self.any();
+        let source = self.rng.below(32) as u8;
+        let small = i32::from(number);
+        match self.rng.below(10) {
+            // Rounding modes other than the nearest are rare, so that much is computed by the host.
+            0..3 if number == csr::FRM || number == csr::FCSR => self.emit(Op::Csrrwi, rd, 0, 0, small),
+            3 if common => self.emit(Op::Csrrwi, rd, source, 0, small),
+            4 if common => self.emit(Op::Csrrci, rd, source, 0, small),
+            5 if common => self.emit(Op::Csrrsi, rd, source & 7, 0, small),
+            6 if number <= csr::FCSR => self.emit(Op::Csrrw, rd, source, 0, small),
+            7 if number == csr::SSCRATCH => self.emit(Op::Csrrw, rd, source, 0, small),
+            8 if number == csr::SATP => {
+                let space = self.rng.pick(&SATP_REGISTERS);
+                self.emit(Op::Csrrw, rd, space, 0, small);
+            }
+            _ => self.emit(Op::Csrrs, rd, 0, 0, small),
+        }
+    }
+
+    /// Sets or clears something in the status register: FS, SUM, MXR, MPRV, or bits of MPP.
+    fn status(&mut self) {
+        let register = self.any();
+        if register == 0 || self.rng.percent(15) {
+            let space = self.rng.pick(&SATP_REGISTERS);
+            return self.emit(Op::Csrrw, 0, space, 0, i32::from(csr::SATP));
+        }
+        let is_machine = self.world == World::Machine;
+        let high = self.rng.pick(&[2, 4, 6, 6, 6, 0x40, 0x80, 0x20, 1, 0x700]);
+        let sets = self.rng.percent(if high == 6 { 75 } else { 50 }) && high != 0x700;
+        let number = if is_machine { csr::MSTATUS } else { csr::SSTATUS };
+        self.emit(Op::Lui, register, 0, 0, high);
+        self.emit(if sets { Op::Csrrs } else { Op::Csrrc }, 0, register, 0, i32::from(number));
+    }
+
+    fn system(&mut self) {
+        let base = self.base();
+        match self.rng.below(12) {
+            0 => self.emit(Op::Ecall, 0, 0, 0, 0),
+            1 => self.emit(Op::Ebreak, 0, 0, 0, 0),
+            2 => self.emit(Op::FenceI, 0, 0, 0, 0),
+            3 => self.emit(Op::Fence, 0, 0, 0, 0xff),
+            4 => self.emit(Op::SfenceVma, 0, 0, 0, 0),
+            5 => self.emit(Op::SfenceVma, 0, base, 0, 0),
+            6 => self.emit(Op::Pause, 0, 0, 0, 0),
+            7 => self.emit(Op::CboZero, 0, base, 0, 0),
+            8 => {
+                let op = self.rng.pick(&[Op::CboClean, Op::CboFlush, Op::CboInval]);
+                self.emit(op, 0, base, 0, 0);
+            }
+            9 => self.emit(self_return(self.world), 0, 0, 0, 0),
+            10 if self.rng.percent(30) => self.emit(Op::Wfi, 0, 0, 0, 0),
+            _ => self.emit(Op::Ecall, 0, 0, 0, 0),
+        }
+    }
+
+    /// Copies a piece of the code over another one, near or in the next page.
+    fn rewrite(&mut self) {
+        let (at, piece) = (self.any(), self.any());
+        if at == 0 || piece == 0 || at == piece {
+            return;
+        }
+        let page = self.rng.pick(&[0, 0, 0, 1, -1]);
+        self.emit(Op::Auipc, at, 0, 0, page);
+        let reach = self.rng.pick(&[24, 80, 400, 2040]);
+        let (from, to) = (2 * self.rng.between(-reach / 2, reach / 2), 2 * self.rng.between(-reach / 2, reach / 2));
+        let (load, store) = self.rng.pick(&[(Op::Lh, Op::Sh), (Op::Lw, Op::Sw), (Op::Lw, Op::Sw), (Op::Ld, Op::Sd)]);
+        self.emit(load, piece, at, 0, from.clamp(-2048, 2047) as i32);
+        self.emit(store, 0, at, piece, to.clamp(-2048, 2047) as i32);
+        if self.rng.percent(40) {
+            self.emit(Op::FenceI, 0, 0, 0, 0);
+        }
+    }
+
+    /// Changes a leaf entry of a page table: toggles its rights, or swaps it with another one.
+    fn remap(&mut self) {
+        let [table, first, second] = [self.any(), self.any(), self.any()];
+        if table == 0 || first == 0 || second == 0 || table == first || table == second || first == second {
+            return;
+        }
+        let space = self.rng.below(2);
+        let by_window = self.world == World::User || self.rng.percent(50);
+        let address = if by_window { VIRTUAL + (TABLE_PAGES + space) * PAGE } else { leaf_table(space) };
+        let leaf = |rng: &mut Rng| {
+            let page = if rng.percent(75) { rng.between(CODE_PAGES as i64, SHARED_PAGES as i64) as u64 } else { rng.below(LEAVES) };
+            8 * page as i32
+        };
+        let (a, b) = (leaf(self.rng), leaf(self.rng));
+        self.load_address(table, address);
+        self.emit(Op::Ld, first, table, 0, a);
+        if self.rng.percent(60) {
+            let bits = self.rng.pick(&[1, 2, 4, 8, 4, 2, 0x10, 0x20, 0x40, 0x80, 0xc0, 0x86]);
+            self.emit(Op::Xori, first, first, 0, bits);
+            self.emit(Op::Sd, 0, table, first, a);
+        } else {
+            self.emit(Op::Ld, second, table, 0, b);
+            self.emit(Op::Sd, 0, table, first, b);
+            self.emit(Op::Sd, 0, table, second, a);
+        }
+        if self.rng.percent(50) {
+            self.emit(Op::SfenceVma, 0, 0, 0, 0);
+        }
+    }
+}
+
+/// The return instruction of the mode.
+fn self_return(world: World) -> Op {
+    if world == World::Machine { Op::Mret } else { Op::Sret }
+}
