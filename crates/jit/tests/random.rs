@@ -10,7 +10,7 @@ use fuzz::duel::{Plan, Tally, duel};
 /// Steps of one seed.
 const STEPS: u64 = 30_000;
 /// Seeds of each kind.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 100;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))

@@ -227,16 +227,17 @@ fn tables(rng: &mut Rng, world: World, image: &mut [u8], space: u64) {
     let user = if world == World::User { 0x10 } else { 0 };
     put64(image, root + PAGE + 8, RESET >> 12 << 10 | 0xcf | user);
     let leaf = leaf_table(space);
-    let turn = if space == 0 { 0 } else { rng.below(3) };
+    let rights = Rights::new(rng, world);
+    let mut pages: Vec<u64> = (0..SHARED_PAGES).collect();
+    if space == 1 || rng.percent(50) {
+        shuffle(rng, &mut pages[..CODE_PAGES as usize]);
+    }
+    shuffle(rng, &mut pages[CODE_PAGES as usize..]);
     for page in 0..SHARED_PAGES {
-        let moved = if page < CODE_PAGES {
-            (page + turn) % CODE_PAGES
-        } else {
-            CODE_PAGES + (page - CODE_PAGES + turn) % DATA_PAGES
-        };
-        put64(image, leaf + 8 * page, entry_of(rng, world, CODE + moved * PAGE));
+        let moved = pages[page as usize];
+        put64(image, leaf + 8 * page, rights.entry(rng, CODE + moved * PAGE));
         let any = if page < CODE_PAGES { page ^ 1 } else { rng.below(SHARED_PAGES) };
-        put64(image, leaf + 8 * (SECOND + page), entry_of(rng, world, CODE + any * PAGE));
+        put64(image, leaf + 8 * (SECOND + page), rights.entry(rng, CODE + any * PAGE));
     }
     for other in 0..2 {
         put64(image, leaf + 8 * (TABLE_PAGES + other), leaf_table(other) >> 12 << 10 | 0xc7 | user);
@@ -246,22 +247,42 @@ fn tables(rng: &mut Rng, world: World, image: &mut [u8], space: u64) {
     }
 }
 
-/// A leaf entry with mostly sensible rights.
-fn entry_of(rng: &mut Rng, world: World, physical: u64) -> u64 {
-    let is_code = physical < DATA;
-    let mut entry = physical >> 12 << 10;
-    let user = if world == World::User { 93 } else { 7 };
-    let rights = [97, 96, 90, if is_code { 97 } else { 40 }, user, 20, 90, 75];
-    for (bit, chance) in (0..).zip(rights) {
-        entry |= u64::from(rng.percent(chance)) << bit;
+fn shuffle(rng: &mut Rng, pages: &mut [u64]) {
+    for last in (1..pages.len()).rev() {
+        pages.swap(last, rng.below(last as u64 + 1) as usize);
     }
-    entry
+}
+
+/// How likely a leaf entry has each of its bits, V to D.
+struct Rights([u64; 8]);
+
+impl Rights {
+    fn new(rng: &mut Rng, world: World) -> Self {
+        let user = if world == World::User { 93 } else { rng.pick(&[5, 5, 50]) };
+        Self([97, rng.pick(&[97, 97, 60]), rng.pick(&[90, 90, 60]), 40, user, 20, 90, 75])
+    }
+
+    /// A leaf entry. Code is mostly executable.
+    fn entry(&self, rng: &mut Rng, physical: u64) -> u64 {
+        let mut chances = self.0;
+        if physical < DATA {
+            chances[3] = 97;
+            chances[4] = if self.0[4] == 50 { 5 } else { self.0[4] };
+        }
+        (0..).zip(chances).fold(physical >> 12 << 10, |entry, (bit, chance)| {
+            entry | u64::from(rng.percent(chance)) << bit
+        })
+    }
 }
 
 /// Somewhere in the code.
 fn entry(rng: &mut Rng, world: World, starts: &[u64]) -> u64 {
     let translated = [VIRTUAL, VIRTUAL, VIRTUAL + SECOND * PAGE, LARGE + (CODE - RESET)];
-    let home = if world == World::Machine { 80 } else { 10 };
+    let home = match world {
+        World::Machine => 90,
+        World::Supervisor => 25,
+        World::User => 5,
+    };
     let window = if rng.percent(home) { CODE } else { rng.pick(&translated) };
     window + rng.pick(starts)
 }
@@ -311,11 +332,27 @@ fn first(rng: &mut Rng, world: World, image: &mut [u8], hart: u64, starts: &[u64
     put64(image, at + PC_AT, window + rng.pick(starts));
 }
 
+/// Doubles that are not like others: zeros, the least, ones, the largest, infinities, NaNs.
+const DOUBLES: [u64; 12] = [
+    0,
+    0,
+    1 << 63,
+    1 << 63,
+    1,
+    0x3ff0_0000_0000_0000,
+    0xbff0_0000_0000_0000,
+    0x7fef_ffff_ffff_ffff,
+    0x7ff0_0000_0000_0000,
+    0xfff0_0000_0000_0000,
+    0x7ff8_0000_0000_0000,
+    0x7ff4_0000_0000_0001,
+];
+
 /// A number worth computing with, as an integer or as one or two floating-point numbers.
 fn number(rng: &mut Rng) -> u64 {
     let single = |rng: &mut Rng| {
         let special = [
-            0, 0x8000_0000, 1, 0x7f_ffff, 0x80_0000, 0x3f80_0000, 0xbf80_0000, 0x4f00_0000, 0x5f00_0000,
+            0, 0, 0x8000_0000, 0x8000_0000, 1, 0x7f_ffff, 0x80_0000, 0x3f80_0000, 0xbf80_0000, 0x4f00_0000, 0x5f00_0000,
             0x7f7f_ffff, 0x7f80_0000, 0xff80_0000, 0x7fc0_0000, 0x7fa0_0000, 0xffc0_1234, 0x3fc0_0000,
         ];
         let any = rng.next() as u32 & 0x83ff_ffff | 0x3c00_0000;
@@ -328,7 +365,8 @@ fn number(rng: &mut Rng) -> u64 {
         3 => 1 << rng.below(64),
         4 => (rng.next() as i64 >> rng.below(64)) as u64,
         5..7 => u64::from(u32::MAX) << 32 | single(rng),
-        7 => single(rng),
+        7 if rng.percent(30) => single(rng),
+        7 => rng.pick(&DOUBLES),
         8 => f64::from(f32::from_bits(single(rng) as u32)).to_bits(),
         _ => rng.next() & 0x800f_ffff_ffff_ffff | (0x3f0 + rng.below(32)) << 52,
     }

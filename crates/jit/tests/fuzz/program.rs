@@ -18,7 +18,7 @@ pub const SATP_REGISTERS: [u8; 2] = [26, 27];
 
 /// An address near the end of a page of the program's window, however it is mapped.
 pub fn base_address(rng: &mut Rng, world: World) -> u64 {
-    let bare = rng.percent(if world == World::Machine { 85 } else { 4 });
+    let bare = rng.percent(if world == World::Machine { 95 } else { 4 });
     let window = match rng.below(20) {
         _ if bare => CODE,
         0 => LARGE + (CODE - RESET),
@@ -36,6 +36,7 @@ pub fn base_address(rng: &mut Rng, world: World) -> u64 {
         0 => rng.between(-8, 8),
         1 => rng.between(-2048, 2047),
         2 => 0,
+        3 => 8 * rng.between(-256, 255),
         _ => 8 * rng.between(-40, 20),
     };
     (window + page * PAGE).wrapping_add(near as u64)
@@ -76,7 +77,7 @@ const WEIGHTS: [(Kind, u64); 16] = [
     (Kind::Control, 3),
     (Kind::Status, 1),
     (Kind::System, 1),
-    (Kind::Rewrite, 1),
+    (Kind::Rewrite, 2),
     (Kind::Remap, 1),
     (Kind::Raw, 1),
 ];
@@ -93,6 +94,8 @@ pub struct Program<'r> {
     float: Vec<&'static OpcodeInfo>,
     atomic: Vec<&'static OpcodeInfo>,
     loops: usize,
+    /// The base register that is used most, for a while.
+    favourite: u8,
 }
 
 /// Random code for the code pages, and where its instructions begin.
@@ -106,10 +109,14 @@ pub fn program(rng: &mut Rng, world: World) -> (Vec<u8>, Vec<u64>) {
         !matches!(info.format, J | B | Bare | Fence | Load | Store)
     });
     let (float, atomic) = (of(&["F", "D"]), of(&["A"]));
-    let weights = WEIGHTS.map(|(_, weight)| weight * rng.pick(&[0, 1, 1, 1, 4]));
+    let weights = WEIGHTS.map(|(_, weight)| weight * rng.pick(&[0, 2, 2, 2, 2, 8, 20]));
     let (code, starts, jumps) = (Vec::new(), Vec::new(), Vec::new());
-    let mut program = Program { rng, world, weights, code, starts, jumps, integer, float, atomic, loops: 0 };
-    program.weights[0] += 1;
+    let (loops, favourite) = (0, BASES[0]);
+    let mut program =
+        Program { rng, world, weights, code, starts, jumps, integer, float, atomic, loops, favourite };
+    // No seed is without integers and accesses.
+    program.weights[0] += 10;
+    program.weights[2] += 5;
     while program.code.len() < (CODE_PAGES * PAGE) as usize {
         program.thing();
     }
@@ -160,7 +167,10 @@ impl Program<'_> {
     }
 
     fn base(&mut self) -> u8 {
-        self.rng.pick(&BASES)
+        if self.rng.percent(8) {
+            self.favourite = self.rng.pick(&BASES);
+        }
+        if self.rng.percent(70) { self.favourite } else { self.rng.pick(&BASES) }
     }
 
     /// A random instruction of a row, which writes no register with a role.
@@ -224,7 +234,31 @@ impl Program<'_> {
         }
     }
 
+    /// Puts a number into a floating-point register: without that, nearly all would soon be NaN.
+    fn refresh(&mut self) {
+        let double = self.rng.percent(50);
+        let rd = self.rng.below(16) as u8 + if double { 16 } else { 0 };
+        let op = match self.rng.below(4) {
+            0 if double => Op::FmvDX,
+            0 => Op::FmvWX,
+            1 if double => Op::FcvtDW,
+            _ if double => Op::FcvtDL,
+            1 => Op::FcvtSW,
+            _ => Op::FcvtSL,
+        };
+        let from = if self.rng.percent(40) { 0 } else { self.rng.below(32) as u8 };
+        let nearest = u32::from(op != Op::FmvDX && op != Op::FmvWX) * 7 << 12;
+        self.word(word(op, Fields { rd, rs1: from, ..Fields::default() }) | nearest);
+        if self.rng.percent(40) {
+            let negate = if double { Op::FsgnjnD } else { Op::FsgnjnS };
+            self.emit(negate, rd, rd, rd, 0);
+        }
+    }
+
     fn float(&mut self) {
+        if self.rng.percent(15) {
+            return self.refresh();
+        }
         let info = self.rng.pick(&self.float);
         if matches!(info.format, Format::FLoad | Format::FStore) {
             let base = self.base();
@@ -254,7 +288,7 @@ impl Program<'_> {
                 fix(27);
             }
         }
-        if info.mask >> 12 & 7 == 0 && self.rng.percent(75) {
+        if info.mask >> 12 & 7 == 0 && self.rng.percent(92) {
             let mode = self.rng.pick(&[7, 7, 7, 0, 1]);
             word = word & !(7 << 12) | mode << 12;
         }
@@ -293,6 +327,9 @@ impl Program<'_> {
             Op::Fld, Op::Fsw, Op::Fsd,
         ];
         let bases = [self.base(), self.base()];
+        if self.rng.percent(15) {
+            self.emit(Op::Andi, bases[0], bases[0], 0, -8);
+        }
         for _ in 0..self.rng.between(1, 7) {
             let base = bases[usize::from(self.rng.percent(20))];
             let op = self.rng.pick(&OPS);
@@ -306,11 +343,12 @@ impl Program<'_> {
                 }
                 2 => self.float(),
                 3 => {
-                    let step = self.rng.between(-16, 16) as i32;
+                    let step = self.rng.pick(&[8, -8, 16, -16, 8, -8, 1, -2, 512, -512, 1032]);
                     self.emit(Op::Addi, base, base, 0, step);
                 }
                 4 => self.compressed(),
                 5 if self.rng.percent(20) => self.control(),
+                5 if self.rng.percent(20) => self.status(),
                 _ => {}
             }
         }
@@ -342,7 +380,7 @@ impl Program<'_> {
     fn move_base(&mut self) {
         let base = self.base();
         if self.rng.percent(60) {
-            let step = self.rng.pick(&[8, -8, 16, -16, 64, -64, 1, -1, 2, -4, 512, -512]);
+            let step = self.rng.pick(&[8, -8, 16, -16, 64, -64, 8, -8, 1, -2, 4, 512, -512]);
             return self.emit(Op::Addi, base, base, 0, step);
         }
         let address = base_address(self.rng, self.world);
@@ -402,8 +440,9 @@ impl Program<'_> {
             let wild = match inst.opcode {
                 Op::Jalr | Op::Ebreak => 1,
                 Op::Jal => 10,
-                _ if has_role(written(inst)) && inst.opcode != Op::Addi => 3,
-                _ if written(inst) != 0 && COUNTERS.contains(&written(inst)) => 3,
+                _ if COUNTERS.contains(&written(inst)) => 2,
+                Op::Addi if inst.rs1 == inst.rd || inst.rs1 == 2 => 100,
+                _ if has_role(written(inst)) => 2,
                 Op::Lw | Op::Ld | Op::Sw | Op::Sd | Op::Fld | Op::Fsd if !BASES.contains(&inst.rs1) => 5,
                 _ => 100,
             };
@@ -515,6 +554,12 @@ impl Program<'_> {
         let (a, b) = (leaf(self.rng), leaf(self.rng));
         self.load_address(table, address);
         self.emit(Op::Ld, first, table, 0, a);
+        if self.rng.percent(30) {
+            // The table is written to before it is walked, and behind.
+            let base = self.base();
+            self.emit(Op::Sd, 0, table, first, a);
+            self.emit(Op::Ld, second, base, 0, 8);
+        }
         if self.rng.percent(60) {
             let bits = self.rng.pick(&[1, 2, 4, 8, 4, 2, 0x10, 0x20, 0x40, 0x80, 0xc0, 0x86]);
             self.emit(Op::Xori, first, first, 0, bits);
