@@ -69,7 +69,8 @@ const SUPERVISED: TrapCsrs = TrapCsrs {
 };
 
 /// The image, with `code` in the code pages. `starts` are the offsets in it where instructions begin.
-pub fn image(rng: &mut Rng, world: World, code: &[u8], starts: &[u64]) -> Vec<u8> {
+/// In a `calm` one, pages have the rights that the program needs.
+pub fn image(rng: &mut Rng, world: World, calm: bool, code: &[u8], starts: &[u64]) -> Vec<u8> {
     let mut image = vec![0; IMAGE_BYTES as usize];
     put(&mut image, RESET, &words(&reset()));
     put(&mut image, MACHINE_HANDLER, &words(&handler(rng, &MACHINE, MACHINE_HANDLER)));
@@ -78,7 +79,7 @@ pub fn image(rng: &mut Rng, world: World, code: &[u8], starts: &[u64]) -> Vec<u8
     for at in (DATA..DATA + DATA_PAGES * PAGE).step_by(8) {
         put64(&mut image, at, number(rng));
     }
-    (0..2).for_each(|space| tables(rng, world, &mut image, space));
+    (0..2).for_each(|space| tables(rng, world, calm, &mut image, space));
     (0..4).for_each(|hart| first(rng, world, &mut image, hart, starts));
     for way in 0..WAYS {
         put64(&mut image, ENTRIES + 8 * way, entry(rng, world, starts));
@@ -217,7 +218,7 @@ fn rearm_machine(code: &mut Code, rng: &mut Rng) {
 }
 
 /// One address space: the program's window in small pages, twice; RAM as one large and one huge page.
-fn tables(rng: &mut Rng, world: World, image: &mut [u8], space: u64) {
+fn tables(rng: &mut Rng, world: World, calm: bool, image: &mut [u8], space: u64) {
     let root = TABLES + space * SPACE_BYTES;
     let pointer = |to: u64| to >> 12 << 10 | 1;
     put64(image, root + 8 * (VIRTUAL >> 30), pointer(root + PAGE));
@@ -227,7 +228,7 @@ fn tables(rng: &mut Rng, world: World, image: &mut [u8], space: u64) {
     let user = if world == World::User { 0x10 } else { 0 };
     put64(image, root + PAGE + 8, RESET >> 12 << 10 | 0xcf | user);
     let leaf = leaf_table(space);
-    let rights = Rights::new(rng, world);
+    let rights = Rights::new(rng, world, calm);
     let mut pages: Vec<u64> = (0..SHARED_PAGES).collect();
     if space == 1 || rng.percent(50) {
         shuffle(rng, &mut pages[..CODE_PAGES as usize]);
@@ -257,7 +258,10 @@ fn shuffle(rng: &mut Rng, pages: &mut [u64]) {
 struct Rights([u64; 8]);
 
 impl Rights {
-    fn new(rng: &mut Rng, world: World) -> Self {
+    fn new(rng: &mut Rng, world: World, calm: bool) -> Self {
+        if calm {
+            return Self([100, 100, 97, 40, if world == World::User { 100 } else { 0 }, 20, 95, 95]);
+        }
         let user = if world == World::User { 93 } else { rng.pick(&[5, 5, 50]) };
         Self([97, rng.pick(&[97, 97, 60]), rng.pick(&[90, 90, 60]), 40, user, 20, 90, 75])
     }

@@ -68,8 +68,9 @@ fn set_jit(computer: &mut Computer, eager: bool) {
 impl Duel {
     pub fn new(seed: u64, plan: Plan) -> Self {
         let mut rng = Rng::new(seed);
-        let (code, starts) = program(&mut rng, plan.world);
-        let pristine = image(&mut rng, plan.world, &code, &starts);
+        let calm = rng.percent(50);
+        let (code, starts) = program(&mut rng, plan.world, calm);
+        let pristine = image(&mut rng, plan.world, calm, &code, &starts);
         let config = Config { ram_bytes: 4 << 20, harts: plan.harts, devices: vec![], rtc_base_ns: 0 };
         let boot = Boot::Firmware { image: &pristine, kernel: None, initrd: None, command_line: "" };
         let interpreted = Computer::new(&config, boot).expect("a machine");
@@ -180,17 +181,17 @@ impl Duel {
                 let at = self.rng.pick(&[TABLES, leaf_table(0), leaf_table(1), RESET, ENTRIES & !(PAGE - 1)]);
                 self.restore(at);
             }
-            18..20 => {
+            18..25 => {
                 let at = CODE + self.rng.below(CODE_PAGES) * PAGE;
                 self.restore(at);
             }
-            20 => {
+            25 => {
                 let at = CODE + self.rng.below(CODE_PAGES * PAGE / 8) * 8;
                 let bytes = self.rng.next().to_le_bytes();
                 let len = self.rng.pick(&[2, 4, 8]);
                 self.write(at, &bytes[..len]);
             }
-            21 if self.rng.percent(30) => self.swap(),
+            26 if self.rng.percent(30) => self.swap(),
             _ => {}
         }
     }

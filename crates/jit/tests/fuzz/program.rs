@@ -16,6 +16,8 @@ const COUNTERS: [u8; 2] = [7, 13];
 /// Registers that hold what `satp` is for each address space.
 pub const SATP_REGISTERS: [u8; 2] = [26, 27];
 
+const CODE_BYTES: usize = (CODE_PAGES * PAGE) as usize;
+
 /// An address near the end of a page of the program's window, however it is mapped.
 pub fn base_address(rng: &mut Rng, world: World) -> u64 {
     let bare = rng.percent(if world == World::Machine { 95 } else { 4 });
@@ -68,11 +70,11 @@ const WEIGHTS: [(Kind, u64); 16] = [
     (Kind::Float, 14),
     (Kind::Access, 16),
     (Kind::Atomic, 4),
-    (Kind::MoveBase, 5),
+    (Kind::MoveBase, 7),
     (Kind::Branch, 8),
     (Kind::Jump, 1),
     (Kind::FarJump, 2),
-    (Kind::Loop, 5),
+    (Kind::Loop, 8),
     (Kind::Compressed, 8),
     (Kind::Control, 3),
     (Kind::Status, 1),
@@ -85,6 +87,7 @@ const WEIGHTS: [(Kind, u64); 16] = [
 pub struct Program<'r> {
     rng: &'r mut Rng,
     world: World,
+    calm: bool,
     weights: [u64; WEIGHTS.len()],
     code: Vec<u8>,
     starts: Vec<u64>,
@@ -99,7 +102,8 @@ pub struct Program<'r> {
 }
 
 /// Random code for the code pages, and where its instructions begin.
-pub fn program(rng: &mut Rng, world: World) -> (Vec<u8>, Vec<u64>) {
+/// A `calm` program does little that traps, so that much of it runs translated, and often.
+pub fn program(rng: &mut Rng, world: World, calm: bool) -> (Vec<u8>, Vec<u64>) {
     let of = |extensions: &[&str]| -> Vec<&'static OpcodeInfo> {
         OPCODES.iter().filter(|info| extensions.contains(&info.extension)).collect()
     };
@@ -109,21 +113,29 @@ pub fn program(rng: &mut Rng, world: World) -> (Vec<u8>, Vec<u64>) {
         !matches!(info.format, J | B | Bare | Fence | Load | Store)
     });
     let (float, atomic) = (of(&["F", "D"]), of(&["A"]));
-    let weights = WEIGHTS.map(|(_, weight)| weight * rng.pick(&[0, 2, 2, 2, 2, 8, 20]));
+    let weights = WEIGHTS.map(|(kind, weight)| {
+        use Kind::{Control, Raw, Remap, Status, System};
+        let traps = matches!(kind, Control | Status | System | Remap | Raw);
+        if calm && traps { rng.below(2) } else { weight * rng.pick(&[0, 2, 2, 2, 2, 8, 20]) }
+    });
     let (code, starts, jumps) = (Vec::new(), Vec::new(), Vec::new());
     let (loops, favourite) = (0, BASES[0]);
     let mut program =
-        Program { rng, world, weights, code, starts, jumps, integer, float, atomic, loops, favourite };
+        Program { rng, world, calm, weights, code, starts, jumps, integer, float, atomic, loops, favourite };
     // No seed is without integers and accesses.
     program.weights[0] += 10;
-    program.weights[2] += 5;
-    while program.code.len() < (CODE_PAGES * PAGE) as usize {
+    program.weights[2] += 16;
+    while program.code.len() < CODE_BYTES - 8 {
         program.thing();
     }
+    // What is written beyond is cut off. Programs hardly ever run into the data.
+    program.code.truncate(CODE_BYTES - 4);
+    program.starts.retain(|&start| start < CODE_BYTES as u64 - 4);
+    program.jumps.retain(|(at, ..)| *at <= CODE_BYTES - 8);
+    program.jump(Op::Jal, Fields::default());
     program.choose_targets();
-    let Program { mut code, mut starts, .. } = program;
-    code.truncate((CODE_PAGES * PAGE) as usize);
-    starts.retain(|&start| start < CODE_PAGES * PAGE);
+    let Program { mut code, starts, .. } = program;
+    code.truncate(CODE_BYTES);
     (code, starts)
 }
 
@@ -177,7 +189,7 @@ impl Program<'_> {
     fn of(&mut self, info: &OpcodeInfo) {
         let word = info.value | self.rng.next() as u32 & !info.mask;
         let Some(inst) = decode(word) else { return };
-        let rd = if has_role(written(inst)) && self.rng.percent(98) { self.any() } else { inst.rd };
+        let rd = if has_role(written(inst)) && (self.calm || self.rng.percent(98)) { self.any() } else { inst.rd };
         self.word(word & !(31 << 7) | u32::from(if written(inst) == 0 { inst.rd } else { rd }) << 7);
     }
 
@@ -288,7 +300,7 @@ impl Program<'_> {
                 fix(27);
             }
         }
-        if info.mask >> 12 & 7 == 0 && self.rng.percent(92) {
+        if info.mask >> 12 & 7 == 0 && self.rng.percent(if self.calm { 100 } else { 92 }) {
             let mode = self.rng.pick(&[7, 7, 7, 0, 1]);
             word = word & !(7 << 12) | mode << 12;
         }
@@ -314,20 +326,37 @@ impl Program<'_> {
     /// A load or store.
     fn access(&mut self, op: Op, base: u8, imm: i32) {
         let value = self.rng.below(32) as u8;
-        let chases = self.rng.percent(1);
+        let chases = !self.calm && self.rng.percent(1);
         let float = op >= Op::Flw;
         let rd = if float || !has_role(value) || chases { value } else { self.any() };
         self.emit(op, rd, base, value, imm);
     }
 
+    /// Accesses through one register to two pages, the first one again behind the second.
+    fn stretch(&mut self) {
+        let base = self.base();
+        let end = (base_address(self.rng, self.world) + PAGE / 2) & !(PAGE - 1);
+        let before = 8 * self.rng.between(1, 12) as u64;
+        self.load_address(base, end - before);
+        let ops = self.rng.pick(&[[Op::Ld, Op::Lw, Op::Fld], [Op::Sd, Op::Sw, Op::Fsd]]);
+        for far in [false, true, false, false] {
+            let op = self.rng.pick(&ops);
+            let imm = 8 * if far { self.rng.between(129, 255) } else { self.rng.between(-8, 8) };
+            self.access(op, base, imm as i32);
+        }
+    }
+
     /// Accesses that may share a check, with other things in between.
     fn accesses(&mut self) {
+        if self.rng.percent(10) {
+            return self.stretch();
+        }
         const OPS: [Op; 15] = [
             Op::Lb, Op::Lbu, Op::Lh, Op::Lhu, Op::Lw, Op::Lwu, Op::Ld, Op::Sb, Op::Sh, Op::Sw, Op::Sd, Op::Flw,
             Op::Fld, Op::Fsw, Op::Fsd,
         ];
         let bases = [self.base(), self.base()];
-        if self.rng.percent(15) {
+        if self.rng.percent(if self.calm { 40 } else { 15 }) {
             self.emit(Op::Andi, bases[0], bases[0], 0, -8);
         }
         for _ in 0..self.rng.between(1, 7) {
@@ -347,6 +376,10 @@ impl Program<'_> {
                     self.emit(Op::Addi, base, base, 0, step);
                 }
                 4 => self.compressed(),
+                6 if self.rng.percent(40) => {
+                    let address = base_address(self.rng, self.world) & !7;
+                    self.load_address(base, address);
+                }
                 5 if self.rng.percent(20) => self.control(),
                 5 if self.rng.percent(20) => self.status(),
                 _ => {}
@@ -438,12 +471,12 @@ impl Program<'_> {
             let half = self.rng.next() as u16;
             let Some(inst) = decode_compressed(half) else { continue };
             let wild = match inst.opcode {
-                Op::Jalr | Op::Ebreak => 1,
+                Op::Jalr | Op::Ebreak => u64::from(!self.calm),
                 Op::Jal => 10,
                 _ if COUNTERS.contains(&written(inst)) => 2,
                 Op::Addi if inst.rs1 == inst.rd || inst.rs1 == 2 => 100,
-                _ if has_role(written(inst)) => 2,
-                Op::Lw | Op::Ld | Op::Sw | Op::Sd | Op::Fld | Op::Fsd if !BASES.contains(&inst.rs1) => 5,
+                _ if has_role(written(inst)) => 2 * u64::from(!self.calm),
+                Op::Lw | Op::Ld | Op::Sw | Op::Sd | Op::Fld | Op::Fsd if !BASES.contains(&inst.rs1) => 5 * u64::from(!self.calm),
                 _ => 100,
             };
             if self.rng.percent(wild) {
@@ -469,8 +502,6 @@ impl Program<'_> {
         let source = self.rng.below(32) as u8;
         let small = i32::from(number);
         match self.rng.below(10) {
-            // Rounding modes other than the nearest are rare, so that much is computed by the host.
-            0..3 if number == csr::FRM || number == csr::FCSR => self.emit(Op::Csrrwi, rd, 0, 0, small),
             3 if common => self.emit(Op::Csrrwi, rd, source, 0, small),
             4 if common => self.emit(Op::Csrrci, rd, source, 0, small),
             5 if common => self.emit(Op::Csrrsi, rd, source & 7, 0, small),
@@ -481,6 +512,13 @@ impl Program<'_> {
                 self.emit(Op::Csrrw, rd, space, 0, small);
             }
             _ => self.emit(Op::Csrrs, rd, 0, 0, small),
+        }
+        // Other rounding modes than the nearest do not last, so that much is computed by the host.
+        if matches!(number, csr::FRM | csr::FCSR) && self.rng.percent(80) {
+            for _ in 0..self.rng.below(4) {
+                self.float();
+            }
+            self.emit(Op::Csrrwi, 0, 0, 0, i32::from(csr::FRM));
         }
     }
 
@@ -555,10 +593,16 @@ impl Program<'_> {
         self.load_address(table, address);
         self.emit(Op::Ld, first, table, 0, a);
         if self.rng.percent(30) {
-            // The table is written to before it is walked, and behind.
+            // It has been forgotten that this is a table; then it is written to before it is walked, and behind.
             let base = self.base();
+            self.load_address(base, VIRTUAL + a as u64 / 8 * PAGE);
+            self.emit(Op::Xori, first, first, 0, 0x100);
+            self.emit(Op::Sd, 0, table, first, a);
             self.emit(Op::Sd, 0, table, first, a);
             self.emit(Op::Ld, second, base, 0, 8);
+            self.emit(Op::Xori, first, first, 0, 0x86);
+            self.emit(Op::Sd, 0, table, first, a);
+            return self.emit(Op::Ld, second, base, 0, 8);
         }
         if self.rng.percent(60) {
             let bits = self.rng.pick(&[1, 2, 4, 8, 4, 2, 0x10, 0x20, 0x40, 0x80, 0xc0, 0x86]);
