@@ -262,7 +262,7 @@ impl Rights {
         if calm {
             return Self([100, 100, 97, 40, if world == World::User { 100 } else { 0 }, 20, 95, 95]);
         }
-        let user = if world == World::User { 93 } else { rng.pick(&[5, 5, 50]) };
+        let user = if world == World::User { 93 } else { rng.pick(&[5, 50, 50]) };
         Self([97, rng.pick(&[97, 97, 60]), rng.pick(&[90, 90, 60]), 40, user, 20, 90, 75])
     }
 
@@ -273,9 +273,9 @@ impl Rights {
             chances[3] = 97;
             chances[4] = if self.0[4] == 50 { 5 } else { self.0[4] };
         }
-        (0..).zip(chances).fold(physical >> 12 << 10, |entry, (bit, chance)| {
-            entry | u64::from(rng.percent(chance)) << bit
-        })
+        (0..)
+            .zip(chances)
+            .fold(physical >> 12 << 10, |entry, (bit, chance)| entry | u64::from(rng.percent(chance)) << bit)
     }
 }
 
@@ -356,8 +356,24 @@ const DOUBLES: [u64; 12] = [
 fn number(rng: &mut Rng) -> u64 {
     let single = |rng: &mut Rng| {
         let special = [
-            0, 0, 0x8000_0000, 0x8000_0000, 1, 0x7f_ffff, 0x80_0000, 0x3f80_0000, 0xbf80_0000, 0x4f00_0000, 0x5f00_0000,
-            0x7f7f_ffff, 0x7f80_0000, 0xff80_0000, 0x7fc0_0000, 0x7fa0_0000, 0xffc0_1234, 0x3fc0_0000,
+            0,
+            0,
+            0x8000_0000,
+            0x8000_0000,
+            1,
+            0x7f_ffff,
+            0x80_0000,
+            0x3f80_0000,
+            0xbf80_0000,
+            0x4f00_0000,
+            0x5f00_0000,
+            0x7f7f_ffff,
+            0x7f80_0000,
+            0xff80_0000,
+            0x7fc0_0000,
+            0x7fa0_0000,
+            0xffc0_1234,
+            0x3fc0_0000,
         ];
         let any = rng.next() as u32 & 0x83ff_ffff | 0x3c00_0000;
         u64::from(if rng.percent(50) { rng.pick(&special) } else { any })

@@ -218,7 +218,11 @@ impl Duel {
         lines.push(format!("step {icount} interpreted, {other} translated"));
         for hart in 0..self.plan.harts as usize {
             let (one, two) = (self.interpreted.describe_hart(hart), self.translated.describe_hart(hart));
-            lines.push(format!("hart {hart}: pc {:#x} mode {}", one[0].1, register(&self.interpreted, hart, "mode")));
+            lines.push(format!(
+                "hart {hart}: pc {:#x} mode {}",
+                one[0].1,
+                register(&self.interpreted, hart, "mode")
+            ));
             for ((name, one), (_, two)) in one.iter().zip(&two).filter(|(one, two)| one != two) {
                 lines.push(format!("  {name}: {one:#x} interpreted, {two:#x} translated"));
             }
@@ -226,9 +230,16 @@ impl Duel {
         for page in 0..self.interpreted.ram().pages() as u64 {
             let at = RESET + page * PAGE;
             let bytes = |machine: &Computer| machine.ram().slice(GuestAddr(at), PAGE).map(<[u8]>::to_vec);
-            let (Some(one), Some(two)) = (bytes(&self.interpreted), bytes(&self.translated)) else { continue };
+            let (Some(one), Some(two)) = (bytes(&self.interpreted), bytes(&self.translated)) else {
+                continue;
+            };
             if let Some(first) = (0..one.len()).find(|&i| one[i] != two[i]) {
-                lines.push(format!("  RAM differs from {:#x}: {:#x} {:#x}", at + first as u64, one[first], two[first]));
+                lines.push(format!(
+                    "  RAM differs from {:#x}: {:#x} {:#x}",
+                    at + first as u64,
+                    one[first],
+                    two[first]
+                ));
             }
         }
         lines.join("\n")

@@ -2,12 +2,14 @@
 //!
 //! Registers have roles, so that programs live long: addresses, counters of loops, values for `satp`. Code keeps to
 //! them, mostly; what it does to itself need not.
+//!
+//! Not here: control registers, page tables, code that changes (`privileged`).
 
 use super::asm::{Fields, word};
 use super::boot::World;
 use super::layout::*;
 use super::rng::Rng;
-use pollux_isa::{Format, Inst, OPCODES, Opcode as Op, OpcodeInfo, csr, decode, decode_compressed};
+use pollux_isa::{Format, Inst, OPCODES, Opcode as Op, OpcodeInfo, decode, decode_compressed};
 
 /// Registers that point near pages' ends; the translator keeps some in host registers, and others not.
 pub const BASES: [u8; 8] = [2, 8, 9, 10, 15, 18, 20, 21];
@@ -32,7 +34,17 @@ pub fn base_address(rng: &mut Rng, world: World) -> u64 {
     } else if bare {
         rng.below(CODE_PAGES)
     } else {
-        rng.pick(&[0, 1, 2, 3, TABLE_PAGES, TABLE_PAGES + 1, DEVICE_PAGES, DEVICE_PAGES + 1, DEVICE_PAGES + 3])
+        rng.pick(&[
+            0,
+            1,
+            2,
+            3,
+            TABLE_PAGES,
+            TABLE_PAGES + 1,
+            DEVICE_PAGES,
+            DEVICE_PAGES + 1,
+            DEVICE_PAGES + 3,
+        ])
     };
     let near = match rng.below(8) {
         0 => rng.between(-8, 8),
@@ -85,8 +97,8 @@ const WEIGHTS: [(Kind, u64); 16] = [
 ];
 
 pub struct Program<'r> {
-    rng: &'r mut Rng,
-    world: World,
+    pub(super) rng: &'r mut Rng,
+    pub(super) world: World,
     calm: bool,
     weights: [u64; WEIGHTS.len()],
     code: Vec<u8>,
@@ -109,7 +121,7 @@ pub fn program(rng: &mut Rng, world: World, calm: bool) -> (Vec<u8>, Vec<u64>) {
     };
     let mut integer = of(&["I", "M", "Zba", "Zbb", "Zbs"]);
     integer.retain(|info| {
-        use Format::{Bare, B, Fence, J, Load, Store};
+        use Format::{B, Bare, Fence, J, Load, Store};
         !matches!(info.format, J | B | Bare | Fence | Load | Store)
     });
     let (float, atomic) = (of(&["F", "D"]), of(&["A"]));
@@ -143,7 +155,9 @@ pub fn program(rng: &mut Rng, world: World, calm: bool) -> (Vec<u8>, Vec<u64>) {
 fn written(inst: Inst) -> u8 {
     use Format as F;
     match inst.opcode.info().map(|info| info.format) {
-        Some(F::U | F::J | F::I | F::Load | F::Shift | F::ShiftW | F::R | F::Unary | F::Csr | F::CsrI) => inst.rd,
+        Some(F::U | F::J | F::I | F::Load | F::Shift | F::ShiftW | F::R | F::Unary | F::Csr | F::CsrI) => {
+            inst.rd
+        }
         Some(F::Lr | F::Amo | F::FCompare | F::FToIntRound | F::FToInt) => inst.rd,
         _ => 0,
     }
@@ -164,12 +178,12 @@ impl Program<'_> {
         self.code.extend(word.to_le_bytes());
     }
 
-    fn emit(&mut self, op: Op, rd: u8, rs1: u8, rs2: u8, imm: i32) {
+    pub(super) fn emit(&mut self, op: Op, rd: u8, rs1: u8, rs2: u8, imm: i32) {
         self.word(word(op, Fields { rd, rs1, rs2, imm }));
     }
 
     /// A register without a role.
-    fn any(&mut self) -> u8 {
+    pub(super) fn any(&mut self) -> u8 {
         loop {
             let register = self.rng.below(32) as u8;
             if !has_role(register) {
@@ -178,7 +192,7 @@ impl Program<'_> {
         }
     }
 
-    fn base(&mut self) -> u8 {
+    pub(super) fn base(&mut self) -> u8 {
         if self.rng.percent(8) {
             self.favourite = self.rng.pick(&BASES);
         }
@@ -189,7 +203,8 @@ impl Program<'_> {
     fn of(&mut self, info: &OpcodeInfo) {
         let word = info.value | self.rng.next() as u32 & !info.mask;
         let Some(inst) = decode(word) else { return };
-        let rd = if has_role(written(inst)) && (self.calm || self.rng.percent(98)) { self.any() } else { inst.rd };
+        let rd =
+            if has_role(written(inst)) && (self.calm || self.rng.percent(98)) { self.any() } else { inst.rd };
         self.word(word & !(31 << 7) | u32::from(if written(inst) == 0 { inst.rd } else { rd }) << 7);
     }
 
@@ -259,7 +274,7 @@ impl Program<'_> {
             _ => Op::FcvtSL,
         };
         let from = if self.rng.percent(40) { 0 } else { self.rng.below(32) as u8 };
-        let nearest = u32::from(op != Op::FmvDX && op != Op::FmvWX) * 7 << 12;
+        let nearest = u32::from(op != Op::FmvDX && op != Op::FmvWX) * (7 << 12);
         self.word(word(op, Fields { rd, rs1: from, ..Fields::default() }) | nearest);
         if self.rng.percent(40) {
             let negate = if double { Op::FsgnjnD } else { Op::FsgnjnS };
@@ -267,7 +282,7 @@ impl Program<'_> {
         }
     }
 
-    fn float(&mut self) {
+    pub(super) fn float(&mut self) {
         if self.rng.percent(15) {
             return self.refresh();
         }
@@ -352,8 +367,21 @@ impl Program<'_> {
             return self.stretch();
         }
         const OPS: [Op; 15] = [
-            Op::Lb, Op::Lbu, Op::Lh, Op::Lhu, Op::Lw, Op::Lwu, Op::Ld, Op::Sb, Op::Sh, Op::Sw, Op::Sd, Op::Flw,
-            Op::Fld, Op::Fsw, Op::Fsd,
+            Op::Lb,
+            Op::Lbu,
+            Op::Lh,
+            Op::Lhu,
+            Op::Lw,
+            Op::Lwu,
+            Op::Ld,
+            Op::Sb,
+            Op::Sh,
+            Op::Sw,
+            Op::Sd,
+            Op::Flw,
+            Op::Fld,
+            Op::Fsw,
+            Op::Fsd,
         ];
         let bases = [self.base(), self.base()];
         if self.rng.percent(if self.calm { 40 } else { 15 }) {
@@ -421,7 +449,7 @@ impl Program<'_> {
     }
 
     /// Loads an address below 4 GiB.
-    fn load_address(&mut self, rd: u8, address: u64) {
+    pub(super) fn load_address(&mut self, rd: u8, address: u64) {
         let high = (address as i32).wrapping_add(0x800) >> 12;
         self.emit(Op::Lui, rd, 0, 0, high);
         self.emit(Op::Addi, rd, rd, 0, address as i32 - (high << 12));
@@ -476,7 +504,9 @@ impl Program<'_> {
                 _ if COUNTERS.contains(&written(inst)) => 2,
                 Op::Addi if inst.rs1 == inst.rd || inst.rs1 == 2 => 100,
                 _ if has_role(written(inst)) => 2 * u64::from(!self.calm),
-                Op::Lw | Op::Ld | Op::Sw | Op::Sd | Op::Fld | Op::Fsd if !BASES.contains(&inst.rs1) => 5 * u64::from(!self.calm),
+                Op::Lw | Op::Ld | Op::Sw | Op::Sd | Op::Fld | Op::Fsd if !BASES.contains(&inst.rs1) => {
+                    5 * u64::from(!self.calm)
+                }
                 _ => 100,
             };
             if self.rng.percent(wild) {
@@ -484,142 +514,4 @@ impl Program<'_> {
             }
         }
     }
-
-    /// A CSR instruction.
-    fn control(&mut self) {
-        const COMMON: [u16; 9] = [
-            csr::FFLAGS, csr::FFLAGS, csr::FRM, csr::FCSR, csr::CYCLE, csr::TIME, csr::INSTRET, csr::SSCRATCH,
-            csr::SSTATUS,
-        ];
-        const RARE: [u16; 16] = [
-            csr::MINSTRET, csr::MCYCLE, csr::SIP, csr::SIE, csr::MIP, csr::SEPC, csr::SCAUSE, csr::STVAL,
-            csr::SATP, csr::SCOUNTEREN, csr::MSCRATCH, csr::MEPC, csr::MSTATUS, csr::SENVCFG, csr::MHARTID,
-            csr::MCOUNTEREN,
-        ];
-        let common = self.rng.percent(85);
-        let number = if common { self.rng.pick(&COMMON) } else { self.rng.pick(&RARE) };
-        let rd = self.any();
-        let source = self.rng.below(32) as u8;
-        let small = i32::from(number);
-        match self.rng.below(10) {
-            3 if common => self.emit(Op::Csrrwi, rd, source, 0, small),
-            4 if common => self.emit(Op::Csrrci, rd, source, 0, small),
-            5 if common => self.emit(Op::Csrrsi, rd, source & 7, 0, small),
-            6 if number <= csr::FCSR => self.emit(Op::Csrrw, rd, source, 0, small),
-            7 if number == csr::SSCRATCH => self.emit(Op::Csrrw, rd, source, 0, small),
-            8 if number == csr::SATP => {
-                let space = self.rng.pick(&SATP_REGISTERS);
-                self.emit(Op::Csrrw, rd, space, 0, small);
-            }
-            _ => self.emit(Op::Csrrs, rd, 0, 0, small),
-        }
-        // Other rounding modes than the nearest do not last, so that much is computed by the host.
-        if matches!(number, csr::FRM | csr::FCSR) && self.rng.percent(80) {
-            for _ in 0..self.rng.below(4) {
-                self.float();
-            }
-            self.emit(Op::Csrrwi, 0, 0, 0, i32::from(csr::FRM));
-        }
-    }
-
-    /// Sets or clears something in the status register: FS, SUM, MXR, MPRV, or bits of MPP.
-    fn status(&mut self) {
-        let register = self.any();
-        if register == 0 || self.rng.percent(15) {
-            let space = self.rng.pick(&SATP_REGISTERS);
-            return self.emit(Op::Csrrw, 0, space, 0, i32::from(csr::SATP));
-        }
-        let is_machine = self.world == World::Machine;
-        let high = self.rng.pick(&[2, 4, 6, 6, 6, 0x40, 0x80, 0x20, 1, 0x700]);
-        let sets = self.rng.percent(if high == 6 { 75 } else { 50 }) && high != 0x700;
-        let number = if is_machine { csr::MSTATUS } else { csr::SSTATUS };
-        self.emit(Op::Lui, register, 0, 0, high);
-        self.emit(if sets { Op::Csrrs } else { Op::Csrrc }, 0, register, 0, i32::from(number));
-    }
-
-    fn system(&mut self) {
-        let base = self.base();
-        match self.rng.below(12) {
-            0 => self.emit(Op::Ecall, 0, 0, 0, 0),
-            1 => self.emit(Op::Ebreak, 0, 0, 0, 0),
-            2 => self.emit(Op::FenceI, 0, 0, 0, 0),
-            3 => self.emit(Op::Fence, 0, 0, 0, 0xff),
-            4 => self.emit(Op::SfenceVma, 0, 0, 0, 0),
-            5 => self.emit(Op::SfenceVma, 0, base, 0, 0),
-            6 => self.emit(Op::Pause, 0, 0, 0, 0),
-            7 => self.emit(Op::CboZero, 0, base, 0, 0),
-            8 => {
-                let op = self.rng.pick(&[Op::CboClean, Op::CboFlush, Op::CboInval]);
-                self.emit(op, 0, base, 0, 0);
-            }
-            9 => self.emit(self_return(self.world), 0, 0, 0, 0),
-            10 if self.rng.percent(30) => self.emit(Op::Wfi, 0, 0, 0, 0),
-            _ => self.emit(Op::Ecall, 0, 0, 0, 0),
-        }
-    }
-
-    /// Copies a piece of the code over another one, near or in the next page.
-    fn rewrite(&mut self) {
-        let (at, piece) = (self.any(), self.any());
-        if at == 0 || piece == 0 || at == piece {
-            return;
-        }
-        let page = self.rng.pick(&[0, 0, 0, 1, -1]);
-        self.emit(Op::Auipc, at, 0, 0, page);
-        let reach = self.rng.pick(&[24, 80, 400, 2040]);
-        let (from, to) = (2 * self.rng.between(-reach / 2, reach / 2), 2 * self.rng.between(-reach / 2, reach / 2));
-        let (load, store) = self.rng.pick(&[(Op::Lh, Op::Sh), (Op::Lw, Op::Sw), (Op::Lw, Op::Sw), (Op::Ld, Op::Sd)]);
-        self.emit(load, piece, at, 0, from.clamp(-2048, 2047) as i32);
-        self.emit(store, 0, at, piece, to.clamp(-2048, 2047) as i32);
-        if self.rng.percent(40) {
-            self.emit(Op::FenceI, 0, 0, 0, 0);
-        }
-    }
-
-    /// Changes a leaf entry of a page table: toggles its rights, or swaps it with another one.
-    fn remap(&mut self) {
-        let [table, first, second] = [self.any(), self.any(), self.any()];
-        if table == 0 || first == 0 || second == 0 || table == first || table == second || first == second {
-            return;
-        }
-        let space = self.rng.below(2);
-        let by_window = self.world == World::User || self.rng.percent(50);
-        let address = if by_window { VIRTUAL + (TABLE_PAGES + space) * PAGE } else { leaf_table(space) };
-        let leaf = |rng: &mut Rng| {
-            let page = if rng.percent(75) { rng.between(CODE_PAGES as i64, SHARED_PAGES as i64) as u64 } else { rng.below(LEAVES) };
-            8 * page as i32
-        };
-        let (a, b) = (leaf(self.rng), leaf(self.rng));
-        self.load_address(table, address);
-        self.emit(Op::Ld, first, table, 0, a);
-        if self.rng.percent(30) {
-            // It has been forgotten that this is a table; then it is written to before it is walked, and behind.
-            let base = self.base();
-            self.load_address(base, VIRTUAL + a as u64 / 8 * PAGE);
-            self.emit(Op::Xori, first, first, 0, 0x100);
-            self.emit(Op::Sd, 0, table, first, a);
-            self.emit(Op::Sd, 0, table, first, a);
-            self.emit(Op::Ld, second, base, 0, 8);
-            self.emit(Op::Xori, first, first, 0, 0x86);
-            self.emit(Op::Sd, 0, table, first, a);
-            return self.emit(Op::Ld, second, base, 0, 8);
-        }
-        if self.rng.percent(60) {
-            let bits = self.rng.pick(&[1, 2, 4, 8, 4, 2, 0x10, 0x20, 0x40, 0x80, 0xc0, 0x86]);
-            self.emit(Op::Xori, first, first, 0, bits);
-            self.emit(Op::Sd, 0, table, first, a);
-        } else {
-            self.emit(Op::Ld, second, table, 0, b);
-            self.emit(Op::Sd, 0, table, first, b);
-            self.emit(Op::Sd, 0, table, second, a);
-        }
-        if self.rng.percent(50) {
-            self.emit(Op::SfenceVma, 0, 0, 0, 0);
-        }
-    }
-}
-
-/// The return instruction of the mode.
-fn self_return(world: World) -> Op {
-    if world == World::Machine { Op::Mret } else { Op::Sret }
 }
