@@ -163,7 +163,7 @@ fn handler(rng: &mut Rng, t: &TrapCsrs, base: u64) -> Code {
     code.emit(Op::Csrrci, 0, 2, 0, i32::from(if is_machine { csr::MIP } else { csr::SIP }));
     // Now and then the program is stuck in a loop.
     code.csrr(T5, t.cycle);
-    code.emit(Op::Andi, T5, T5, 0, 0x70);
+    code.emit(Op::Andi, T5, T5, 0, 0x30);
     let stuck = code.branch(Op::Beq, T5, 0);
     code.emit(t.back, 0, 0, 0, 0);
     wild.into_iter().for_each(|jump| code.bind(jump));
@@ -212,7 +212,7 @@ fn rearm_machine(code: &mut Code, rng: &mut Rng) {
     code.emit(Op::Add, T4, T4, T6, 0);
     code.csrr(T5, csr::TIME);
     // Ten steps to the tick, as the clock begins.
-    let ticks = rng.pick(&[7, 13, 37, 90, 211, 700, 1500]);
+    let ticks = rng.pick(&[7, 13, 37, 90, 211, 400]);
     code.addi(T5, T5, ticks + rng.between(0, 5) as i32);
     code.emit(Op::Sd, 0, T4, T5, 0);
 }

@@ -4,7 +4,7 @@ use super::boot::{World, image};
 use super::layout::*;
 use super::program::program;
 use super::rng::Rng;
-use pollux_isa::{decode, decode_compressed, disasm, is_compressed};
+use super::trace::trace;
 use pollux_jit::Jit;
 use pollux_machine::{Boot, Computer, Config, Machine, Stop};
 use pollux_vocab::{ClockRate, ConsoleId, GuestAddr, Input, VirtTime};
@@ -17,6 +17,9 @@ pub struct Plan {
     pub steps: u64,
 }
 
+/// Steps that are shown of those before the difference.
+const TRACED: u64 = 120;
+
 /// The machines differ.
 #[derive(Debug)]
 pub struct Difference {
@@ -24,6 +27,8 @@ pub struct Difference {
     pub piece: u64,
     pub steps: u64,
     pub report: String,
+    /// Harts and names of the registers that differ.
+    pub registers: Vec<(usize, String)>,
 }
 
 /// What a seed came to, so that it can be seen that programs live.
@@ -141,7 +146,8 @@ impl Duel {
                 && self.interpreted.digest() == self.translated.digest();
             if !same {
                 let report = format!("from {before:?}: {stop:?} and {other:?}\n{}", self.describe());
-                return Err(Difference { piece, steps, report });
+                let registers = self.different();
+                return Err(Difference { piece, steps, report, registers });
             }
             if stop != Stop::Output {
                 break stop;
@@ -211,6 +217,14 @@ impl Duel {
         set_jit(&mut self.translated, self.eager);
     }
 
+    fn different(&self) -> Vec<(usize, String)> {
+        let names = |hart| {
+            let (one, two) = (self.interpreted.describe_hart(hart), self.translated.describe_hart(hart));
+            one.into_iter().zip(two).filter(|(one, two)| one != two).map(move |((name, _), _)| (hart, name))
+        };
+        (0..self.plan.harts as usize).flat_map(names).collect()
+    }
+
     /// Where the machines differ.
     fn describe(&mut self) -> String {
         let mut lines = Vec::new();
@@ -244,43 +258,9 @@ impl Duel {
         }
         lines.join("\n")
     }
-
-    /// The code around the interpreted machine's program counter.
-    pub fn listing(&self) -> String {
-        let pc = register(&self.interpreted, 0, "pc");
-        let windows =
-            [(CODE, 0), (VIRTUAL, 0), (VIRTUAL + SECOND * PAGE, SECOND), (LARGE + (CODE - RESET), 0)];
-        let Some(&(window, leaf)) =
-            windows.iter().find(|(window, _)| (*window..*window + SHARED_PAGES * PAGE).contains(&pc))
-        else {
-            return format!("{pc:#x} is not in the program");
-        };
-        let in_window = pc - window;
-        let mut page = CODE + (in_window & !(PAGE - 1));
-        if window == VIRTUAL || leaf == SECOND {
-            let space = (register(&self.interpreted, 0, "satp") >> 44 & 3).saturating_sub(1) & 1;
-            let at = GuestAddr(leaf_table(space) + 8 * (leaf + in_window / PAGE));
-            page = self.interpreted.ram().read_u64(at).unwrap_or(0) >> 10 << 12;
-        }
-        let here = page + in_window % PAGE;
-        let mut at = here.saturating_sub(40).max(page);
-        let mut lines = Vec::new();
-        while at < here + 16 {
-            let half = |at: u64| self.interpreted.ram().read_u16(GuestAddr(at)).unwrap_or(0);
-            let low = half(at);
-            let whole = u32::from(low) | u32::from(half(at + 2)) << 16;
-            let inst = if is_compressed(low) { decode_compressed(low) } else { decode(whole) };
-            let text = inst.map_or("?".to_string(), |inst| disasm(&inst));
-            let len = if is_compressed(low) { 2 } else { 4 };
-            let mark = if at == here { "=>" } else { "  " };
-            lines.push(format!("{mark} {:#x} ({at:#x}): {whole:08x} {text}", pc - here + at));
-            at += len;
-        }
-        lines.join("\n")
-    }
 }
 
-fn register(computer: &Computer, hart: usize, name: &str) -> u64 {
+pub fn register(computer: &Computer, hart: usize, name: &str) -> u64 {
     computer.describe_hart(hart).iter().find(|(known, _)| known == name).map_or(0, |(_, value)| *value)
 }
 
@@ -292,26 +272,24 @@ pub fn duel(seed: u64, plan: Plan) -> Result<Tally, String> {
     };
     // The least number of steps of that piece after which they differ.
     let (mut same, mut differs) = (0, found.steps);
-    let mut nearest = found.report.clone();
+    let (piece, mut nearest) = (found.piece, found);
     while differs - same > 1 {
         let middle = same + (differs - same) / 2;
-        match Duel::new(seed, plan).run(Some((found.piece, middle))) {
-            Err(difference) if difference.piece == found.piece => {
-                differs = middle;
-                nearest = difference.report;
-            }
+        match Duel::new(seed, plan).run(Some((piece, middle))) {
+            Err(difference) if difference.piece == piece => (differs, nearest) = (middle, difference),
             _ => same = middle,
         }
     }
+    // The last steps may have been interpreted on both sides, so what went wrong lies up to a block or two before.
     let mut before = Duel::new(seed, plan);
-    // A run that ends where they are still the same.
-    let _ = before.run(Some((found.piece, same)));
+    let first = same.saturating_sub(TRACED);
+    let traced = match before.run(Some((piece, first))) {
+        Ok(_) => trace(&before.interpreted, differs - first, &nearest.registers),
+        Err(_) => "they differ even before".into(),
+    };
+    let Difference { report, .. } = nearest;
     Err(format!(
-        "seed {seed}, {plan:?}: after {} pieces the machines part at step {differs} of the next, {}.\n{}\n\
-         Before that step:\n{}\nAt the next stop:\n{nearest}",
-        found.piece,
-        found.steps,
-        before.describe(),
-        before.listing(),
+        "seed {seed}, {plan:?}: after {piece} pieces the machines part by step {differs} of the next.\n{report}\n\
+         The steps before that, with an asterisk where a register that differs is written:\n{traced}"
     ))
 }

@@ -252,7 +252,7 @@ impl Program<'_> {
         for (at, op, fields) in std::mem::take(&mut self.jumps) {
             let reach = self.rng.pick(&[24, 80, 80, 400, 400, 3900]);
             let last = (CODE_PAGES * PAGE) as i64 - 2;
-            let wanted = (at as i64 + self.rng.between(-reach * 2 / 3, reach)).clamp(0, last) as u64;
+            let wanted = (at as i64 + self.rng.between(-reach / 4, reach)).clamp(0, last) as u64;
             let near = self.starts.partition_point(|&start| start < wanted).min(self.starts.len() - 1);
             let target = if self.rng.percent(97) { self.starts[near] } else { wanted & !1 };
             let imm = (target as i64 - at as i64) as i32;
