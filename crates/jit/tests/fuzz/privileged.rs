@@ -48,7 +48,9 @@ impl Program<'_> {
             4 if common => self.emit(Op::Csrrci, rd, source, 0, small),
             5 if common => self.emit(Op::Csrrsi, rd, source & 7, 0, small),
             6 if number <= csr::FCSR => self.emit(Op::Csrrw, rd, source, 0, small),
-            7 if number == csr::SSCRATCH => self.emit(Op::Csrrw, rd, source, 0, small),
+            7 if matches!(number, csr::SSCRATCH | csr::SEPC | csr::SCAUSE | csr::STVAL) => {
+                self.emit(Op::Csrrw, rd, source, 0, small);
+            }
             8 if number == csr::SATP => {
                 let space = self.rng.pick(&SATP_REGISTERS);
                 self.emit(Op::Csrrw, rd, space, 0, small);
