@@ -203,12 +203,13 @@ fn replay(words: &[&str]) -> (Option<i32>, serde_json::Value, String) {
 #[test]
 fn a_recorded_boot_replays_to_the_same_digests_warm_cold_from_the_middle_and_then_fails_over() {
     let Some(image) = image() else { return };
-    let recorded = record_a_boot(image, &["--digest-s", "0.25"]);
+    let recorded = record_a_boot(image, &["--digest-s", "0.05"]);
     let f = recorded.folder.path();
     let end = f.join("end.snapshot").display().to_string();
-    let (code, warm, said) = replay(&[&recorded.log, "--snapshot", &end]);
+    // Recorded with the JIT, where there is one.
+    let (code, warm, said) = replay(&[&recorded.log, "--snapshot", &end, "--engine", "interpreter"]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(warm["digests_equal"].as_u64() >= Some(20), "{warm}");
+    assert!(warm["digests_equal"].as_u64() >= Some(100), "{warm}");
     let half = (warm["icount"].as_u64().expect("a count") / 2).to_string();
     let middle = f.join("middle.snapshot").display().to_string();
     let (code, _, said) = replay(&[&recorded.log, "--until", &half, "--snapshot", &middle]);
@@ -225,15 +226,12 @@ fn a_recorded_boot_replays_to_the_same_digests_warm_cold_from_the_middle_and_the
 }
 
 #[test]
-fn a_boot_recorded_with_either_engine_replays_with_the_other_to_the_same_digests() {
-    let Some(image) = image() else { return };
-    for [recorder, replayer] in mixed_engines().into_iter().flatten() {
-        let recorded = record_a_boot(image, &["--digest-s", "0.05", "--engine", recorder]);
-        let (code, result, said) = replay(&[&recorded.log, "--engine", replayer]);
-        assert_eq!(code, Some(0), "{recorder}, then {replayer}: {said}");
-        assert!(result["digests_equal"].as_u64() >= Some(100), "{recorder}, then {replayer}: {result}");
-        println!("{recorder}, then {replayer}: {} digests", result["digests_equal"]);
-    }
+fn a_boot_recorded_with_the_interpreter_replays_with_the_jit_to_the_same_digests() {
+    let (Some(image), Some(_)) = (image(), mixed_engines()) else { return };
+    let recorded = record_a_boot(image, &["--digest-s", "0.05", "--engine", "interpreter"]);
+    let (code, result, said) = replay(&[&recorded.log, "--engine", "jit"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(result["digests_equal"].as_u64() >= Some(100), "{result}");
 }
 
 /// Kills the primary during a write load, again and again; every acknowledged write must be on the survivor's disk,
