@@ -20,9 +20,14 @@ fn ms(n: u64) -> Duration {
 
 /// Runs `fault` against a working pair, `rounds` times, at random moments; the history must be right afterwards.
 fn under_fault(kind: u64, fault: impl Fn(&mut Pair, &mut Random)) {
+    under_fault_with(kind, &[Options::default()], rounds(8), fault);
+}
+
+/// The same against pairs of several kinds in turn.
+fn under_fault_with(kind: u64, of: &[Options], rounds: u64, fault: impl Fn(&mut Pair, &mut Random)) {
     let mut random = seed(kind);
-    for round in 0..rounds(8) {
-        let mut pair = Pair::start(&Options::default());
+    for (round, options) in (0..rounds).zip(of.iter().cycle()) {
+        let mut pair = Pair::start(options);
         pair.wait_paired();
         let mut client = Client::new(pair.service, 1);
         client.wait_ready();
@@ -62,6 +67,21 @@ fn pair_is_whole(pair: &Pair) -> bool {
 #[test]
 fn a_killed_primary_is_taken_over_from() {
     under_fault(1, |pair, _| {
+        pair.primary.signal(Signal::KILL);
+        let _ = pair.primary.child.wait();
+    });
+}
+
+#[test]
+fn a_killed_primary_is_taken_over_from_by_a_backup_with_another_engine() {
+    let Some(mixed) = mixed_engines() else { return };
+    let options = mixed.map(|[primary, backup]| {
+        let mut options = Options::default();
+        options.primary_args.extend(strings(&["--engine", primary]));
+        options.backup_args.extend(strings(&["--engine", backup]));
+        options
+    });
+    under_fault_with(5, &options, rounds(6), |pair, _| {
         pair.primary.signal(Signal::KILL);
         let _ = pair.primary.child.wait();
     });

@@ -98,6 +98,15 @@ impl Default for Options {
     }
 }
 
+/// Both ways to give two sides different engines, if this host has more than one.
+pub fn mixed_engines() -> Option<[[&'static str; 2]; 2]> {
+    if pollux_jit::Jit::new(0).is_err() {
+        println!("skipped: the JIT needs an x86-64 Linux host");
+        return None;
+    }
+    Some([["jit", "interpreter"], ["interpreter", "jit"]])
+}
+
 /// A running pair.
 pub struct Pair {
     pub primary: Process,

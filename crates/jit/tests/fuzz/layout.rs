@@ -1,0 +1,51 @@
+//! What lies where in the guest, physically and virtually.
+
+use pollux_machine::RAM_BASE;
+
+pub const PAGE: u64 = 4096;
+/// Reset code and the machine-mode trap handler.
+pub const RESET: u64 = RAM_BASE;
+/// The supervisor-mode trap handler.
+pub const SUPERVISOR: u64 = RAM_BASE + 0x1000;
+/// Random code, then data: pages that lie side by side.
+pub const CODE: u64 = RAM_BASE + 0x2000;
+pub const CODE_PAGES: u64 = 4;
+pub const DATA: u64 = CODE + CODE_PAGES * PAGE;
+pub const DATA_PAGES: u64 = 8;
+/// Both address spaces' page tables: a root, a middle and a leaf table each.
+pub const TABLES: u64 = RAM_BASE + 0x1_0000;
+pub const SPACE_BYTES: u64 = 3 * PAGE;
+/// What harts start with.
+pub const FIRST: u64 = RAM_BASE + 0x1_8000;
+pub const FIRST_BYTES: u64 = 0x400;
+/// Where the handlers go on after a wild jump: [`WAYS`] addresses.
+pub const ENTRIES: u64 = FIRST + 0x2000;
+pub const WAYS: u64 = 16;
+/// What the handlers flip: doublewords for `mstatus`, then for `sstatus`, then one for `satp`.
+pub const FLIPS: u64 = ENTRIES + 8 * WAYS;
+/// Bytes of the image.
+pub const IMAGE_BYTES: u64 = 0x1_c000;
+
+/// Where both address spaces map code and data, page by page as they lie in memory or permuted.
+pub const VIRTUAL: u64 = 0x4000_0000;
+pub const SHARED_PAGES: u64 = CODE_PAGES + DATA_PAGES;
+/// Where they are mapped a second time: an index into the leaf table.
+pub const SECOND: u64 = 16;
+/// Where the two leaf tables are mapped.
+pub const TABLE_PAGES: u64 = 30;
+/// Where devices are mapped.
+pub const DEVICE_PAGES: u64 = 32;
+/// UART, CLINT (time; software interrupts), RTC, PLIC.
+pub const DEVICES: [u64; 5] = [0x1000_0000, 0x200_b000, 0x200_0000, 0x10_1000, 0xc00_0000];
+/// Leaf entries in use, and some that are not.
+pub const LEAVES: u64 = 40;
+/// Where a page of 2 MiB maps the beginning of RAM.
+pub const LARGE: u64 = VIRTUAL + 0x20_0000;
+
+pub fn leaf_table(space: u64) -> u64 {
+    TABLES + space * SPACE_BYTES + 2 * PAGE
+}
+
+pub fn satp(space: u64) -> u64 {
+    8 << 60 | (space + 1) << 44 | (TABLES + space * SPACE_BYTES) >> 12
+}

@@ -1,0 +1,18 @@
+//! Random programs for two machines that must agree.
+//!
+//! Map: `rng` chance from a seed; `asm` instructions as words; `layout` what lies where in the guest; `boot` reset and
+//! trap handlers, tables and first registers; `program` the code, and `privileged` its privileged half; `duel` the two
+//! machines and the search for the step at which they part, `trace` how they came there.
+//!
+//! Not here: what an instruction should do. The interpreter says so; that it is right is `crates/machine`'s to test.
+
+#![allow(dead_code, unreachable_pub, reason = "every test file uses a part of this")]
+
+pub mod asm;
+pub mod boot;
+pub mod duel;
+pub mod layout;
+mod privileged;
+pub mod program;
+pub mod rng;
+mod trace;
