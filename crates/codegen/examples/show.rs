@@ -2,7 +2,7 @@
 //! the file's bytes were a page, and prints guest and host code side by side in turn.
 
 use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter, Instruction};
-use pollux_codegen::{Features, thunks, translate};
+use pollux_codegen::{Features, Region, thunks, translate};
 use pollux_isa::{decode, decode_compressed, disasm, is_compressed};
 
 fn number(text: &str) -> usize {
@@ -37,17 +37,30 @@ fn main() {
     page[..len].copy_from_slice(&bytes[from..from + len]);
     let (code, thunks) = thunks();
     let features = Features { fma: true, popcnt: true };
-    let region =
-        translate(&page, (offset & 0xfff) as u16, code.len() as u32, &thunks, features, true, &|_| None);
+    let region = translate(
+        &page,
+        (offset & 0xfff) as u16,
+        (code.len() as u32, 1 << 20),
+        &thunks,
+        features,
+        true,
+        &|_| None,
+    );
+    print(&page, &region, &region.bytes, code.len() as u64);
+    println!("\n  out of line");
+    print(&page, &region, &region.cold, 1 << 20);
+}
+
+fn print(page: &[u8; 4096], region: &Region, bytes: &[u8], place: u64) {
     let mut formatter = GasFormatter::new();
-    let mut decoder = Decoder::with_ip(64, &region.bytes, code.len() as u64, DecoderOptions::NONE);
+    let mut decoder = Decoder::with_ip(64, bytes, place, DecoderOptions::NONE);
     let mut instruction = Instruction::default();
     while decoder.can_decode() {
         decoder.decode_out(&mut instruction);
         let place = instruction.ip() as u32;
         if let Some(at) = region.entries.iter().position(|entry| entry.1 == place) {
             println!();
-            guest(&page, region.ranges[at].0, region.ranges[at].1);
+            guest(page, region.ranges[at].0, region.ranges[at].1);
         }
         let mut text = String::new();
         formatter.format(&instruction, &mut text);

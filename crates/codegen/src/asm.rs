@@ -149,17 +149,30 @@ pub(crate) enum W {
 #[must_use]
 pub(crate) struct Fixup(pub(crate) u32);
 
-/// The buffer.
+/// The buffer, and one that was finished before it.
 #[derive(Debug)]
 pub(crate) struct Asm {
     pub(crate) bytes: Vec<u8>,
     /// Offset in code memory of the first byte.
     base: u32,
+    /// The bytes of another place in code memory, and where that begins: jumps from there may still be bound.
+    elsewhere: (Vec<u8>, u32),
 }
 
 impl Asm {
     pub(crate) fn new(base: u32) -> Self {
-        Self { bytes: Vec::with_capacity(4096), base }
+        Self { bytes: Vec::with_capacity(4096), base, elsewhere: (Vec::new(), 0) }
+    }
+
+    /// Goes on at another place in code memory.
+    pub(crate) fn go_on_at(&mut self, base: u32) {
+        let finished = core::mem::replace(&mut self.bytes, Vec::with_capacity(4096));
+        self.elsewhere = (finished, core::mem::replace(&mut self.base, base));
+    }
+
+    /// The bytes of the first place and of the second.
+    pub(crate) fn finish(self) -> (Vec<u8>, Vec<u8>) {
+        (self.elsewhere.0, self.bytes)
     }
 
     /// Offset in code memory of the next byte.
@@ -411,10 +424,14 @@ impl Asm {
 
     /// Makes a jump lead to `target`, an offset in code memory.
     pub(crate) fn bind(&mut self, fixup: Fixup, target: u32) {
-        let place = (fixup.0 - self.base) as usize;
-        let displacement = displacement(fixup.0, target);
-        if let Some(bytes) = self.bytes.get_mut(place..place + 4) {
-            bytes.copy_from_slice(&displacement);
+        let (finished, first) = &mut self.elsewhere;
+        let here = fixup.0.checked_sub(self.base).filter(|&place| (place as usize) < self.bytes.len());
+        let (bytes, place) = match here {
+            Some(place) => (&mut self.bytes, place as usize),
+            None => (finished, (fixup.0 - *first) as usize),
+        };
+        if let Some(bytes) = bytes.get_mut(place..place + 4) {
+            bytes.copy_from_slice(&displacement(fixup.0, target));
         }
     }
 

@@ -282,7 +282,8 @@ impl Translator<'_> {
         if count != 0 {
             self.asm.shift_imm(op, wide, to, count);
         }
-        if wide == W::D {
+        // A word shifted right has lost its sign, and is extended by zeros already.
+        if wide == W::D && (op != Shift::Shr || count == 0) {
             self.asm.load_extended(4, true, to, to.into());
         }
         self.put(inst.rd, to);

@@ -45,6 +45,8 @@ pub struct Link {
 pub struct Region {
     /// Its code.
     pub bytes: Vec<u8>,
+    /// What of its code is rarely needed, so that the rest lies close together.
+    pub cold: Vec<u8>,
     /// Entries: where in the page, and where in code memory.
     pub entries: Vec<(u16, u32)>,
     /// Jumps to be patched when their targets are translated.
@@ -102,21 +104,22 @@ pub(crate) struct Translator<'a> {
     pub(crate) float_checked: bool,
 }
 
-/// Translates the region of `page` that begins at offset `entry`, to be placed at offset `base` of code memory.
+/// Translates the region of `page` that begins at offset `entry`, to be placed at the offsets `bases` of code memory, its
+/// [`Region::bytes`] and its [`Region::cold`].
 /// `grouped` lets accesses share checks; without, each proves its own address, which is what code needs that is entered
 /// in the middle of a block because such a check failed. `known` says where blocks of the page that were translated before begin.
 #[must_use]
 pub fn translate(
     page: &[u8; PAGE as usize],
     entry: u16,
-    base: u32,
+    bases: (u32, u32),
     thunks: &Thunks,
     features: Features,
     grouped: bool,
     known: &dyn Fn(u16) -> Option<u32>,
 ) -> Region {
     let mut translator = Translator {
-        asm: Asm::new(base),
+        asm: Asm::new(bases.0),
         features,
         page,
         thunks,
@@ -138,10 +141,12 @@ pub fn translate(
             translator.chain(offset);
         }
     }
+    translator.asm.go_on_at(bases.1);
     translator.emit_cold();
     let links = translator.connect();
     let Translator { asm, entries, ranges, .. } = translator;
-    Region { bytes: asm.bytes, entries, links, ranges }
+    let (bytes, cold) = asm.finish();
+    Region { bytes, cold, entries, links, ranges }
 }
 
 /// How a block ends.

@@ -6,7 +6,7 @@
 //!
 //! Memory is bounded: when it is full, everything is forgotten at once.
 
-use crate::memory::CodeMemory;
+use crate::memory::{CodeMemory, prefer_large_pages};
 use pollux_codegen::state::{LOAD_TAGS, NO_TAG, TABLE_ENTRIES, TABLE_ENTRY_WORDS, TAGS_END, table_entry};
 use pollux_codegen::{Features, Region, Thunks, jump_to, thunks, translate};
 use pollux_machine::engine::Guest;
@@ -56,9 +56,13 @@ type Table = Vec<u64>;
 /// Everything translated.
 pub(crate) struct Cache {
     memory: CodeMemory,
+    /// Where the next region goes, and where its cold part does.
     used: u32,
+    used_cold: u32,
     thunks: Thunks,
     features: Features,
+    /// The RAM that large pages were asked for.
+    ram: usize,
     /// By the machine's number of the decoded page.
     pages: Vec<Option<Box<Page>>>,
     page_epoch: u64,
@@ -69,25 +73,35 @@ pub(crate) struct Cache {
 
 impl Cache {
     pub(crate) fn new(bytes: usize, features: Features) -> io::Result<Self> {
-        let mut memory = CodeMemory::new(bytes.max(2 * RESERVE_BYTES))?;
+        let mut memory = CodeMemory::new(bytes.max(4 * RESERVE_BYTES))?;
         let (code, thunks) = thunks();
         memory.write(0, &code);
-        Ok(Self {
+        let mut cache = Self {
             memory,
             used: thunks.end,
+            used_cold: 0,
             thunks,
             features,
+            ram: 0,
             pages: Vec::new(),
             page_epoch: 0,
             tables: Vec::new(),
             context_epochs: Vec::new(),
-        })
+        };
+        cache.clear();
+        Ok(cache)
+    }
+
+    /// Where cold parts begin: they take about as much as the others.
+    fn cold_base(&self) -> u32 {
+        (self.memory.len() / 2) as u32
     }
 
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
         self.pages.clear();
         self.used = self.thunks.end;
+        self.used_cold = self.cold_base();
         self.forget_targets();
     }
 
@@ -97,6 +111,14 @@ impl Cache {
 
     pub(crate) fn enter_address(&self) -> u64 {
         self.memory.address(self.thunks.enter)
+    }
+
+    /// A guest with RAM at this address is about to run.
+    pub(crate) fn meet_ram(&mut self, ram: *mut u8, len: u64) {
+        if self.ram != ram as usize {
+            self.ram = ram as usize;
+            prefer_large_pages(ram, len as usize);
+        }
     }
 
     /// Address of the hart's table of jump targets.
@@ -175,7 +197,9 @@ impl Cache {
     }
 
     fn translate(&mut self, guest: &mut Guest<'_, '_>, page: u32, half: usize, grouped: bool) {
-        if self.used as usize + RESERVE_BYTES > self.memory.len() {
+        let full = self.used as usize + RESERVE_BYTES > self.cold_base() as usize
+            || self.used_cold as usize + RESERVE_BYTES > self.memory.len();
+        if full {
             self.clear();
             self.pages.resize_with(page as usize + 1, || None);
         }
@@ -187,10 +211,19 @@ impl Cache {
             0 => None,
             place => Some(place),
         };
-        let region =
-            translate(bytes, half as u16 * 2, self.used, &self.thunks, self.features, grouped, &place_of);
-        let Region { bytes, entries, links, ranges } = region;
+        let region = translate(
+            bytes,
+            half as u16 * 2,
+            (self.used, self.used_cold),
+            &self.thunks,
+            self.features,
+            grouped,
+            &place_of,
+        );
+        let Region { bytes, cold, entries, links, ranges } = region;
         self.memory.write(self.used, &bytes);
+        self.memory.write(self.used_cold, &cold);
+        self.used_cold += cold.len() as u32;
         // Blocks begin at multiples of 16: what the host's branch predictor and instruction cache like.
         self.used = (self.used + bytes.len() as u32).next_multiple_of(16);
         for (offset, place) in entries {

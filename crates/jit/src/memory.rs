@@ -2,8 +2,11 @@
 //! is ever both (W^X).
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 use std::io;
+
+/// A large page of x86-64.
+const LARGE_PAGE_BYTES: usize = 2 << 20;
 
 /// The memory. Offsets in it are what `pollux-codegen` speaks of.
 #[derive(Debug)]
@@ -58,6 +61,16 @@ impl CodeMemory {
     /// The address at which the code at an offset executes.
     pub(crate) fn address(&self, offset: u32) -> u64 {
         (self.executable + offset as usize) as u64
+    }
+}
+
+/// Asks the host for large pages for a guest's RAM. Whether it gives any does not show.
+pub(crate) fn prefer_large_pages(ram: *mut u8, len: usize) {
+    let first = ram as usize;
+    let (first, end) = (first.next_multiple_of(LARGE_PAGE_BYTES), first + len);
+    if let Some(len) = end.checked_sub(first) {
+        // SAFETY: advice changes neither content nor protection of the range, which lies within the guest's RAM.
+        let _ = unsafe { madvise(first as *mut _, len & !(LARGE_PAGE_BYTES - 1), Advice::LinuxHugepage) };
     }
 }
 

@@ -42,6 +42,7 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
 
     fn prepare_words(&mut self) {
         let (ram, flags) = self.guest.ram_addresses();
+        self.cache.meet_ram(ram, self.guest.ram_len());
         let table = self.cache.table(self.guest);
         let lines = self.guest.lines();
         let words = self.guest.words();

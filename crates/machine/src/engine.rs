@@ -260,6 +260,12 @@ impl<'a, 'b> Guest<'a, 'b> {
         core::ptr::from_mut(self.hart).cast()
     }
 
+    /// Bytes of RAM.
+    #[must_use]
+    pub fn ram_len(&self) -> u64 {
+        self.ram.len()
+    }
+
     /// Where RAM is, and its page flags. A store to a page with a flag set is [`Guest::interpret`]'s to do.
     #[must_use]
     pub fn ram_addresses(&mut self) -> (*mut u8, *const u8) {
