@@ -20,7 +20,7 @@ pub struct VmArgs {
     /// The VM's name: what the arbiter, `pollux status` and the backup know it by
     #[arg(long)]
     pub name: Option<String>,
-    /// Linux kernel (`Image`, plain or gzip) or S-mode ELF to start
+    /// Linux kernel (`Image`, not compressed) or S-mode ELF to start
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
     /// Initial RAM disk
