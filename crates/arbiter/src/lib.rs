@@ -17,6 +17,7 @@ extern crate alloc;
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use crc::{CRC_32_ISCSI, Crc};
 use pollux_vocab::Generation;
 
 /// First line of a claim at rest.
@@ -167,12 +168,13 @@ pub fn validate_name(name: &str) -> Result<(), NameError> {
     }
 }
 
-/// The bytes of a claim at rest: text, one fact a line, the last of which is a checksum of the others.
+/// The bytes of a claim at rest: text, one fact a line, the last of which is the CRC32C of the others.
 #[must_use]
 pub fn encode(claim: &Claim) -> Vec<u8> {
     let Claim { vm, generation, holder } = claim;
     let text = alloc::format!("{HEADER}\nvm {vm}\ngeneration {generation}\nholder {holder}\n");
-    alloc::format!("{text}check {:016x}\n", checksum(&text)).into_bytes()
+    let check = Crc::<u32>::new(&CRC_32_ISCSI).checksum(text.as_bytes());
+    alloc::format!("{text}check {check:08x}\n").into_bytes()
 }
 
 /// Reads a claim at rest. Whatever [`encode`] does not write is refused.
@@ -208,13 +210,6 @@ pub fn decode(bytes: &[u8]) -> Result<Claim, ClaimError> {
         validate_name(name).map_err(|error| ClaimError::Name(name.clone(), error))?;
     }
     Ok(claim)
-}
-
-/// FNV-1a, 64 bits (draft-eastlake-fnv): against damage, not against malice.
-fn checksum(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }
 
 #[cfg(test)]
