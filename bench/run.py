@@ -171,8 +171,6 @@ def main():
             note(f"boot, {kind} (s)", vm.boot_s())
             time.sleep(2)
             note(f"CPU-bound job, {kind} (s)", vm.job_s())
-            speed = vm.status("vm")["speed_msteps_per_s"]
-            note(f"speed in that job, {kind} (million steps/s)", speed)
             if protected:
                 note("log, idle (Mbit/s)", vm.log_mbit_s(lambda: time.sleep(5)))
                 note("log, CPU-bound (Mbit/s)", vm.log_mbit_s(vm.job_s))
