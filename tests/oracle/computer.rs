@@ -17,6 +17,8 @@ pub(crate) enum Manner {
     Forgetful,
     /// By the JIT, which translates all of it.
     Translated,
+    /// By the JIT of a host without FMA3 and popcnt.
+    TranslatedPlainly,
     /// By the JIT, stopped now and then, every cache dropped.
     TranslatedForgetful,
 }
@@ -29,14 +31,17 @@ pub(crate) fn run(image: &[u8], manner: Manner) -> Vec<u8> {
     let config = Config { ram_bytes: RAM_BYTES as u64, harts: 1, devices: Vec::new(), rtc_base_ns: 0 };
     let boot = Boot::Firmware { image, kernel: None, initrd: None, command_line: "" };
     let mut computer = Computer::new(&config, boot).expect("the image boots");
-    if matches!(manner, Manner::Translated | Manner::TranslatedForgetful)
-        && let Ok(jit) = Jit::eager(CODE_BYTES)
-    {
+    let jit = match manner {
+        Manner::Straight | Manner::Forgetful => None,
+        Manner::Translated | Manner::TranslatedForgetful => Jit::eager(CODE_BYTES).ok(),
+        Manner::TranslatedPlainly => Jit::baseline(CODE_BYTES).ok(),
+    };
+    if let Some(jit) = jit {
         computer.set_engine(Some(Box::new(jit)));
     }
     loop {
         let until = match manner {
-            Manner::Straight | Manner::Translated => Icount(STEPS_MAX),
+            Manner::Straight | Manner::Translated | Manner::TranslatedPlainly => Icount(STEPS_MAX),
             Manner::Forgetful | Manner::TranslatedForgetful => computer.icount().after(STEPS_BETWEEN),
         };
         match computer.run(until) {

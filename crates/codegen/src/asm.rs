@@ -561,3 +561,7 @@ impl IntoXmmRm for Mem {
 pub(crate) fn displacement(place: u32, target: u32) -> [u8; 4] {
     target.wrapping_sub(place.wrapping_add(4)).to_le_bytes()
 }
+
+#[cfg(test)]
+#[path = "asm_tests.rs"]
+mod tests;

@@ -57,6 +57,11 @@ mod native {
         pub fn eager(code_bytes: usize) -> io::Result<Self> {
             Ok(Self { hot: 1, ..Self::new(code_bytes)? })
         }
+
+        /// The same, as on a host that can do no more than every x86-64 can: for tests.
+        pub fn baseline(code_bytes: usize) -> io::Result<Self> {
+            Ok(Self { cache: Cache::new(code_bytes, Features::default())?, hot: 1 })
+        }
     }
 
     impl Engine for Jit {
@@ -70,7 +75,12 @@ mod native {
     }
 }
 
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+// Tests compile it everywhere, so that it cannot rot.
+#[cfg(any(test, not(all(target_arch = "x86_64", target_os = "linux"))))]
+#[cfg_attr(
+    all(target_arch = "x86_64", target_os = "linux"),
+    allow(dead_code, unreachable_pub, reason = "only compiled")
+)]
 mod stub {
     use pollux_machine::engine::{Engine, Guest};
     use std::io;
@@ -86,6 +96,11 @@ mod stub {
 
         /// The same.
         pub fn eager(code_bytes: usize) -> io::Result<Self> {
+            Self::new(code_bytes)
+        }
+
+        /// The same.
+        pub fn baseline(code_bytes: usize) -> io::Result<Self> {
             Self::new(code_bytes)
         }
     }
