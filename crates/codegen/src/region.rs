@@ -279,7 +279,7 @@ impl Translator<'_> {
             }
             Opcode::Jalr => {
                 self.jump_target(place);
-                lookup(&mut self.asm, self.thunks.leave_at);
+                lookup(&mut self.asm, self.thunks.find);
                 None
             }
             _ => {
@@ -301,7 +301,7 @@ impl Translator<'_> {
     /// Goes to an address by its offset from the beginning of this page.
     fn go_far(&mut self, offset: i32) {
         self.address(RAX, offset);
-        lookup(&mut self.asm, self.thunks.leave_at);
+        lookup(&mut self.asm, self.thunks.find);
     }
 
     /// One interpreted step, in line.

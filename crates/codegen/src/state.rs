@@ -45,7 +45,7 @@ const NEAR: usize = layout::ENGINE_WORDS - 16;
 pub const PAGE_BASE: usize = NEAR;
 /// Engine word: the budget, whenever translated code is not running.
 pub const BUDGET: usize = NEAR + 1;
-/// Engine word: address of the table of jump targets; see [`TABLE_ENTRIES`].
+/// Engine word: address of the table of jump targets of the present fetch context; see [`TABLE_ENTRIES`].
 pub const TABLE: usize = NEAR + 2;
 /// Engine word: the first argument of [`STEP`].
 pub const CONTEXT: usize = NEAR + 3;
@@ -73,6 +73,15 @@ pub const ZERO: usize = NEAR + 12;
 /// Engine word: the interrupt lines into `mip`.
 pub const LINES: usize = NEAR + 13;
 
+/// Engine words: address of an array with, for each decoded page of the machine, the address of its entries or 0; and
+/// the array's length. A page's entries are 2048 words of 32 bits, one for each halfword: where in code memory the block
+/// is that begins there, or 0.
+pub const PAGES: usize = NEAR + 14;
+/// See [`PAGES`].
+pub const PAGES_LEN: usize = NEAR + 15;
+/// Engine word: address of code memory.
+pub const CODE: usize = NEAR - 1;
+
 /// MXCSR with no exceptions noted, all masked, rounding to nearest even (Intel SDM volume 1, 10.2.3).
 pub const MXCSR_CLEAN: u64 = 0x1f80;
 
@@ -84,11 +93,13 @@ pub fn fflags(mxcsr: u64) -> u64 {
     invalid << 4 | zero << 3 | over << 2 | under << 1 | inexact
 }
 
-/// Entries in the table of jump targets. An entry is four words: virtual address, fetch context, address of the
-/// code, and one unused. [`table_entry`] says which one is an address's.
-pub const TABLE_ENTRIES: usize = 16384;
+/// Entries in a table of jump targets. An entry is two words: virtual address, and address of the code; no code is at
+/// address 1, which is an entry that nothing finds. [`table_entry`] says which one is an address's.
+pub const TABLE_ENTRIES: usize = 8192;
 /// Words in an entry.
-pub const TABLE_ENTRY_WORDS: usize = 4;
+pub const TABLE_ENTRY_WORDS: usize = 2;
+/// See [`TABLE_ENTRIES`].
+pub const NO_TARGET: u64 = 1;
 
 /// The number of the entry for an address. Code is full of pages that look alike, so that the page's number counts.
 #[must_use]

@@ -2,6 +2,7 @@
 
 use crate::asm::{
     Alu, Asm, Cond, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Reg, Shift, W, at, at2,
+    scaled,
 };
 use crate::state::{self, PINNED, after, part, word, x};
 use alloc::vec::Vec;
@@ -23,6 +24,9 @@ pub struct Thunks {
     pub(crate) remember_store: u32,
     /// Leaves, with rax for the program counter. Jumped to.
     pub(crate) leave_at: u32,
+    /// Goes to the translation of the code at virtual address rax, which the table of jump targets does not know, or
+    /// leaves if there is none. Jumped to.
+    pub(crate) find: u32,
     /// First byte behind the thunks.
     pub end: u32,
 }
@@ -59,6 +63,8 @@ pub fn thunks() -> (Vec<u8>, Thunks) {
     }
     asm.ret();
 
+    let find = find(&mut asm, leave_at);
+
     let step = asm.here();
     spill(&mut asm);
     asm.mxcsr(true, word(state::MXCSR));
@@ -81,11 +87,11 @@ pub fn thunks() -> (Vec<u8>, Thunks) {
     asm.bind(out, leave);
     fill(&mut asm);
     asm.load(W::Q, RAX, part(layout::PC));
-    lookup(&mut asm, leave_at);
+    lookup(&mut asm, find);
     let remember_load = remember(&mut asm, layout::TLB_READ, false);
     let remember_store = remember(&mut asm, layout::TLB_WRITE, true);
     let end = asm.here();
-    (asm.bytes, Thunks { enter, step, remember_load, remember_store, leave_at, end })
+    (asm.bytes, Thunks { enter, step, remember_load, remember_store, leave_at, find, end })
 }
 
 /// Guest registers from the hart into host registers.
@@ -106,18 +112,15 @@ fn spill(asm: &mut Asm) {
 
 /// A thunk that fills the words of [`state::LOAD_TAGS`] from the TLB.
 fn remember(asm: &mut Asm, tlb: usize, store: bool) -> u32 {
-    let tlb = tlb as i32 - state::REGISTERS as i32;
     let place = asm.here();
     asm.push(RBX);
     asm.push(RSI);
-    asm.mov32(RBX, RAX);
-    asm.shift_imm(Shift::Shr, W::D, RBX, 12 - TLB_ENTRY_SHIFT);
-    asm.alu_imm(Alu::And, W::D, RBX, (layout::TLB_ENTRIES as i32 - 1) << TLB_ENTRY_SHIFT);
+    tlb_entry(asm, RBX, layout::DATA_MIX, tlb);
     asm.mov(RSI, RDX);
     asm.alu(Alu::Or, W::Q, RSI, part(layout::DATA_CONTEXT));
-    asm.alu(Alu::Cmp, W::Q, RSI, at2(RBP, RBX, tlb));
+    asm.alu(Alu::Cmp, W::Q, RSI, at(RBX, 0));
     let mut misses = alloc::vec![asm.jcc(Cond::Ne as u8)];
-    asm.load(W::Q, RBX, at2(RBP, RBX, tlb + 8));
+    asm.load(W::Q, RBX, at(RBX, 8));
     if store {
         // The page's flags, by the offset in RAM.
         asm.push(RBX);
@@ -139,23 +142,65 @@ fn remember(asm: &mut Asm, tlb: usize, store: bool) -> u32 {
     place
 }
 
-/// Jumps to the translation of virtual address rax, or leaves if the table does not know it.
-pub(crate) fn lookup(asm: &mut Asm, leave_at: u32) {
-    const ENTRY_SHIFT: u8 = (8 * state::TABLE_ENTRY_WORDS).trailing_zeros() as u8;
-    asm.mov(RCX, RAX);
-    asm.shift_imm(Shift::Shr, W::Q, RCX, 12);
-    asm.alu(Alu::Xor, W::D, RCX, RAX);
-    asm.alu_imm(Alu::And, W::D, RCX, 2 * (state::TABLE_ENTRIES as i32 - 1));
-    asm.shift_imm(Shift::Shl, W::D, RCX, ENTRY_SHIFT - 1);
-    asm.alu(Alu::Add, W::Q, RCX, word(state::TABLE));
-    asm.alu(Alu::Cmp, W::Q, RAX, at(RCX, 0));
-    let other = asm.jcc(Cond::Ne as u8);
-    asm.bind(other, leave_at);
-    asm.load(W::Q, RDX, part(layout::FETCH_CONTEXT));
-    asm.alu(Alu::Cmp, W::Q, RDX, at(RCX, 8));
-    let foreign = asm.jcc(Cond::Ne as u8);
-    asm.bind(foreign, leave_at);
+/// `to` = the host address of the TLB entry for virtual address rax.
+fn tlb_entry(asm: &mut Asm, to: Reg, mix: usize, tlb: usize) {
+    asm.mov32(to, RAX);
+    asm.alu(Alu::Xor, W::D, to, part(mix));
+    asm.shift_imm(Shift::Shr, W::D, to, 12 - TLB_ENTRY_SHIFT);
+    asm.alu_imm(Alu::And, W::D, to, (layout::TLB_ENTRIES as i32 - 1) << TLB_ENTRY_SHIFT);
+    asm.alu(Alu::Add, W::Q, to, part(tlb));
+}
+
+/// [`Thunks::find`]: the TLB for fetches knows the page, and the page its blocks.
+fn find(asm: &mut Asm, leave_at: u32) -> u32 {
+    let place = asm.here();
+    tlb_entry(asm, RCX, layout::FETCH_MIX, layout::TLB_FETCH);
+    asm.mov(RDX, RAX);
+    asm.alu_imm(Alu::And, W::Q, RDX, -4096);
+    asm.alu(Alu::Or, W::Q, RDX, part(layout::FETCH_CONTEXT));
+    asm.alu(Alu::Cmp, W::Q, RDX, at(RCX, 0));
+    let mut unknown = alloc::vec![asm.jcc(Cond::Ne as u8)];
+    asm.load(W::D, RCX, at(RCX, 8));
+    asm.alu(Alu::Cmp, W::Q, RCX, word(state::PAGES_LEN));
+    unknown.push(asm.jcc(Cond::Ae as u8));
+    asm.load(W::Q, RDX, word(state::PAGES));
+    asm.load(W::Q, RDX, scaled(RDX, RCX, 3));
+    asm.test(W::Q, RDX, RDX);
+    unknown.push(asm.jcc(Cond::E as u8));
+    asm.mov32(RCX, RAX);
+    asm.alu_imm(Alu::And, W::D, RCX, 0xffe);
+    asm.load(W::D, RCX, scaled(RDX, RCX, 1));
+    asm.test(W::D, RCX, RCX);
+    unknown.push(asm.jcc(Cond::E as u8));
+    unknown.into_iter().for_each(|jump| asm.bind(jump, leave_at));
+    asm.alu(Alu::Add, W::Q, RCX, word(state::CODE));
+    table_entry(asm, RDX);
+    asm.store(W::Q, at(RDX, 0), RAX);
+    asm.store(W::Q, at(RDX, 8), RCX);
     asm.alu_imm(Alu::And, W::Q, RAX, -4096);
     asm.store(W::Q, word(state::PAGE_BASE), RAX);
-    asm.jmp_mem(at(RCX, 16));
+    asm.jmp_reg(RCX);
+    place
+}
+
+/// `to` = the host address of the table's entry for virtual address rax ([`state::table_entry`]).
+fn table_entry(asm: &mut Asm, to: Reg) {
+    const ENTRY_SHIFT: u8 = (8 * state::TABLE_ENTRY_WORDS).trailing_zeros() as u8;
+    asm.mov32(to, RAX);
+    asm.shift_imm(Shift::Shr, W::D, to, 12);
+    asm.alu(Alu::Xor, W::D, to, RAX);
+    asm.alu_imm(Alu::And, W::D, to, 2 * (state::TABLE_ENTRIES as i32 - 1));
+    asm.shift_imm(Shift::Shl, W::D, to, ENTRY_SHIFT - 1);
+    asm.alu(Alu::Add, W::Q, to, word(state::TABLE));
+}
+
+/// Jumps to the translation of virtual address rax, by way of the table of jump targets or of [`Thunks::find`].
+pub(crate) fn lookup(asm: &mut Asm, find: u32) {
+    table_entry(asm, RCX);
+    asm.alu(Alu::Cmp, W::Q, RAX, at(RCX, 0));
+    let other = asm.jcc(Cond::Ne as u8);
+    asm.bind(other, find);
+    asm.alu_imm(Alu::And, W::Q, RAX, -4096);
+    asm.store(W::Q, word(state::PAGE_BASE), RAX);
+    asm.jmp_mem(at(RCX, 8));
 }

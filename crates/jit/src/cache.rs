@@ -1,13 +1,16 @@
 //! The translations: where they are, what they were made of, and when they are forgotten.
 //!
 //! Invariant (DESIGN 2.1): a translation is of the bytes that its page holds. A write to them, reported by the machine
-//! before the next instruction, forgets the whole page. Virtual addresses are known only by the table of jump targets,
-//! whose entries carry the fetch context: when the meaning of an address changes, so does the context's number.
+//! before the next instruction, forgets the whole page. Virtual addresses are known only by the tables of jump targets,
+//! one for each fetch context: when the meaning of an address changes, so does the context's number.
 //!
 //! Memory is bounded: when it is full, everything is forgotten at once.
 
 use crate::memory::{CodeMemory, prefer_large_pages};
-use pollux_codegen::state::{LOAD_TAGS, NO_TAG, TABLE_ENTRIES, TABLE_ENTRY_WORDS, TAGS_END, table_entry};
+use pollux_codegen::state::{
+    CODE, LOAD_TAGS, NO_TAG, NO_TARGET, PAGES, PAGES_LEN, TABLE, TABLE_ENTRIES, TABLE_ENTRY_WORDS, TAGS_END,
+    table_entry,
+};
 use pollux_codegen::{Features, Region, Thunks, jump_to, thunks, translate};
 use pollux_machine::engine::Guest;
 use std::io;
@@ -17,7 +20,8 @@ const HALVES: usize = 2048;
 /// What is left when memory counts as full: more than a region ever needs.
 const RESERVE_BYTES: usize = 1 << 20;
 
-/// What is known of one page.
+/// What is known of one page. Translated code reads the entries, which come first (`pollux_codegen::state::PAGES`).
+#[repr(C)]
 struct Page {
     /// Where the block that begins at a halfword is; 0 for nowhere.
     entries: [u32; HALVES],
@@ -50,8 +54,50 @@ impl Page {
     }
 }
 
-/// A hart's table of jump targets (`pollux_codegen::state::TABLE`).
-type Table = Vec<u64>;
+/// Tables of jump targets that a hart has at most: a few processes, each with one for itself and one for the kernel.
+const TABLES_MAX: usize = 8;
+
+/// A table of jump targets (`pollux_codegen::state::TABLE`) and the fetch context that it is for.
+struct Table {
+    context: u64,
+    words: Vec<u64>,
+}
+
+/// A hart's tables, the one used last at the end.
+#[derive(Default)]
+struct Targets {
+    tables: Vec<Table>,
+    /// Memory of forgotten ones.
+    spare: Vec<Vec<u64>>,
+    context_epoch: u64,
+}
+
+impl Targets {
+    fn forget(&mut self) {
+        self.spare.extend(self.tables.drain(..).map(|table| table.words));
+    }
+
+    /// The table for a fetch context.
+    fn table(&mut self, context: u64) -> &mut Table {
+        if self.tables.last().is_none_or(|table| table.context != context) {
+            let table = match self.tables.iter().position(|table| table.context == context) {
+                Some(known) => self.tables.remove(known),
+                None => {
+                    if self.tables.len() == TABLES_MAX {
+                        self.spare.push(self.tables.remove(0).words);
+                    }
+                    let mut words = self.spare.pop().unwrap_or_default();
+                    words.clear();
+                    words.resize(TABLE_ENTRIES * TABLE_ENTRY_WORDS, NO_TARGET);
+                    Table { context, words }
+                }
+            };
+            self.tables.push(table);
+        }
+        let last = self.tables.len() - 1;
+        &mut self.tables[last]
+    }
+}
 
 /// Everything translated.
 pub(crate) struct Cache {
@@ -67,8 +113,7 @@ pub(crate) struct Cache {
     pages: Vec<Option<Box<Page>>>,
     page_epoch: u64,
     /// By hart.
-    tables: Vec<Table>,
-    context_epochs: Vec<u64>,
+    targets: Vec<Targets>,
 }
 
 impl Cache {
@@ -85,8 +130,7 @@ impl Cache {
             ram: 0,
             pages: Vec::new(),
             page_epoch: 0,
-            tables: Vec::new(),
-            context_epochs: Vec::new(),
+            targets: Vec::new(),
         };
         cache.clear();
         Ok(cache)
@@ -106,7 +150,7 @@ impl Cache {
     }
 
     fn forget_targets(&mut self) {
-        self.tables.iter_mut().for_each(|table| table.fill(0));
+        self.targets.iter_mut().for_each(Targets::forget);
     }
 
     pub(crate) fn enter_address(&self) -> u64 {
@@ -121,15 +165,22 @@ impl Cache {
         }
     }
 
-    /// Address of the hart's table of jump targets.
-    pub(crate) fn table(&mut self, guest: &mut Guest<'_, '_>) -> u64 {
-        let hart = guest.hart_index();
-        while self.tables.len() <= hart {
-            self.tables.push(vec![0; TABLE_ENTRIES * TABLE_ENTRY_WORDS]);
-            self.context_epochs.push(0);
+    /// This hart is about to run.
+    pub(crate) fn meet_hart(&mut self, hart: usize) {
+        if self.targets.len() <= hart {
+            self.targets.resize_with(hart + 1, Targets::default);
         }
+    }
+
+    /// Tells translated code where to look for jump targets: the tables may have been moved since.
+    pub(crate) fn prepare_words(&mut self, guest: &mut Guest<'_, '_>) {
+        let (hart, context) = (guest.hart_index(), guest.fetch_context());
         self.catch_up_contexts(guest);
-        self.tables[hart].as_ptr() as u64
+        let words = guest.words();
+        words[TABLE] = self.targets[hart].table(context).words.as_ptr() as u64;
+        words[PAGES] = self.pages.as_ptr() as u64;
+        words[PAGES_LEN] = self.pages.len() as u64;
+        words[CODE] = self.memory.address(0);
     }
 
     /// Drops what the machine has made stale. Between translated code only.
@@ -157,17 +208,19 @@ impl Cache {
     }
 
     /// Drops the hart's jump targets, and what it remembers of pages, if the numbers of contexts have been given out
-    /// anew.
-    pub(crate) fn catch_up_contexts(&mut self, guest: &mut Guest<'_, '_>) {
+    /// anew; returns whether they have.
+    pub(crate) fn catch_up_contexts(&mut self, guest: &mut Guest<'_, '_>) -> bool {
         let hart = guest.hart_index();
         let epoch = guest.context_epoch();
-        if let Some(known) = self.context_epochs.get_mut(hart)
-            && *known != epoch
+        if let Some(known) = self.targets.get_mut(hart)
+            && known.context_epoch != epoch
         {
-            *known = epoch;
-            self.tables[hart].fill(0);
+            known.context_epoch = epoch;
+            known.forget();
             guest.words()[LOAD_TAGS..TAGS_END].fill(NO_TAG);
+            return true;
         }
+        false
     }
 
     /// Address of the code for the hart's `pc`, which lies in `page`; translates it if the interpreter has been there
@@ -247,7 +300,7 @@ impl Cache {
     pub(crate) fn remember_target(&mut self, guest: &Guest<'_, '_>, code: u64) {
         let pc = guest.pc();
         let entry = table_entry(pc) * TABLE_ENTRY_WORDS;
-        let words = &mut self.tables[guest.hart_index()][entry..entry + TABLE_ENTRY_WORDS];
-        words[..3].copy_from_slice(&[pc, guest.fetch_context(), code]);
+        let table = self.targets[guest.hart_index()].table(guest.fetch_context());
+        table.words[entry..entry + TABLE_ENTRY_WORDS].copy_from_slice(&[pc, code]);
     }
 }

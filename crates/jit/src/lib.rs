@@ -24,7 +24,7 @@ pub use native::Jit;
 pub use stub::Jit;
 
 /// Bytes of code memory that suit a guest of a gigabyte or so.
-pub const CODE_BYTES: usize = 64 << 20;
+pub const CODE_BYTES: usize = 256 << 20;
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod native {

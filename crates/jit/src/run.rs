@@ -43,13 +43,12 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
     fn prepare_words(&mut self) {
         let (ram, flags) = self.guest.ram_addresses();
         self.cache.meet_ram(ram, self.guest.ram_len());
-        let table = self.cache.table(self.guest);
+        self.cache.meet_hart(self.guest.hart_index());
         let lines = self.guest.lines();
         let words = self.guest.words();
         words[state::RAM] = ram as u64;
         words[state::FLAGS] = flags as u64;
         words[state::CLEAN] = state::MXCSR_CLEAN;
-        words[state::TABLE] = table;
         words[state::SHORT] = 0;
         words[state::LINES] = lines;
         words[state::LOAD_TAGS..state::TAGS_END].fill(state::NO_TAG);
@@ -72,7 +71,11 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
 
     /// Translated code for the hart's `pc`, if there is some by now.
     fn find(&mut self, hot: u8) -> Option<u64> {
-        let Page::Cached(page) = self.guest.page() else { return None };
+        let page = match self.guest.page() {
+            Page::Unknown if self.guest.find_page() => self.guest.page(),
+            known => known,
+        };
+        let Page::Cached(page) = page else { return None };
         let code = self.cache.code(self.guest, page, hot, !std::mem::take(&mut self.is_resumed))?;
         self.cache.remember_target(self.guest, code);
         Some(code)
@@ -87,6 +90,7 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
     fn translated(&mut self, code: u64) {
         let pc = self.guest.pc();
         self.refresh_words();
+        self.cache.prepare_words(self.guest);
         let words = self.guest.words();
         words[state::PAGE_BASE] = pc & !0xfff;
         words[state::BUDGET] = self.budget;
@@ -121,12 +125,16 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
         let context = self.guest.fetch_context();
         let steps = self.guest.interpret(self.limit - before, 1, false);
         let budget = before - steps;
-        self.cache.catch_up_contexts(self.guest);
+        let renumbered = self.cache.catch_up_contexts(self.guest);
+        let is_elsewhere = renumbered || self.guest.fetch_context() != context;
+        if is_elsewhere {
+            self.cache.prepare_words(self.guest);
+        }
         let float = self.refresh_words();
         let changed = self.guest.has_stale() && self.cache.drop_stale(self.guest);
         let leave = self.guest.must_leave() || changed || steps == 0;
         let sequential = self.guest.pc() == pc.wrapping_add(u64::from(info.len))
-            && self.guest.fetch_context() == context
+            && !is_elsewhere
             && (float || !info.needs_float)
             && info.comes_back;
         if !leave && sequential {

@@ -185,8 +185,8 @@ impl Computer {
             return;
         }
         self.code.drain(&mut self.ram);
-        while let Some(addr) = self.ram.take_stale_page() {
-            self.harts.iter_mut().for_each(|hart| hart.tlb.forget_page(addr));
+        while let Some(stale) = self.ram.take_stale_translation() {
+            self.harts.iter_mut().for_each(|hart| hart.forget(stale));
         }
         if self.ram.stale_translations() {
             self.forget_translations();

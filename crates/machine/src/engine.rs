@@ -12,7 +12,7 @@
 use crate::hart::code::PageOrigin;
 use crate::hart::csr::{envcfg, status};
 use crate::hart::execute::{self, Env};
-use crate::hart::{Hart, Mode, system};
+use crate::hart::{Hart, Mode, fetch, memory, system};
 use crate::mmu::{PAGE_MASK, Tlb};
 use crate::ram::{PAGE, Ram};
 
@@ -29,7 +29,7 @@ pub trait Engine: Send {
 pub mod layout {
     use crate::hart::Hart;
     use crate::hart::csr::Csrs;
-    use crate::mmu::{ENTRIES, Entry, Tlb};
+    use crate::mmu::{ENTRIES, Entry, FetchEntry, Tlb};
     use core::mem::offset_of;
 
     /// Integer registers: `X + 8 * n`.
@@ -60,18 +60,26 @@ pub mod layout {
     pub const ENGINE: usize = offset_of!(Hart, engine);
     /// How many words the engine has.
     pub const ENGINE_WORDS: usize = 160;
-    /// Cached translations for loads: an array of entries of two words, a tag and what to add to a virtual address
-    /// for its offset in RAM. The entry for an address is number `address >> 12` modulo [`TLB_ENTRIES`]; it holds if
-    /// the tag is `address & (!0xfff | bytes - 1) | context`, with the context in [`DATA_CONTEXT`].
+    /// Address of the cached translations for loads: an array of entries of two words, a tag and what to add to a
+    /// virtual address for its offset in RAM. The entry for an address is number `(address ^ mix) >> 12` modulo
+    /// [`TLB_ENTRIES`], with the mix in [`DATA_MIX`]; it holds if the tag is
+    /// `address & (!0xfff | bytes - 1) | context`, with the context in [`DATA_CONTEXT`].
     pub const TLB_READ: usize = offset_of!(Hart, tlb) + offset_of!(Tlb, read);
     /// The same for stores.
     pub const TLB_WRITE: usize = offset_of!(Hart, tlb) + offset_of!(Tlb, write);
+    /// The same for fetches, with [`FETCH_MIX`] and [`FETCH_CONTEXT`]; the second word's lower half is the number of
+    /// the decoded page.
+    pub const TLB_FETCH: usize = offset_of!(Hart, tlb) + offset_of!(Tlb, fetch);
     /// Entries in each array.
     pub const TLB_ENTRIES: usize = ENTRIES;
     /// The context of loads and stores.
     pub const DATA_CONTEXT: usize = offset_of!(Hart, data_context);
     /// The context of fetches: a virtual address means the same as long as this number stays what it is.
     pub const FETCH_CONTEXT: usize = offset_of!(Hart, fetch_context);
+    /// See [`TLB_READ`].
+    pub const DATA_MIX: usize = offset_of!(Hart, data_mix);
+    /// See [`TLB_FETCH`].
+    pub const FETCH_MIX: usize = offset_of!(Hart, fetch_mix);
 
     /// Bits of `sstatus`.
     pub mod sstatus {
@@ -90,6 +98,7 @@ pub mod layout {
     }
 
     const _: () = assert!(size_of::<Entry>() == 16 && offset_of!(Entry, tag) == 0);
+    const _: () = assert!(size_of::<FetchEntry>() == 16 && offset_of!(FetchEntry, code_page) == 8);
 }
 
 /// Where `pc` leads.
@@ -171,11 +180,18 @@ impl<'a, 'b> Guest<'a, 'b> {
         self.hart.tlb.epoch()
     }
 
+    /// Finds out where `pc` leads, if that takes no more than a walk of the page tables; returns whether it did.
+    pub fn find_page(&mut self) -> bool {
+        let is_found = fetch::refill(self.hart, self.ram, self.env.code);
+        memory::settle(self.ram, self.env);
+        is_found
+    }
+
     /// Where `pc` leads.
     #[must_use]
     pub fn page(&self) -> Page {
         let pc = self.hart.pc;
-        let entry = &self.hart.tlb.fetch[Tlb::slot(pc)];
+        let entry = &self.hart.tlb.fetch[Tlb::slot(pc, self.hart.fetch_mix)];
         if entry.tag != pc & PAGE_MASK | self.hart.fetch_context {
             return Page::Unknown;
         }

@@ -53,15 +53,39 @@ pub(crate) struct StaleCode {
     pub(crate) last: u16,
 }
 
+/// What a page with page-table entries has been used as by walks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum TablePlace {
+    /// The table where walks begin.
+    Root,
+    /// A table of the last level for one place alone: the virtual address that its first entry translates.
+    Last(u64),
+    /// Anything else.
+    Other,
+}
+
+/// What a store to a page-table entry made stale.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum StaleTranslation {
+    /// A virtual page, in every address space.
+    Page {
+        /// Its first byte.
+        addr: u64,
+        /// Whether instructions could be fetched from it.
+        is_executable: bool,
+    },
+    /// Address spaces with this root: its guest physical address.
+    Space(u64),
+}
+
 /// The machine's RAM.
 pub struct Ram {
     bytes: Vec<u8>,
     flags: Vec<u8>,
     /// Pages with `PAGE_TABLE` set.
     table_pages: Vec<u32>,
-    /// Of each page with `PAGE_TABLE` set: the virtual address that its first entry translates, plus 1, if it has been
-    /// used as a table of the last level for that address alone; else [`UNPLACED`].
-    table_places: Vec<u64>,
+    /// Of each page with `PAGE_TABLE` set, what it has been used as.
+    table_places: Vec<TablePlace>,
     /// Writes to them since the first of them was flagged.
     table_writes: u32,
     /// Pages written since the digest last hashed them.
@@ -71,17 +95,17 @@ pub struct Ram {
     /// Former contents of pages written since [`Ram::freeze`].
     frozen: BTreeMap<u32, Box<[u8; PAGE]>>,
     stale_code: Vec<StaleCode>,
-    /// Virtual pages whose translation for loads and stores is stale, in every address space.
-    stale_pages: Vec<u64>,
+    /// Some of what is stale, in every address space.
+    stale_pages: Vec<StaleTranslation>,
     stale_translations: bool,
     /// Any of the three above: one load for the store path to look at.
     stale: bool,
 }
 
-/// See [`Ram::table_places`].
-const UNPLACED: u64 = 0;
-/// More stale pages than this at once make all translations stale.
+/// More stale translations than this at once make all translations stale.
 const STALE_PAGES_MAX: usize = 64;
+/// Every so many writes to tables it is looked whether the page is still one.
+const TABLE_CHECK_WRITES: u32 = 16;
 /// After so many writes to flagged tables it is found out anew which pages are tables.
 const TABLE_WRITES_MAX: u32 = 8192;
 
@@ -94,7 +118,7 @@ impl Ram {
             bytes: vec![0; pages * PAGE],
             flags: vec![flag::DIGEST_CLEAN; pages],
             table_pages: Vec::new(),
-            table_places: vec![UNPLACED; pages],
+            table_places: vec![TablePlace::Other; pages],
             table_writes: 0,
             digest_dirty: Vec::new(),
             checkpoint_dirty: Vec::new(),
@@ -257,7 +281,7 @@ impl Ram {
             copy.copy_from_slice(&self.bytes[page * PAGE..(page + 1) * PAGE]);
             self.frozen.insert(page as u32, copy);
         }
-        self.flags[page] = flags & (flag::CODE | flag::PAGE_TABLE);
+        self.flags[page] &= flag::CODE | flag::PAGE_TABLE;
     }
 
     /// Notes what a write to a page with `PAGE_TABLE` set makes stale.
@@ -267,33 +291,63 @@ impl Ram {
         if self.table_writes >= TABLE_WRITES_MAX {
             self.stale_translations = true;
         } else if self.changes_valid_entry(at, new) {
-            match self.page_of_entry(at, new.len()) {
-                Some(addr) if self.stale_pages.len() < STALE_PAGES_MAX => self.stale_pages.push(addr),
+            match self.behind_entry(at, new.len()) {
+                Some(known) if self.stale_pages.last() == Some(&known) => {}
+                Some(known) if self.stale_pages.len() < STALE_PAGES_MAX => self.stale_pages.push(known),
                 _ => self.stale_translations = true,
             }
         } else {
+            if self.table_writes.is_multiple_of(TABLE_CHECK_WRITES) && !self.stale {
+                self.retire_table(at / PAGE);
+            }
             return;
         }
         self.stale = true;
     }
 
-    /// The virtual page that the page-table entry at `at` translates, if that is the only one, and instructions are not
-    /// fetched from it.
-    fn page_of_entry(&self, at: usize, len: usize) -> Option<u64> {
-        const EXECUTABLE: u8 = 1 << 3;
-        let first = self.table_places[at / PAGE];
-        let alone = first != UNPLACED && len == 8 && at.is_multiple_of(8);
-        let data = self.bytes[at] & EXECUTABLE == 0;
-        (alone && data).then(|| (first - 1) | (at % PAGE / 8 * PAGE) as u64)
+    /// Takes a page for a table no more if it holds no valid entry: nothing that is cached was read from it then. An
+    /// operating system clears a table before it uses the page for something else.
+    fn retire_table(&mut self, page: usize) {
+        if self.has_no_valid_entry(page) {
+            self.flags[page] &= !flag::PAGE_TABLE;
+        }
     }
 
-    /// Whether writing `new` at `at` changes a page-table entry with its V bit set. Entries with V clear are
-    /// never cached, so making one valid leaves nothing stale.
+    fn has_no_valid_entry(&self, page: usize) -> bool {
+        self.bytes[page * PAGE..(page + 1) * PAGE].iter().step_by(8).all(|low| low & 1 == 0)
+    }
+
+    /// What the page-table entries at `at` translate, if that is not too much.
+    fn behind_entry(&self, at: usize, len: usize) -> Option<StaleTranslation> {
+        const EXECUTABLE: u8 = 1 << 3;
+        match self.table_places[at / PAGE] {
+            TablePlace::Root => Some(StaleTranslation::Space(RAM_BASE + (at - at % PAGE) as u64)),
+            TablePlace::Last(first) if len == 8 && at.is_multiple_of(8) => Some(StaleTranslation::Page {
+                addr: first | (at % PAGE / 8 * PAGE) as u64,
+                is_executable: self.bytes[at] & EXECUTABLE != 0,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Whether writing `new` at `at` changes a page-table entry with its V bit set through which something may have
+    /// been cached. Entries with V clear are never cached, so making one valid leaves nothing stale.
     fn changes_valid_entry(&self, at: usize, new: &[u8]) -> bool {
         if self.bytes[at..at + new.len()] == *new {
             return false;
         }
-        (at & !7..at + new.len()).step_by(8).any(|entry| self.bytes[entry] & 1 != 0)
+        (at & !7..at + new.len())
+            .step_by(8)
+            .any(|entry| self.bytes[entry] & 1 != 0 && !self.leads_to_nothing(entry))
+    }
+
+    /// Whether the page-table entry at `at` points to a table without valid entries: whatever was cached through it was
+    /// dropped when those went. An operating system empties a table before it takes it out.
+    fn leads_to_nothing(&self, at: usize) -> bool {
+        const LEAF: u64 = 0xe;
+        let entry = u64::from_le_bytes(self.load(at));
+        let table = self.offset(entry >> 10 << 12, PAGE_BYTES);
+        entry & LEAF == 0 && table.is_some_and(|table| self.has_no_valid_entry(table / PAGE))
     }
 
     /// Where the bytes and the flags are, for an engine that stores to pages without flags by itself.
@@ -318,18 +372,16 @@ impl Ram {
         self.stale = self.stale_translations();
     }
 
-    /// Flags the page of the entry at `at` as one that translations were cached from. `first` is the virtual address
-    /// that the page's first entry translates, if it is a table of the last level.
+    /// Flags the page of the entry at `at` as one that translations were cached from.
     #[inline]
-    pub(crate) fn mark_table(&mut self, at: usize, first: Option<u64>) {
+    pub(crate) fn mark_table(&mut self, at: usize, place: TablePlace) {
         let page = at / PAGE;
-        let place = first.map_or(UNPLACED, |addr| addr | 1);
         if self.flags[page] & flag::PAGE_TABLE == 0 {
             self.flags[page] |= flag::PAGE_TABLE;
             self.table_pages.push(page as u32);
             self.table_places[page] = place;
         } else if self.table_places[page] != place {
-            self.table_places[page] = UNPLACED;
+            self.table_places[page] = TablePlace::Other;
         }
     }
 
@@ -344,8 +396,8 @@ impl Ram {
         self.stale = !self.stale_code.is_empty();
     }
 
-    /// Takes one virtual page whose translation is stale, unless all are.
-    pub(crate) fn take_stale_page(&mut self) -> Option<u64> {
+    /// Takes one of the stale translations, unless all are.
+    pub(crate) fn take_stale_translation(&mut self) -> Option<StaleTranslation> {
         if self.stale_translations {
             return None;
         }
@@ -467,7 +519,7 @@ mod tests {
     #[test]
     fn only_a_change_to_a_valid_entry_makes_translations_stale() {
         let mut ram = Ram::new(PAGE_BYTES);
-        ram.mark_table(0, None);
+        ram.mark_table(0, TablePlace::Other);
         ram.write_u64(BASE, 0x11).unwrap();
         assert!(!ram.stale_translations(), "the entry was invalid before");
         ram.write_u64(BASE, 0x11).unwrap();
@@ -479,21 +531,63 @@ mod tests {
     }
 
     #[test]
+    fn taking_out_an_empty_table_makes_nothing_stale_and_taking_out_another_does() {
+        let pointer = (RAM_BASE + PAGE_BYTES) >> 12 << 10 | 1;
+        for (last_entry, is_stale) in [(0, false), (2, false), (1, true)] {
+            let mut ram = Ram::new(2 * PAGE_BYTES);
+            ram.write_u64(BASE, pointer).unwrap();
+            ram.write_u64(GuestAddr(RAM_BASE + 2 * PAGE_BYTES - 8), last_entry).unwrap();
+            ram.mark_table(0, TablePlace::Other);
+            ram.write_u64(BASE, 0).unwrap();
+            assert_eq!(ram.stale_translations(), is_stale, "{last_entry}");
+        }
+        // A leaf that happens to map such a page is another matter.
+        let mut ram = Ram::new(2 * PAGE_BYTES);
+        ram.write_u64(BASE, pointer | 2).unwrap();
+        ram.mark_table(0, TablePlace::Other);
+        ram.write_u64(BASE, 0).unwrap();
+        assert!(ram.stale_translations());
+    }
+
+    #[test]
+    fn a_page_that_holds_no_valid_entry_any_more_counts_as_a_table_no_longer() {
+        let mut ram = Ram::new(PAGE_BYTES);
+        ram.mark_table(0, TablePlace::Other);
+        for _ in 0..TABLE_CHECK_WRITES {
+            ram.write_u64(BASE, 2).unwrap();
+        }
+        ram.write_u64(BASE, 1).unwrap();
+        ram.write_u64(BASE, 0).unwrap();
+        assert!(!ram.stale_translations(), "what it holds means nothing to anybody");
+        ram.mark_table(0, TablePlace::Other);
+        ram.write_u64(BASE, 1).unwrap();
+        for _ in 0..TABLE_CHECK_WRITES {
+            ram.write_u64(GuestAddr(RAM_BASE + 8), 2).unwrap();
+        }
+        ram.write_u64(BASE, 0).unwrap();
+        assert!(ram.stale_translations(), "it held a valid entry all the time");
+    }
+
+    #[test]
     fn a_changed_entry_of_a_last_table_makes_its_page_stale_and_no_other() {
         const PAGE_3: GuestAddr = GuestAddr(RAM_BASE + 3 * 8);
-        let changed = |first: &[Option<u64>], old: u64, bytes: usize| {
+        let changed = |places: &[TablePlace], old: u64, bytes: usize| {
             let mut ram = Ram::new(PAGE_BYTES);
             ram.write_u64(PAGE_3, old).unwrap();
-            first.iter().for_each(|&first| ram.mark_table(0, first));
+            places.iter().for_each(|&place| ram.mark_table(0, place));
             ram.write(PAGE_3, &[0; 8][..bytes]).unwrap();
-            (ram.take_stale_page(), ram.is_stale())
+            (ram.take_stale_translation(), ram.is_stale())
         };
-        let place = Some(0x20_0000);
-        assert_eq!(changed(&[place, place], 0x7, 8), (Some(0x20_3000), false));
+        let place = TablePlace::Last(0x20_0000);
+        let page = |is_executable| Some(StaleTranslation::Page { addr: 0x20_3000, is_executable });
+        assert_eq!(changed(&[place, place], 0x7, 8), (page(false), false));
+        assert_eq!(changed(&[place], 0xf, 8), (page(true), false));
         let all = (None, true);
-        assert_eq!(changed(&[place, Some(0x40_0000)], 0x7, 8), all, "two places share the table");
-        assert_eq!(changed(&[place, None], 0x7, 8), all, "it is a table of another level, too");
-        assert_eq!(changed(&[place], 0xf, 8), all, "instructions are fetched from the page");
+        assert_eq!(changed(&[place, TablePlace::Last(0x40_0000)], 0x7, 8), all, "two places share the table");
+        assert_eq!(changed(&[place, TablePlace::Other], 0x7, 8), all, "it is a table of another level, too");
         assert_eq!(changed(&[place], 0x7, 4), all, "not the entry as a whole");
+        let space = (Some(StaleTranslation::Space(RAM_BASE)), false);
+        assert_eq!(changed(&[TablePlace::Root; 2], 0x7, 4), space);
+        assert_eq!(changed(&[TablePlace::Root, place], 0x7, 8), all, "it is a root and a last table");
     }
 }

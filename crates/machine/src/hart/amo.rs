@@ -79,7 +79,7 @@ fn combine(kind: u8, old: u64, source: u64) -> u64 {
 
 fn in_ram(hart: &mut Hart, ram: &mut Ram, addr: u64, bytes: u64, access: Access) -> Result<usize, Exception> {
     let cached = if access == Access::Load { &hart.tlb.read } else { &hart.tlb.write };
-    let entry = &cached[crate::mmu::Tlb::slot(addr)];
+    let entry = &cached[crate::mmu::Tlb::slot(addr, hart.data_mix)];
     if entry.tag == addr & crate::mmu::PAGE_MASK | hart.data_context {
         return Ok(addr.wrapping_add(entry.delta) as usize);
     }

@@ -190,6 +190,11 @@ impl CodeCache {
         index
     }
 
+    /// The decoded page of a RAM page, if there is one.
+    pub(crate) fn known_page(&self, ram_page: usize) -> Option<u32> {
+        self.by_ram_page.get(ram_page)?.checked_sub(1)
+    }
+
     /// A decoded page whose slots stay empty, so that every fetch from it is checked: for ROM, and for pages of
     /// which PMP allows only a part.
     pub(crate) fn uncached_page_for(&mut self, physical: u64) -> u32 {

@@ -94,7 +94,7 @@ pub(crate) fn run<const ONE_BLOCK: bool>(
 
     'jump: while begun < limit && !(ONE_BLOCK && begun > 0) {
         if pc & PAGE_MASK != page_addr {
-            let entry = &hart.tlb.fetch[Tlb::slot(pc)];
+            let entry = &hart.tlb.fetch[Tlb::slot(pc, hart.fetch_mix)];
             page_index = entry.code_page;
             match code_cache.page(page_index) {
                 Some(found) if entry.tag == pc & PAGE_MASK | hart.fetch_context => page = found,
@@ -165,7 +165,7 @@ pub(crate) fn run<const ONE_BLOCK: bool>(
         macro_rules! load {
             ($bytes:literal, $raw:ident, $value:expr) => {{
                 let addr = x!(rs1).wrapping_add(op.imm());
-                let entry = &hart.tlb.read[Tlb::slot(addr)];
+                let entry = &hart.tlb.read[Tlb::slot(addr, hart.data_mix)];
                 let $raw = if entry.tag == addr & (PAGE_MASK | ($bytes - 1)) | hart.data_context {
                     widen(ram.load::<$bytes>(addr.wrapping_add(entry.delta) as usize))
                 } else {
@@ -177,7 +177,7 @@ pub(crate) fn run<const ONE_BLOCK: bool>(
         macro_rules! store {
             ($bytes:literal, $type:ty, $value:expr) => {{
                 let addr = x!(rs1).wrapping_add(op.imm());
-                let entry = &hart.tlb.write[Tlb::slot(addr)];
+                let entry = &hart.tlb.write[Tlb::slot(addr, hart.data_mix)];
                 let value: u64 = $value;
                 if entry.tag == addr & (PAGE_MASK | ($bytes - 1)) | hart.data_context {
                     let at = addr.wrapping_add(entry.delta) as usize;

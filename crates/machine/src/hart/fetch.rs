@@ -10,7 +10,7 @@ use super::memory::translate;
 use super::trap::{Exception, cause};
 use super::{Access, Hart};
 use crate::board::ROM_BASE;
-use crate::mmu::{FetchEntry, PAGE_MASK, Tlb};
+use crate::mmu::PAGE_MASK;
 use crate::ram::{PAGE, Ram};
 use pollux_isa::{decode, decode_compressed, is_compressed};
 
@@ -55,8 +55,23 @@ pub(crate) fn fill(hart: &mut Hart, ram: &mut Ram, code: &mut CodeCache) -> Resu
         Some(at) if whole => code.page_for(ram, at / PAGE, page),
         _ => code.uncached_page_for(page),
     };
-    hart.tlb.fetch[Tlb::slot(pc)] = FetchEntry { tag: pc & PAGE_MASK | hart.fetch_context, code_page };
+    hart.tlb.cache_fetch(pc, hart.fetch_context, code_page);
     Ok(())
+}
+
+/// The same, as long as it needs no new decoded page; returns whether it did. A fetch that faults is left to [`fill`].
+pub(crate) fn refill(hart: &mut Hart, ram: &mut Ram, code: &CodeCache) -> bool {
+    let pc = hart.pc;
+    let Ok(physical) = translate_fetch(hart, ram, pc) else { return false };
+    let page = physical & PAGE_MASK;
+    let whole = hart.pmp.allows(page, PAGE_BYTES, Access::Fetch, hart.mode);
+    match ram.offset(page, PAGE_BYTES).and_then(|at| code.known_page(at / PAGE)) {
+        Some(code_page) if whole => {
+            hart.tlb.cache_fetch(pc, hart.fetch_context, code_page);
+            true
+        }
+        _ => false,
+    }
 }
 
 /// Decodes the instruction at `pc`, which lies in decoded page `code_page`, and caches it there if it may.

@@ -70,8 +70,8 @@ pub(super) fn resolve(
         let entry =
             Entry { tag: addr & PAGE_MASK | hart.data_context, delta: (at as u64).wrapping_sub(addr) };
         match access {
-            Access::Load => hart.tlb.read[Tlb::slot(addr)] = entry,
-            _ => hart.tlb.write[Tlb::slot(addr)] = entry,
+            Access::Load => hart.tlb.read[Tlb::slot(addr, hart.data_mix)] = entry,
+            _ => hart.tlb.write[Tlb::slot(addr, hart.data_mix)] = entry,
         }
     }
     Ok(Target::Ram(at))
@@ -120,6 +120,8 @@ pub(super) fn load(
                 let from = if i < first { at + i as usize } else { rest + (i - first) as usize };
                 buffer[i as usize] = ram.load::<1>(from)[0];
             }
+            // The walk may have set an accessed bit in what is executed.
+            settle(ram, env);
         }
     }
     Ok(u64::from_le_bytes(buffer))
@@ -181,7 +183,7 @@ fn store_ram(ram: &mut Ram, at: usize, bytes: &[u8]) {
 /// too, once the inner loop has been left.
 #[cold]
 #[inline(never)]
-pub(super) fn settle(ram: &mut Ram, env: &mut Env<'_>) {
+pub(crate) fn settle(ram: &mut Ram, env: &mut Env<'_>) {
     if ram.is_stale() {
         env.code.drain(ram);
         env.leave |= ram.stale_translations();

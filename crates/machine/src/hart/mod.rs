@@ -4,7 +4,7 @@
 //! paths that translate; `system` and `csr` the privileged half; `trap` exceptions and interrupts; `pmp`;
 //! `float` the F and D extensions over the pure functions of [`fp`].
 //!
-//! Invariant: everything in [`Hart`] is state except `tlb`, the two contexts and `engine`, which never show.
+//! Invariant: everything in [`Hart`] is state except `tlb`, the two contexts and mixes, and `engine`, which never show.
 
 mod amo;
 pub(crate) mod code;
@@ -13,12 +13,13 @@ pub(crate) mod execute;
 pub(crate) mod fetch;
 mod float;
 pub mod fp;
-mod memory;
+pub(crate) mod memory;
 pub(crate) mod pmp;
 pub(crate) mod system;
 pub(crate) mod trap;
 
-use crate::mmu::{ContextKey, Tlb};
+use crate::mmu::{ContextKey, Tlb, mix};
+use crate::ram::StaleTranslation;
 use csr::{Csrs, status};
 use pmp::Pmp;
 
@@ -95,6 +96,9 @@ pub(crate) struct Hart {
     /// Not state: the TLB tag bits for fetches, and for loads and stores, as things are.
     pub(crate) fetch_context: u64,
     pub(crate) data_context: u64,
+    /// Not state: what these two put into page numbers (`mmu::mix`).
+    pub(crate) fetch_mix: u64,
+    pub(crate) data_mix: u64,
 }
 
 impl Hart {
@@ -114,6 +118,8 @@ impl Hart {
             tlb: Tlb::new(),
             fetch_context: 0,
             data_context: 0,
+            fetch_mix: 0,
+            data_mix: 0,
         };
         hart.refresh_contexts();
         hart
@@ -147,6 +153,18 @@ impl Hart {
         self.fetch_context = self.tlb.context(fetch);
         self.data_context = self.tlb.context(data);
         self.fetch_context = self.tlb.context(fetch);
+        (self.fetch_mix, self.data_mix) = (mix(self.fetch_context), mix(self.data_context));
+    }
+
+    /// Drops some cached translations.
+    pub(crate) fn forget(&mut self, stale: StaleTranslation) {
+        let has_forgotten_contexts = match stale {
+            StaleTranslation::Page { addr, is_executable } => self.tlb.forget_page(addr, is_executable),
+            StaleTranslation::Space(root) => self.tlb.forget_space(root),
+        };
+        if has_forgotten_contexts {
+            self.refresh_contexts();
+        }
     }
 
     /// Drops every cached translation.

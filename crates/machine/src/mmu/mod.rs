@@ -4,19 +4,25 @@
 //! translation is cached only when using it has no side effect left to do (accessed set; dirty set for
 //! stores), failures are never cached, and every page a cached translation was read from is flagged in
 //! [`Ram`](crate::ram::Ram): a store that changes a valid entry there drops what was translated by it: one page's
-//! translation if the entry stands for one page of data, and all of them else.
+//! translation if the entry stands for one page, an address space's if it lies in the table where walks begin, nothing if
+//! it points to a table without valid entries, and all translations else.
 //! Therefore `sfence.vma` and writes to `satp` have nothing to do here.
 //!
 //! How: an entry's tag names the virtual page and a *context*, a small number standing for all else that the
 //! translation depends on (satp, privilege, SUM, MXR; PMP). Dropping everything means forgetting which number
-//! stands for what and going on with fresh numbers; only when they run out are the arrays wiped.
+//! stands for what and going on with fresh numbers; only when they run out are the arrays wiped. A context's number
+//! also decides where its entries lie, so that address spaces that look alike (every process, the kernel in each of
+//! them) do not evict each other's.
 
 pub(crate) mod walk;
 
-/// Entries per array: enough for 16 MiB of working set. What is not used of it is not in the host's caches.
-pub(crate) const ENTRIES: usize = 4096;
+use alloc::boxed::Box;
+use alloc::vec;
+
+/// Entries per array: enough for 64 MiB of working set. What is not used of it is not in the host's caches.
+pub(crate) const ENTRIES: usize = 16384;
 /// Contexts remembered at once.
-const CONTEXTS: usize = 16;
+const CONTEXTS: usize = 32;
 /// Contexts are numbered from 1 to here: they share the tag's low bits with the alignment check.
 const CONTEXT_MAX: u64 = 511;
 /// Where the context sits in a tag. The three bits below are zero, so that the tag of a misaligned address
@@ -37,6 +43,7 @@ pub(crate) struct Entry {
 
 /// A cached translation for instruction fetches.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub(crate) struct FetchEntry {
     pub(crate) tag: u64,
     /// The decoded page, as an index into the code cache.
@@ -53,10 +60,10 @@ pub(crate) struct ContextKey {
 
 /// One hart's software TLB. Not part of the state.
 pub(crate) struct Tlb {
-    pub(crate) read: [Entry; ENTRIES],
-    pub(crate) write: [Entry; ENTRIES],
-    pub(crate) fetch: [FetchEntry; ENTRIES],
-    known: [(ContextKey, u64); CONTEXTS],
+    pub(crate) read: Box<[Entry; ENTRIES]>,
+    pub(crate) write: Box<[Entry; ENTRIES]>,
+    pub(crate) fetch: Box<[FetchEntry; ENTRIES]>,
+    known: [Known; CONTEXTS],
     /// How many of `known` count, and which one goes next.
     used: usize,
     victim: usize,
@@ -68,13 +75,36 @@ pub(crate) struct Tlb {
 const NO_ENTRY: Entry = Entry { tag: 0, delta: 0 };
 const NO_FETCH: FetchEntry = FetchEntry { tag: 0, code_page: 0 };
 
+/// An array on the heap, which never was on the stack.
+fn boxed<T: Copy>(entry: T) -> Box<[T; ENTRIES]> {
+    let Ok(array) = vec![entry; ENTRIES].into_boxed_slice().try_into() else {
+        unreachable!("it has that many entries");
+    };
+    array
+}
+
+/// A context that is in use.
+#[derive(Clone, Copy, Default)]
+struct Known {
+    key: ContextKey,
+    tag: u64,
+    /// Not every page from which instructions were fetched in it is still in the array for fetches.
+    has_lost_fetches: bool,
+}
+
+/// What a context puts into the page numbers of addresses to find their entries, as bits of addresses.
+pub(crate) fn mix(context: u64) -> u64 {
+    // Any odd number spreads them; this one leaves no small multiple near a power of two.
+    ((context >> CONTEXT_SHIFT) * 0x25a7) << 12
+}
+
 impl Tlb {
     pub(crate) fn new() -> Self {
         Self {
-            read: [NO_ENTRY; ENTRIES],
-            write: [NO_ENTRY; ENTRIES],
-            fetch: [NO_FETCH; ENTRIES],
-            known: [(ContextKey::default(), 0); CONTEXTS],
+            read: boxed(NO_ENTRY),
+            write: boxed(NO_ENTRY),
+            fetch: boxed(NO_FETCH),
+            known: [Known::default(); CONTEXTS],
             used: 0,
             victim: 0,
             newest: 0,
@@ -87,10 +117,10 @@ impl Tlb {
         self.epoch
     }
 
-    /// Where a virtual address's entry is, in each array.
+    /// Where a virtual address's entry is, in each array, for the context with this [`mix`].
     #[inline(always)]
-    pub(crate) fn slot(addr: u64) -> usize {
-        (addr >> 12) as usize % ENTRIES
+    pub(crate) fn slot(addr: u64, mix: u64) -> usize {
+        ((addr ^ mix) >> 12) as usize % ENTRIES
     }
 
     /// Forgets every translation.
@@ -99,17 +129,57 @@ impl Tlb {
         self.victim = 0;
     }
 
-    /// Forgets what loads and stores know of one virtual page, in every context.
-    pub(crate) fn forget_page(&mut self, addr: u64) {
-        let slot = Self::slot(addr);
-        self.read[slot] = NO_ENTRY;
-        self.write[slot] = NO_ENTRY;
+    /// Forgets one virtual page in every context. Where instructions were fetched from it, others may know where
+    /// that led (an engine's jump targets), so that the whole context gets another number; returns whether there was one.
+    pub(crate) fn forget_page(&mut self, addr: u64, is_executable: bool) -> bool {
+        let used = self.used;
+        // A context that is not known any more is never used again.
+        for i in (0..used).rev() {
+            let Known { tag, has_lost_fetches, .. } = self.known[i];
+            let slot = Self::slot(addr, mix(tag));
+            let stale = addr | tag;
+            for entries in [&mut self.read, &mut self.write] {
+                if entries[slot].tag == stale {
+                    entries[slot] = NO_ENTRY;
+                }
+            }
+            if self.fetch[slot].tag == stale || (is_executable && has_lost_fetches) {
+                self.used -= 1;
+                self.known[i] = self.known[self.used];
+            }
+        }
+        self.used < used
+    }
+
+    /// Gives the address spaces whose page tables begin at this guest physical address other numbers; returns whether
+    /// there was one.
+    pub(crate) fn forget_space(&mut self, root: u64) -> bool {
+        let used = self.used;
+        for i in (0..used).rev() {
+            let satp = self.known[i].key.satp;
+            if satp >> 60 != 0 && (satp & walk::SATP_PPN) << 12 == root {
+                self.used -= 1;
+                self.known[i] = self.known[self.used];
+            }
+        }
+        self.used < used
+    }
+
+    /// Caches that instructions at `pc` are fetched from a decoded page.
+    pub(crate) fn cache_fetch(&mut self, pc: u64, context: u64, code_page: u32) {
+        let entry = &mut self.fetch[Self::slot(pc, mix(context))];
+        let tag = pc & PAGE_MASK | context;
+        let lost = if entry.tag == tag { 0 } else { entry.tag & !PAGE_MASK };
+        *entry = FetchEntry { tag, code_page };
+        if let Some(known) = self.known[..self.used].iter_mut().find(|known| known.tag == lost) {
+            known.has_lost_fetches = true;
+        }
     }
 
     /// The tag bits that stand for `key`.
     pub(crate) fn context(&mut self, key: ContextKey) -> u64 {
-        if let Some((_, tag)) = self.known[..self.used].iter().find(|(known, _)| *known == key) {
-            return *tag;
+        if let Some(known) = self.known[..self.used].iter().find(|known| known.key == key) {
+            return known.tag;
         }
         if self.newest == CONTEXT_MAX {
             self.read.fill(NO_ENTRY);
@@ -121,11 +191,12 @@ impl Tlb {
         }
         self.newest += 1;
         let tag = self.newest << CONTEXT_SHIFT;
+        let known = Known { key, tag, has_lost_fetches: false };
         if self.used < CONTEXTS {
-            self.known[self.used] = (key, tag);
+            self.known[self.used] = known;
             self.used += 1;
         } else {
-            self.known[self.victim] = (key, tag);
+            self.known[self.victim] = known;
             self.victim = (self.victim + 1) % CONTEXTS;
         }
         tag

@@ -6,11 +6,13 @@
 
 use crate::hart::pmp::Pmp;
 use crate::hart::{Access, Mode};
-use crate::ram::Ram;
+use crate::ram::{Ram, TablePlace};
 
 /// `satp` MODE values (privileged specification, table "Encoding of satp MODE field").
 pub(crate) const SATP_SV39: u64 = 8;
 pub(crate) const SATP_SV48: u64 = 9;
+/// `satp` PPN: the page where walks begin.
+pub(crate) const SATP_PPN: u64 = 0xfff_ffff_ffff;
 
 /// Page-table entry bits.
 pub(crate) mod pte {
@@ -71,7 +73,7 @@ pub(crate) fn walk(ram: &mut Ram, pmp: &Pmp, request: &Request, addr: u64) -> Re
     if ((addr as i64) << unused >> unused) as u64 != addr {
         return Err(Fault::Page);
     }
-    let mut table = (request.satp & 0xfff_ffff_ffff) << 12;
+    let mut table = (request.satp & SATP_PPN) << 12;
     for level in (0..levels).rev() {
         let entry_addr = table + (addr >> (12 + 9 * level) & 0x1ff) * 8;
         if !pmp.allows(entry_addr, 8, Access::Load, Mode::Supervisor) {
@@ -87,7 +89,8 @@ pub(crate) fn walk(ram: &mut Ram, pmp: &Pmp, request: &Request, addr: u64) -> Re
             if entry & (pte::U | pte::A | pte::D) != 0 {
                 return Err(Fault::Page);
             }
-            ram.mark_table(at, None);
+            let place = if level == levels - 1 { TablePlace::Root } else { TablePlace::Other };
+            ram.mark_table(at, place);
             table = target;
             continue;
         }
@@ -102,9 +105,13 @@ pub(crate) fn walk(ram: &mut Ram, pmp: &Pmp, request: &Request, addr: u64) -> Re
             }
             ram.store_pte(at, entry | wanted);
         }
-        // What the table's first entry translates: an entry of the last level stands for one page.
-        let first = (level == 0).then_some(addr & !0x1f_ffff);
-        ram.mark_table(at, first);
+        let place = match level {
+            // An entry of the last level stands for one page.
+            0 => TablePlace::Last(addr & !0x1f_ffff),
+            _ if level == levels - 1 => TablePlace::Root,
+            _ => TablePlace::Other,
+        };
+        ram.mark_table(at, place);
         return Ok(target | addr & offset_mask);
     }
     Err(Fault::Page)
