@@ -295,6 +295,17 @@ impl Asm {
         self.dword(value);
     }
 
+    /// Stores `bytes` bytes that are zero.
+    pub(crate) fn store_zero(&mut self, bytes: u8, to: Mem) {
+        match bytes {
+            1 => self.encode(0, W::D, &[0xc6], 0, to.into(), false),
+            2 => self.encode(0x66, W::D, &[0xc7], 0, to.into(), false),
+            4 => return self.store_imm(W::D, to, 0),
+            _ => return self.store_imm(W::Q, to, 0),
+        }
+        self.bytes.extend_from_slice(&[0, 0][..usize::from(bytes)]);
+    }
+
     /// Loads `bytes` bytes, extended to 64 bits by the sign or by zeros.
     pub(crate) fn load_extended(&mut self, bytes: u8, signed: bool, to: Reg, from: Rm) {
         let byte_reg = bytes == 1;

@@ -52,6 +52,10 @@ fn every_kind_of_instruction_reads_back() {
     let text = said(|asm| {
         asm.store_sized(1, at(R8, 1), RSI);
         asm.store_sized(2, at(R8, 2), RDI);
+        asm.store_zero(1, at(RAX, 1));
+        asm.store_zero(2, at2(RAX, R12, 2));
+        asm.store_zero(4, at(RAX, 4));
+        asm.store_zero(8, at(RAX, 8));
         asm.load_extended(1, true, R10, RSI.into());
         asm.load_extended(2, false, RBX, at(R14, 0).into());
         asm.load_extended(4, true, R11, RDI.into());
@@ -71,6 +75,10 @@ fn every_kind_of_instruction_reads_back() {
     let wanted = [
         "mov %sil,1(%r8)",
         "mov %di,2(%r8)",
+        "movb $0,1(%rax)",
+        "movw $0,2(%rax,%r12)",
+        "movl $0,4(%rax)",
+        "movq $0,8(%rax)",
         "movsbq %sil,%r10",
         "movzwl (%r14),%ebx",
         "movslq %edi,%r11",

@@ -1,9 +1,9 @@
-//! Integer instructions, in the order of the specification's chapters (I, M, Zba, Zbb, Zbs). What is not here is
+//! Integer instructions, in the order of the specification's chapters (I, M; then `bits`). What is not here is
 //! interpreted: see the end of [`Translator::instruction`].
 
-use crate::asm::{Alu, Cond, RAX, RCX, RDX, Reg, Rm, Shift, Unary, W, scaled};
+use crate::asm::{Alu, Cond, RAX, RCX, RDX, Reg, Rm, Shift, Unary, W};
 use crate::region::{Place, Translator};
-use crate::state::{self, StepInfo, pinned, word};
+use crate::state::{self, StepInfo, word};
 use pollux_isa::{Inst, Opcode as Op};
 
 impl Translator<'_> {
@@ -11,12 +11,12 @@ impl Translator<'_> {
 
     /// A guest register as an operand.
     pub(crate) fn operand(&self, guest: u8) -> Rm {
-        pinned(guest).map_or(Rm::M(state::x(guest)), Rm::R)
+        self.homes.of(guest).map_or(Rm::M(state::x(guest)), Rm::R)
     }
 
     /// A host register that holds a guest register: its own, or `scratch`, loaded.
     pub(crate) fn get(&mut self, guest: u8, scratch: Reg) -> Reg {
-        match pinned(guest) {
+        match self.homes.of(guest) {
             Some(reg) => reg,
             None => {
                 self.copy(guest, scratch);
@@ -27,7 +27,7 @@ impl Translator<'_> {
 
     /// Copies a guest register into `to`.
     pub(crate) fn copy(&mut self, guest: u8, to: Reg) {
-        match pinned(guest) {
+        match self.homes.of(guest) {
             Some(reg) => self.asm.mov(to, reg),
             None if guest == 0 => self.asm.mov_imm(to, 0),
             None => self.asm.load(W::Q, to, state::x(guest)),
@@ -36,13 +36,13 @@ impl Translator<'_> {
 
     /// Where to compute a guest register: its own host register, or `scratch` if it has none or is `in_use` by an
     /// operand that is read later.
-    fn place_for(&self, guest: u8, in_use: bool, scratch: Reg) -> Reg {
-        if in_use { scratch } else { pinned(guest).unwrap_or(scratch) }
+    pub(crate) fn place_for(&self, guest: u8, in_use: bool, scratch: Reg) -> Reg {
+        if in_use { scratch } else { self.homes.of(guest).unwrap_or(scratch) }
     }
 
     /// Writes a guest register from a host register.
     pub(crate) fn put(&mut self, guest: u8, from: Reg) {
-        match pinned(guest) {
+        match self.homes.of(guest) {
             Some(reg) => self.asm.mov(reg, from),
             None if guest == 0 => {}
             None => self.asm.store(W::Q, state::x(guest), from),
@@ -81,6 +81,16 @@ impl Translator<'_> {
 
     /// Compares as a conditional branch does; returns the condition on which it is taken.
     pub(crate) fn compare(&mut self, inst: Inst) -> u8 {
+        if inst.rs1 == 0 && inst.rs2 != 0 {
+            self.compare_registers(inst.rs2, 0);
+            let cond = match inst.opcode {
+                Op::Beq | Op::Bgeu => Cond::E,
+                Op::Bne | Op::Bltu => Cond::Ne,
+                Op::Blt => Cond::G,
+                _ => return Cond::G.not(),
+            };
+            return cond as u8;
+        }
         self.compare_registers(inst.rs1, inst.rs2);
         let cond = match inst.opcode {
             Op::Beq => Cond::E,
@@ -108,6 +118,9 @@ impl Translator<'_> {
     /// Translates one instruction that is no jump. `unexecuted` counts from it to the end of its block.
     pub(crate) fn instruction(&mut self, place: Place, unexecuted: u16) {
         let inst = place.inst;
+        if !self.leaves_rax(inst) {
+            self.addend_in_rax = None;
+        }
         match inst.opcode {
             Op::Lb => return self.load(place, unexecuted, 1, true),
             Op::Lh => return self.load(place, unexecuted, 2, true),
@@ -143,6 +156,16 @@ impl Translator<'_> {
         }
         let done = self.base(place) || self.multiply(inst) || self.bits(inst);
         debug_assert!(done, "{inst:?} is neither translated nor a step");
+    }
+
+    /// Whether the translation of an instruction leaves rax alone, or sees itself to what becomes of it.
+    fn leaves_rax(&self, inst: Inst) -> bool {
+        match inst.opcode {
+            Op::Lb | Op::Lh | Op::Lw | Op::Lbu | Op::Lhu | Op::Lwu | Op::Ld => true,
+            Op::Sb | Op::Sh | Op::Sw | Op::Sd | Op::Flw | Op::Fld | Op::Fsw | Op::Fsd => true,
+            Op::Addi => self.homes.of(inst.rd).is_some(),
+            _ => false,
+        }
     }
 
     /// Whether an instruction that is no jump is always interpreted.
@@ -199,13 +222,20 @@ impl Translator<'_> {
             Op::Sltu => self.set_less(inst, Cond::B),
             Op::Addiw => {
                 let to = self.place_for(rd, false, RAX);
-                if imm == 0 {
-                    let from = self.operand(rs1);
-                    self.asm.load_extended(4, true, to, from);
-                } else {
-                    self.copy(rs1, to);
-                    self.asm.alu_imm(Alu::Add, W::D, to, imm);
-                    self.asm.load_extended(4, true, to, to.into());
+                match self.homes.of(rs1) {
+                    _ if imm == 0 => {
+                        let from = self.operand(rs1);
+                        self.asm.load_extended(4, true, to, from);
+                    }
+                    Some(from) if rd != rs1 => {
+                        self.asm.lea(to, crate::asm::at(from, imm));
+                        self.asm.load_extended(4, true, to, to.into());
+                    }
+                    _ => {
+                        self.copy(rs1, to);
+                        self.asm.alu_imm(Alu::Add, W::D, to, imm);
+                        self.asm.load_extended(4, true, to, to.into());
+                    }
                 }
                 self.put(rd, to);
             }
@@ -228,7 +258,7 @@ impl Translator<'_> {
             return self.asm.alu_imm(Alu::Add, W::Q, operand, imm);
         }
         let to = self.place_for(rd, false, RAX);
-        match pinned(rs1) {
+        match self.homes.of(rs1) {
             _ if rs1 == 0 => self.asm.mov_imm(to, i64::from(imm) as u64),
             Some(reg) if imm != 0 => self.asm.lea(to, crate::asm::at(reg, imm)),
             _ => {
@@ -259,8 +289,8 @@ impl Translator<'_> {
             return self.put(rd, to);
         }
         let to = self.place_for(rd, rd == b && rd != a, RAX);
-        match (pinned(a), pinned(b)) {
-            (Some(first), Some(second)) if op == Alu::Add && wide == W::Q && rd != a => {
+        match (self.homes.of(a), self.homes.of(b)) {
+            (Some(first), Some(second)) if op == Alu::Add && rd != a => {
                 self.asm.lea(to, crate::asm::at2(first, second, 0));
             }
             _ => {
@@ -275,9 +305,17 @@ impl Translator<'_> {
         self.put(rd, to);
     }
 
-    fn shift_immediate(&mut self, op: Shift, wide: W, inst: Inst) {
+    pub(crate) fn shift_immediate(&mut self, op: Shift, wide: W, inst: Inst) {
         let to = self.place_for(inst.rd, false, RAX);
         let count = inst.imm as u8 & if wide == W::Q { 63 } else { 31 };
+        if op == Shift::Sar && wide == W::D {
+            let from = self.operand(inst.rs1);
+            self.asm.load_extended(4, true, to, from);
+            if count != 0 {
+                self.asm.shift_imm(op, W::Q, to, count);
+            }
+            return self.put(inst.rd, to);
+        }
         self.copy(inst.rs1, to);
         if count != 0 {
             self.asm.shift_imm(op, wide, to, count);
@@ -290,7 +328,7 @@ impl Translator<'_> {
     }
 
     /// The host, too, takes the low five or six bits of a count.
-    fn shift_register(&mut self, op: Shift, wide: W, inst: Inst) {
+    pub(crate) fn shift_register(&mut self, op: Shift, wide: W, inst: Inst) {
         self.copy(inst.rs2, RCX);
         self.copy(inst.rs1, RAX);
         self.asm.shift_cl(op, wide, RAX);
@@ -302,15 +340,19 @@ impl Translator<'_> {
 
     fn set_less(&mut self, inst: Inst, cond: Cond) {
         self.compare_registers(inst.rs1, inst.rs2);
-        self.asm.set(cond, RAX);
-        self.put(inst.rd, RAX);
+        self.put_condition(inst.rd, cond);
+    }
+
+    fn put_condition(&mut self, rd: u8, cond: Cond) {
+        let to = self.place_for(rd, false, RAX);
+        self.asm.set(cond, to);
+        self.put(rd, to);
     }
 
     fn set_less_immediate(&mut self, inst: Inst, cond: Cond) {
         let first = self.get(inst.rs1, RAX);
         self.asm.alu_imm(Alu::Cmp, W::Q, first, inst.imm);
-        self.asm.set(cond, RAX);
-        self.put(inst.rd, RAX);
+        self.put_condition(inst.rd, cond);
     }
 
     /// M.
@@ -405,176 +447,6 @@ impl Translator<'_> {
         if words {
             self.asm.load_extended(4, true, RAX, RAX.into());
         }
-        self.put(inst.rd, RAX);
-    }
-
-    /// Zba, Zbb; and on to Zbs.
-    fn bits(&mut self, inst: Inst) -> bool {
-        let Inst { rd, rs1, rs2, imm, .. } = inst;
-        match inst.opcode {
-            Op::AddUw => self.shifted_add(inst, 0, true),
-            Op::Sh1add => self.shifted_add(inst, 1, false),
-            Op::Sh1addUw => self.shifted_add(inst, 1, true),
-            Op::Sh2add => self.shifted_add(inst, 2, false),
-            Op::Sh2addUw => self.shifted_add(inst, 2, true),
-            Op::Sh3add => self.shifted_add(inst, 3, false),
-            Op::Sh3addUw => self.shifted_add(inst, 3, true),
-            Op::SlliUw => {
-                let from = self.operand(rs1);
-                self.asm.load_extended(4, false, RAX, from);
-                self.asm.shift_imm(Shift::Shl, W::Q, RAX, imm as u8 & 63);
-                self.put(rd, RAX);
-            }
-            Op::Andn => self.with_not(Alu::And, inst),
-            Op::Orn => self.with_not(Alu::Or, inst),
-            Op::Xnor => {
-                self.copy(rs1, RAX);
-                let second = self.operand(rs2);
-                self.asm.alu(Alu::Xor, W::Q, RAX, second);
-                self.asm.unary(Unary::Not, W::Q, RAX);
-                self.put(rd, RAX);
-            }
-            Op::Clz => self.count_zeros(inst, true, W::Q),
-            Op::Clzw => self.count_zeros(inst, true, W::D),
-            Op::Ctz => self.count_zeros(inst, false, W::Q),
-            Op::Ctzw => self.count_zeros(inst, false, W::D),
-            Op::Cpop | Op::Cpopw => {
-                let wide = if inst.opcode == Op::Cpop { W::Q } else { W::D };
-                let from = self.operand(rs1);
-                self.asm.count_ones(wide, RAX, from);
-                self.put(rd, RAX);
-            }
-            Op::Max => self.extreme(inst, Cond::L),
-            Op::Maxu => self.extreme(inst, Cond::B),
-            Op::Min => self.extreme(inst, Cond::G),
-            Op::Minu => self.extreme(inst, Cond::A),
-            Op::SextB => self.extend(inst, 1, true),
-            Op::SextH => self.extend(inst, 2, true),
-            Op::ZextH => self.extend(inst, 2, false),
-            Op::Rol => self.shift_register(Shift::Rol, W::Q, inst),
-            Op::Rolw => self.shift_register(Shift::Rol, W::D, inst),
-            Op::Ror => self.shift_register(Shift::Ror, W::Q, inst),
-            Op::Rorw => self.shift_register(Shift::Ror, W::D, inst),
-            Op::Rori => self.shift_immediate(Shift::Ror, W::Q, inst),
-            Op::Roriw => self.shift_immediate(Shift::Ror, W::D, inst),
-            Op::OrcB => self.or_combine(inst),
-            Op::Rev8 => {
-                self.copy(rs1, RAX);
-                self.asm.byte_swap(RAX);
-                self.put(rd, RAX);
-            }
-            _ => return self.single_bits(inst),
-        }
-        true
-    }
-
-    /// Zbs.
-    fn single_bits(&mut self, inst: Inst) -> bool {
-        let Inst { rd, rs1, imm, .. } = inst;
-        match inst.opcode {
-            Op::Bclr | Op::Bclri => self.single_bit(inst, Alu::And),
-            Op::Binv | Op::Binvi => self.single_bit(inst, Alu::Xor),
-            Op::Bset | Op::Bseti => self.single_bit(inst, Alu::Or),
-            Op::Bext => {
-                self.shift_register_into_rax(inst);
-                self.asm.alu_imm(Alu::And, W::D, RAX, 1);
-                self.put(rd, RAX);
-            }
-            Op::Bexti => {
-                self.copy(rs1, RAX);
-                self.asm.shift_imm(Shift::Shr, W::Q, RAX, imm as u8 & 63);
-                self.asm.alu_imm(Alu::And, W::D, RAX, 1);
-                self.put(rd, RAX);
-            }
-            _ => return false,
-        }
-        true
-    }
-
-    fn shift_register_into_rax(&mut self, inst: Inst) {
-        self.copy(inst.rs2, RCX);
-        self.copy(inst.rs1, RAX);
-        self.asm.shift_cl(Shift::Shr, W::Q, RAX);
-    }
-
-    /// rd = rs2 + (rs1, or its low word, << shift).
-    fn shifted_add(&mut self, inst: Inst, shift: u8, word: bool) {
-        let first = self.operand(inst.rs1);
-        self.asm.load_extended(if word { 4 } else { 8 }, false, RAX, first);
-        self.copy(inst.rs2, RCX);
-        self.asm.lea(RAX, scaled(RCX, RAX, shift));
-        self.put(inst.rd, RAX);
-    }
-
-    fn with_not(&mut self, op: Alu, inst: Inst) {
-        self.copy(inst.rs2, RAX);
-        self.asm.unary(Unary::Not, W::Q, RAX);
-        let first = self.operand(inst.rs1);
-        self.asm.alu(op, W::Q, RAX, first);
-        self.put(inst.rd, RAX);
-    }
-
-    fn extend(&mut self, inst: Inst, bytes: u8, signed: bool) {
-        self.copy(inst.rs1, RAX);
-        self.asm.load_extended(bytes, signed, RAX, RAX.into());
-        self.put(inst.rd, RAX);
-    }
-
-    /// Leading (`highest`) or trailing zeros. The bit scans leave their result open for zero.
-    fn count_zeros(&mut self, inst: Inst, highest: bool, wide: W) {
-        let bits: i32 = if wide == W::Q { 64 } else { 32 };
-        self.copy(inst.rs1, RCX);
-        self.asm.bit_scan(highest, wide, RAX, RCX);
-        // Leading zeros are (bits - 1) xor the number of the highest bit.
-        self.asm.mov_imm(RDX, (if highest { 2 * bits - 1 } else { bits }) as u64);
-        self.asm.cmov(Cond::E, W::Q, RAX, RDX);
-        if highest {
-            self.asm.alu_imm(Alu::Xor, W::Q, RAX, bits - 1);
-        }
-        self.put(inst.rd, RAX);
-    }
-
-    /// rd = rs1, or rs2 if rs1 compares so to it.
-    fn extreme(&mut self, inst: Inst, cond: Cond) {
-        self.copy(inst.rs1, RAX);
-        let second = self.operand(inst.rs2);
-        self.asm.alu(Alu::Cmp, W::Q, RAX, second);
-        self.asm.cmov(cond, W::Q, RAX, second);
-        self.put(inst.rd, RAX);
-    }
-
-    /// `orc.b`: bytes that are not zero become all ones. Adding 7f to the low seven bits of a byte carries into its
-    /// top bit unless they are zero.
-    fn or_combine(&mut self, inst: Inst) {
-        const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
-        self.copy(inst.rs1, RAX);
-        self.asm.mov_imm(RDX, LOW);
-        self.asm.mov(RCX, RAX);
-        self.asm.alu(Alu::And, W::Q, RCX, RDX);
-        self.asm.alu(Alu::Add, W::Q, RCX, RDX);
-        self.asm.alu(Alu::Or, W::Q, RAX, RCX);
-        self.asm.unary(Unary::Not, W::Q, RDX);
-        self.asm.alu(Alu::And, W::Q, RAX, RDX);
-        self.asm.shift_imm(Shift::Shr, W::Q, RAX, 7);
-        self.asm.mov_imm(RCX, 0xff);
-        self.asm.imul(W::Q, RAX, RCX);
-        self.put(inst.rd, RAX);
-    }
-
-    fn single_bit(&mut self, inst: Inst, op: Alu) {
-        let immediate = matches!(inst.opcode, Op::Bclri | Op::Binvi | Op::Bseti);
-        if immediate {
-            self.asm.mov_imm(RAX, 1 << (inst.imm & 63));
-        } else {
-            self.copy(inst.rs2, RCX);
-            self.asm.mov_imm(RAX, 1);
-            self.asm.shift_cl(Shift::Shl, W::Q, RAX);
-        }
-        if op == Alu::And {
-            self.asm.unary(Unary::Not, W::Q, RAX);
-        }
-        let first = self.operand(inst.rs1);
-        self.asm.alu(op, W::Q, RAX, first);
         self.put(inst.rd, RAX);
     }
 }

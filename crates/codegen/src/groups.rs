@@ -57,7 +57,7 @@ fn access(inst: Inst) -> Option<Access> {
 }
 
 /// The integer register that an instruction writes.
-fn written(inst: Inst) -> Option<u8> {
+pub(crate) fn written(inst: Inst) -> Option<u8> {
     let format = inst.opcode.info()?.format;
     let none = matches!(
         format,

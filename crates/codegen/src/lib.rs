@@ -15,9 +15,9 @@
 //! takes its instructions off at its beginning, or does not begin; a step inside a block knows how many of them have
 //! not been executed.
 //!
-//! Map: `asm` the assembler; [`state`] registers and words; `thunks`; `region` finding blocks; `emit` instructions
-//! `emit_float`, `atomic`, `system`; `memory` loads and stores, and `groups` which of
-//! them share a check; `xmm` floating-point registers in host registers.
+//! Map: `asm` the assembler; [`state`] registers and words; `thunks`; `region` finding blocks; `emit` instructions,
+//! `bits`, `emit_float`, `atomic`, `system`, and `fuse` two as one; `memory` loads and stores, and `groups` which of
+//! them share a check; `homes` which registers a block has in host registers, and `xmm` which floating-point ones.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
@@ -26,9 +26,12 @@ extern crate std;
 
 mod asm;
 mod atomic;
+mod bits;
 mod emit;
 mod emit_float;
+mod fuse;
 mod groups;
+mod homes;
 mod memory;
 mod region;
 pub mod state;

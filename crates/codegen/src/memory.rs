@@ -1,7 +1,7 @@
 //! Loads and stores. Three ways, from the fast to the slow:
 //!
 //! 1. The page that the last access through the same base register hit (`state::LOAD_TAGS`): in line, five
-//!    instructions and no dependent loads.
+//!    instructions, of which the address waits for none.
 //! 2. The soft TLB, out of line (`thunks`), which then remembers the page for the register.
 //! 3. The interpreter.
 //!
@@ -12,7 +12,7 @@
 use crate::asm::{Alu, Cond, Fixup, Mem, RAX, RCX, RDX, Reg, Rm, W, at, at2};
 use crate::groups::Way;
 use crate::region::{Cold, Place, Translator};
-use crate::state::{self, StepInfo, pinned, word};
+use crate::state::{self, StepInfo, word};
 use alloc::vec::Vec;
 use pollux_isa::Inst;
 
@@ -20,6 +20,9 @@ use pollux_isa::Inst;
 #[derive(Clone, Copy)]
 pub(crate) struct OtherPage {
     pub(crate) from: Fixup,
+    /// The access is to (at least) this host register plus `low`; to rax plus `low` if there is none.
+    pub(crate) base: Option<Reg>,
+    pub(crate) low: i32,
     /// The engine word of the register's tag.
     pub(crate) tag: usize,
     pub(crate) store: bool,
@@ -34,6 +37,11 @@ fn tag_word(register: u8, store: bool) -> usize {
     usize::from(register) + if store { state::STORE_TAGS } else { state::LOAD_TAGS }
 }
 
+/// And of what is added to an address.
+fn addend_word(register: u8, store: bool) -> usize {
+    tag_word(register, store) + state::TAG_TO_ADDEND
+}
+
 impl Translator<'_> {
     /// The host memory that `bytes` bytes at rs1 + imm are. Uses rax, rcx and rdx.
     fn translate_address(&mut self, place: Place, bytes: u8, store: bool) -> Mem {
@@ -43,57 +51,72 @@ impl Translator<'_> {
             Way::Leads { low, high, align } => (low, high, align),
             Way::Alone => (imm, imm, bytes),
         };
-        match pinned(rs1) {
-            Some(reg) if low == 0 => self.asm.mov(RAX, reg),
-            Some(reg) => self.asm.lea(RAX, at(reg, low)),
-            None => {
-                self.asm.load(W::Q, RAX, state::x(rs1));
-                if low != 0 {
-                    self.asm.alu_imm(Alu::Add, W::Q, RAX, low);
-                }
-            }
+        let home = self.homes.of(rs1);
+        if home.is_none() {
+            self.copy(rs1, RAX);
+            self.addend_in_rax = None;
+        }
+        let base = home.unwrap_or(RAX);
+        if low == 0 {
+            self.asm.mov(RDX, base);
+        } else {
+            self.asm.lea(RDX, at(base, low));
         }
         let other_page = self.check_page(rs1, align, store);
+        let other_page = OtherPage { base: home, low, ..other_page };
+        self.other_page = Some(other_page);
         if high > low {
-            // The last byte lies in the same page.
-            self.asm.lea(RCX, at(RAX, high - low));
-            self.asm.alu(Alu::Xor, W::D, RCX, RAX);
+            // The last byte lies in the same page, or in the next.
+            let tag = word(tag_word(rs1, store));
+            self.asm.lea(RCX, at(base, high));
             self.asm.alu_imm(Alu::And, W::D, RCX, -4096);
+            self.asm.alu(Alu::Cmp, W::D, RCX, tag);
             self.other_page = Some(OtherPage { across: Some(self.asm.jcc(Cond::Ne as u8)), ..other_page });
         }
-        self.add_page(rs1, store);
-        at(RAX, imm - low)
+        match home {
+            Some(reg) => {
+                // What another page's way has done to rax is made good here.
+                self.asm.load(W::Q, RAX, word(addend_word(rs1, store)));
+                self.addend_in_rax = Some(addend_word(rs1, store));
+                at2(RAX, reg, imm)
+            }
+            None => {
+                self.asm.alu(Alu::Add, W::Q, RAX, word(addend_word(rs1, store)));
+                at(RAX, imm)
+            }
+        }
     }
 
     /// rax, an address that is a multiple of `bytes`, becomes a host address; `base` is the register it came from. Uses
     /// rdx.
     pub(crate) fn find_page(&mut self, base: u8, bytes: u8, store: bool) {
-        self.check_page(base, bytes, store);
-        self.add_page(base, store);
+        self.asm.mov(RDX, RAX);
+        self.other_page = Some(self.check_page(base, bytes, store));
+        self.asm.alu(Alu::Add, W::Q, RAX, word(addend_word(base, store)));
     }
 
-    /// Compares rax with the page that is remembered for a register.
+    /// Compares rdx with the page that is remembered for a register.
     fn check_page(&mut self, base: u8, align: u8, store: bool) -> OtherPage {
         let tag = tag_word(base, store);
-        self.asm.mov(RDX, RAX);
         self.asm.alu_imm(Alu::And, W::Q, RDX, -4096 | i32::from(align - 1));
         self.asm.alu(Alu::Cmp, W::Q, RDX, word(tag));
         let from = self.asm.jcc(Cond::Ne as u8);
-        let other_page = OtherPage { from, tag, store, back: self.asm.here(), across: None };
-        self.other_page = Some(other_page);
-        other_page
-    }
-
-    fn add_page(&mut self, base: u8, store: bool) {
-        self.asm.alu(Alu::Add, W::Q, RAX, word(tag_word(base, store) + state::TAG_TO_ADDEND));
+        OtherPage { from, base: None, low: 0, tag, store, back: self.asm.here(), across: None }
     }
 
     /// The same, for an address in a page that the block has proved to be the one remembered for the register.
     fn proved(&mut self, base: u8, imm: i32, store: bool) -> Mem {
-        self.asm.load(W::Q, RAX, word(tag_word(base, store) + state::TAG_TO_ADDEND));
-        match pinned(base) {
-            Some(reg) => at2(RAX, reg, imm),
+        let addend = addend_word(base, store);
+        if self.addend_in_rax != Some(addend) {
+            self.asm.load(W::Q, RAX, word(addend));
+        }
+        match self.homes.of(base) {
+            Some(reg) => {
+                self.addend_in_rax = Some(addend);
+                at2(RAX, reg, imm)
+            }
             None => {
+                self.addend_in_rax = None;
                 self.asm.alu(Alu::Add, W::Q, RAX, state::x(base));
                 at(RAX, imm)
             }
@@ -114,16 +137,18 @@ impl Translator<'_> {
         };
         let other_page = self.other_page.take();
         let copies = self.copies.clone();
-        self.cold.push(Cold::Step { from, other_page, info, back: self.asm.here(), copies });
+        let (back, lent) = (self.asm.here(), self.lent());
+        self.cold.push(Cold::Step { from, other_page, info, back, copies, lent });
     }
 
     /// An integer load.
     pub(crate) fn load(&mut self, place: Place, unexecuted: u16, bytes: u8, signed: bool) {
         let from = Rm::M(self.translate_address(place, bytes, false));
-        match (place.inst.rd, pinned(place.inst.rd)) {
+        match (place.inst.rd, self.homes.of(place.inst.rd)) {
             (0, _) => {}
             (_, Some(reg)) => self.asm.load_extended(bytes, signed, reg, from),
             (rd, None) => {
+                self.addend_in_rax = None;
                 self.asm.load_extended(bytes, signed, RAX, from);
                 self.asm.store(W::Q, state::x(rd), RAX);
             }
@@ -134,8 +159,12 @@ impl Translator<'_> {
     /// An integer store.
     pub(crate) fn store(&mut self, place: Place, unexecuted: u16, bytes: u8) {
         let to = self.translate_address(place, bytes, true);
-        let value = self.get(place.inst.rs2, RCX);
-        self.asm.store_sized(bytes, to, value);
+        if place.inst.rs2 == 0 {
+            self.asm.store_zero(bytes, to);
+        } else {
+            let value = self.get(place.inst.rs2, RCX);
+            self.asm.store_sized(bytes, to, value);
+        }
         self.cold_step(Vec::new(), place, unexecuted, false);
     }
 

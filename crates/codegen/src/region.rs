@@ -5,8 +5,9 @@
 //! translated and forgotten as a whole; jumps to other pages ask the table of jump targets, because only the page
 //! tables know what lies there.
 
-use crate::asm::{Alu, Asm, Cond, Fixup, R15, RAX, RCX, W};
+use crate::asm::{Alu, Asm, Cond, Fixup, R15, RAX, RCX, W, at};
 use crate::groups::{Plan, Way, plan};
+use crate::homes::{Homes, insts};
 use crate::memory::OtherPage;
 use crate::state::{self, StepInfo, word, word_offset};
 use crate::thunks::{Thunks, lookup};
@@ -58,7 +59,15 @@ pub struct Region {
 /// Out-of-line code: what is rarely needed, behind the region.
 pub(crate) enum Cold {
     /// One interpreted step, then back.
-    Step { from: Vec<Fixup>, other_page: Option<OtherPage>, info: StepInfo, back: u32, copies: Copies },
+    Step {
+        from: Vec<Fixup>,
+        other_page: Option<OtherPage>,
+        info: StepInfo,
+        back: u32,
+        copies: Copies,
+        /// Which of [`Translator::lent`], if any.
+        lent: Option<usize>,
+    },
     /// The budget does not suffice for the block at `offset`, which has taken `steps` off.
     Short { from: Fixup, offset: u16, steps: u16 },
     /// A taken branch to another page: the offset from this one's beginning.
@@ -102,6 +111,12 @@ pub(crate) struct Translator<'a> {
     pub(crate) other_page: Option<OtherPage>,
     /// In the present block: whether floating point has been found to be on.
     pub(crate) float_checked: bool,
+    /// Of the present block.
+    pub(crate) homes: Homes,
+    /// Of all blocks in which registers are lent.
+    lent: Vec<Homes>,
+    /// What rax holds, if it is what the memory that a register points into adds to addresses: the engine word.
+    pub(crate) addend_in_rax: Option<usize>,
 }
 
 /// Translates the region of `page` that begins at offset `entry`, to be placed at the offsets `bases` of code memory, its
@@ -135,6 +150,9 @@ pub fn translate(
         copies: Copies::default(),
         other_page: None,
         float_checked: false,
+        homes: Homes::default(),
+        lent: Vec::new(),
+        addend_in_rax: None,
     };
     while let Some(offset) = translator.pending.pop() {
         if translator.entry(offset).is_none() && translator.has_room() {
@@ -248,20 +266,57 @@ impl Translator<'_> {
         let from = self.asm.jcc(Cond::L as u8);
         self.cold.push(Cold::Short { from, offset, steps });
         let plans = if self.grouped { plan(&places, &|inst| self.is_step(inst)) } else { Vec::new() };
-        for (done, &place) in places.iter().enumerate() {
+        self.lend(&places, &end);
+        let mut done = 0;
+        while let Some(&place) = places.get(done) {
+            if let Some(&next) = places.get(done + 1)
+                && self.fuse(place, next)
+            {
+                done += 2;
+                continue;
+            }
             self.copies.begin();
             self.plan = plans.get(done).copied().unwrap_or(ALONE);
             self.instruction(place, steps - done as u16);
+            done += 1;
         }
         match end {
-            End::Fall(next) => Some(next),
+            End::Fall(next) => {
+                self.take_back();
+                Some(next)
+            }
             End::Jump(place) => self.jump(place),
             End::Step { offset, len } => {
+                self.take_back();
                 self.step_here(StepInfo { offset, len, unexecuted: 1, needs_float: false, comes_back: true });
                 self.go_far(i32::from(offset + len));
                 None
             }
         }
+    }
+
+    /// Lets the block's registers borrow, if nothing is always interpreted in it.
+    fn lend(&mut self, places: &[Place], end: &End) {
+        self.addend_in_rax = None;
+        if places.iter().any(|place| self.is_step(place.inst)) {
+            return;
+        }
+        let jump = if let End::Jump(place) = *end { Some(place) } else { None };
+        self.homes = Homes::choose(insts(places, jump));
+        if !self.homes.are_plain() {
+            self.homes.lend(&mut self.asm);
+            self.lent.push(self.homes.clone());
+        }
+    }
+
+    /// Which of the blocks in which registers are lent this one is.
+    pub(crate) fn lent(&self) -> Option<usize> {
+        (!self.homes.are_plain()).then(|| self.lent.len() - 1)
+    }
+
+    /// The block ends. Flags and rax, rcx and rdx stay as they are.
+    fn take_back(&mut self) {
+        core::mem::take(&mut self.homes).take_back(&mut self.asm);
     }
 
     /// The jump that ends a block; returns where to go on.
@@ -271,6 +326,7 @@ impl Translator<'_> {
         match inst.opcode {
             Opcode::Jal => {
                 self.link_register(place);
+                self.take_back();
                 if (0..i32::from(PAGE)).contains(&target) {
                     return Some(target as u16);
                 }
@@ -279,11 +335,13 @@ impl Translator<'_> {
             }
             Opcode::Jalr => {
                 self.jump_target(place);
+                self.take_back();
                 lookup(&mut self.asm, self.thunks.find);
                 None
             }
             _ => {
                 let cond = self.compare(inst);
+                self.take_back();
                 let from = self.asm.jcc(cond);
                 if !(0..i32::from(PAGE)).contains(&target) {
                     self.cold.push(Cold::Far { from, offset: target });
@@ -307,23 +365,34 @@ impl Translator<'_> {
     /// One interpreted step, in line.
     pub(crate) fn step_here(&mut self, info: StepInfo) {
         self.asm.mov_imm(RAX, u64::from(info.pack()));
-        let call = self.asm.call();
-        self.asm.bind(call, self.thunks.step);
+        self.call(self.thunks.step);
     }
 
     fn emit_cold(&mut self) {
+        // Of the last block in which registers are lent: what takes them back, and what lends them again.
+        let mut routines: Option<(usize, [u32; 2])> = None;
         for cold in core::mem::take(&mut self.cold) {
             match cold {
-                Cold::Step { mut from, other_page, info, back, copies } => {
+                Cold::Step { mut from, other_page, info, back, copies, lent } => {
+                    let lent = lent.map(|index| match routines {
+                        Some((known, places)) if known == index => places,
+                        _ => {
+                            let places = self.lending_routines(index);
+                            routines = Some((index, places));
+                            places
+                        }
+                    });
                     if let Some(other_page) = other_page {
                         from.extend(other_page.across);
                         from.push(self.emit_other_page(&other_page));
                     }
                     from.into_iter().for_each(|jump| self.asm.bind_here(jump));
+                    lent.into_iter().for_each(|[take_back, _]| self.call(take_back));
                     self.step_here(info);
                     if !info.comes_back {
                         continue;
                     }
+                    lent.into_iter().for_each(|[_, lend_again]| self.call(lend_again));
                     for (guest, double, xmm) in copies.all() {
                         self.asm.load_xmm(double, xmm, state::f(guest));
                     }
@@ -344,14 +413,37 @@ impl Translator<'_> {
         }
     }
 
+    /// What steps in a block in which registers are lent call before and after: where it is.
+    fn lending_routines(&mut self, index: usize) -> [u32; 2] {
+        let homes = core::mem::take(&mut self.lent[index]);
+        let take_back = self.asm.here();
+        homes.take_back(&mut self.asm);
+        self.asm.ret();
+        let lend_again = self.asm.here();
+        homes.lend_again(&mut self.asm);
+        self.asm.ret();
+        [take_back, lend_again]
+    }
+
+    fn call(&mut self, place: u32) {
+        let call = self.asm.call();
+        self.asm.bind(call, place);
+    }
+
     /// Asks the TLB, out of line; returns the jump that is taken if it does not know.
     fn emit_other_page(&mut self, other_page: &OtherPage) -> Fixup {
-        let &OtherPage { from, tag, store, back, .. } = other_page;
+        let &OtherPage { from, tag, store, back, low, base, .. } = other_page;
         self.asm.bind_here(from);
+        match base {
+            Some(base) => self.asm.lea(RAX, at(base, low)),
+            None if low != 0 => self.asm.lea(RAX, at(RAX, low)),
+            None => {}
+        }
         self.asm.mov_imm(RCX, word_offset(tag) as u64);
-        let thunk = if store { self.thunks.remember_store } else { self.thunks.remember_load };
-        let call = self.asm.call();
-        self.asm.bind(call, thunk);
+        self.call(if store { self.thunks.remember_store } else { self.thunks.remember_load });
+        if base.is_none() && low != 0 {
+            self.asm.lea(RAX, at(RAX, -low));
+        }
         let found = self.asm.jcc(Cond::E as u8);
         self.asm.bind(found, back);
         self.asm.jmp()

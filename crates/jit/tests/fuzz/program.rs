@@ -75,9 +75,11 @@ enum Kind {
     Rewrite,
     Remap,
     Raw,
+    Busy,
+    Pair,
 }
 
-const WEIGHTS: [(Kind, u64); 16] = [
+const WEIGHTS: [(Kind, u64); 18] = [
     (Kind::Compute, 30),
     (Kind::Float, 14),
     (Kind::Access, 16),
@@ -94,6 +96,8 @@ const WEIGHTS: [(Kind, u64); 16] = [
     (Kind::Rewrite, 2),
     (Kind::Remap, 1),
     (Kind::Raw, 1),
+    (Kind::Busy, 3),
+    (Kind::Pair, 4),
 ];
 
 pub struct Program<'r> {
@@ -235,6 +239,8 @@ impl Program<'_> {
             Kind::System => self.system(),
             Kind::Rewrite => self.rewrite(),
             Kind::Remap => self.remap(),
+            Kind::Busy => self.busy(),
+            Kind::Pair => self.pair(),
             Kind::Raw => {
                 let any = self.rng.next() as u32;
                 if self.rng.percent(50) { self.half(any as u16) } else { self.word(any | 3) }
@@ -492,6 +498,57 @@ impl Program<'_> {
             self.emit(Op::Bne, 0, counter, 0, imm);
         }
         self.loops -= 1;
+    }
+
+    /// Straight code that uses a few registers much, and looks at memory in between.
+    fn busy(&mut self) {
+        let few = [self.any(), self.any(), self.any(), self.any()];
+        for _ in 0..self.rng.between(8, 40) {
+            let [rd, rs1, rs2] = [0; 3].map(|_| self.rng.pick(&few));
+            if self.rng.percent(25) {
+                let (base, imm) = (self.base(), 8 * self.rng.between(-8, 8) as i32);
+                let op = self.rng.pick(&[Op::Ld, Op::Lw, Op::Lbu, Op::Sd, Op::Sw, Op::Sb]);
+                self.emit(op, rd, base, rs2, imm);
+            } else {
+                let op = self.rng.pick(&[
+                    Op::Add,
+                    Op::Addw,
+                    Op::Sub,
+                    Op::Subw,
+                    Op::Xor,
+                    Op::And,
+                    Op::Or,
+                    Op::Mul,
+                    Op::Sllw,
+                    Op::Srl,
+                    Op::Sltu,
+                    Op::Divu,
+                ]);
+                self.emit(op, rd, rs1, rs2, 0);
+            }
+        }
+    }
+
+    /// Two instructions that look like one.
+    fn pair(&mut self) {
+        let (rd, rs1) = (self.any(), self.rng.below(32) as u8);
+        let any = self.rng.next() as i32;
+        let low = any << 12 >> 20;
+        match self.rng.below(4) {
+            0 => self.emit(Op::Lui, rd, 0, 0, any & !0xfff),
+            1 => self.emit(Op::Auipc, rd, 0, 0, any & !0xfff),
+            _ => {
+                let count = |rng: &mut Rng| {
+                    if rng.percent(80) { rng.pick(&[32, 48, 56]) } else { rng.below(64) as i32 }
+                };
+                let (up, down) = (count(self.rng), count(self.rng));
+                self.emit(Op::Slli, rd, rs1, 0, up);
+                let op = self.rng.pick(&[Op::Srli, Op::Srai]);
+                return self.emit(op, rd, rd, 0, down);
+            }
+        }
+        let op = self.rng.pick(&[Op::Addi, Op::Addiw]);
+        self.emit(op, rd, rd, 0, low);
     }
 
     fn compressed(&mut self) {
