@@ -135,6 +135,12 @@ impl Cond {
     }
 }
 
+impl From<Cond> for u8 {
+    fn from(cond: Cond) -> Self {
+        cond as Self
+    }
+}
+
 /// Operand width.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum W {
@@ -388,8 +394,8 @@ impl Asm {
     }
 
     /// `to = from if the condition holds`.
-    pub(crate) fn cmov(&mut self, cond: Cond, wide: W, to: Reg, from: impl Into<Rm>) {
-        self.encode(0, wide, &[0x0f, 0x40 | cond as u8], to.0, from.into(), false);
+    pub(crate) fn cmov(&mut self, cond: impl Into<u8>, wide: W, to: Reg, from: impl Into<Rm>) {
+        self.encode(0, wide, &[0x0f, 0x40 | cond.into()], to.0, from.into(), false);
     }
 
     /// Number of the highest bit set (`bsr`) or the lowest (`bsf`); the zero flag if there is none.

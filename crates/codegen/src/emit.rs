@@ -2,6 +2,7 @@
 //! interpreted: see the end of [`Translator::instruction`].
 
 use crate::asm::{Alu, Cond, RAX, RCX, RDX, Reg, Rm, Shift, Unary, W};
+use crate::guard::is_branch;
 use crate::region::{Place, Translator};
 use crate::state::{self, StepInfo, word};
 use pollux_isa::{Inst, Opcode as Op};
@@ -173,6 +174,8 @@ impl Translator<'_> {
         match inst.opcode {
             Op::Cpop | Op::Cpopw => !self.features.popcnt,
             Op::Fence | Op::FenceI | Op::CboZero => false,
+            // What it skips is in the block.
+            opcode if is_branch(opcode) => false,
             Op::Csrrw | Op::Csrrs | Op::Csrrc | Op::Csrrwi | Op::Csrrsi | Op::Csrrci => {
                 !Self::is_native_csr(inst)
             }

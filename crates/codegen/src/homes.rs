@@ -30,6 +30,8 @@ struct Loan {
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub(crate) struct Homes {
     loans: Vec<Loan>,
+    /// A guest register that is elsewhere for the moment.
+    aside: Option<(u8, Reg)>,
 }
 
 impl Homes {
@@ -62,7 +64,7 @@ impl Homes {
             let Some(reg) = pinned(owner) else { break };
             loans.push(Loan { reg, owner, borrower, is_written });
         }
-        Self { loans }
+        Self { loans, aside: None }
     }
 
     /// Whether all registers are where they are between blocks.
@@ -72,6 +74,11 @@ impl Homes {
 
     /// The host register that holds a guest register, if one does.
     pub(crate) fn of(&self, guest: u8) -> Option<Reg> {
+        if let Some((register, reg)) = self.aside
+            && register == guest
+        {
+            return Some(reg);
+        }
         for loan in &self.loans {
             if loan.borrower == guest {
                 return Some(loan.reg);
@@ -81,6 +88,11 @@ impl Homes {
             }
         }
         pinned(guest)
+    }
+
+    /// Has a guest register be in a host register that is no guest register's; or where it was again.
+    pub(crate) fn set_aside(&mut self, aside: Option<(u8, Reg)>) {
+        self.aside = aside;
     }
 
     /// From how it is between blocks to how it is in this one. Leaves flags and all other registers alone.
@@ -111,7 +123,7 @@ impl Homes {
 }
 
 /// The integer registers that an instruction reads.
-fn read(inst: Inst) -> [Option<u8>; 2] {
+pub(crate) fn read(inst: Inst) -> [Option<u8>; 2] {
     let (first, second) = (Some(inst.rs1), Some(inst.rs2));
     match inst.opcode.info().map(|info| info.format) {
         Some(Format::B | Format::Store | Format::R | Format::Amo | Format::SFence) => [first, second],

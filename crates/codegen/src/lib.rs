@@ -16,7 +16,7 @@
 //! not been executed.
 //!
 //! Map: `asm` the assembler; [`state`] registers and words; `thunks`; `region` finding blocks; `emit` instructions,
-//! `bits`, `emit_float`, `atomic`, `system`, and `fuse` two as one; `memory` loads and stores, and `groups` which of
+//! `bits`, `emit_float`, `atomic`, `system`, `fuse` two as one, `guard` branches over a few; `memory` loads and stores, and `groups` which of
 //! them share a check; `homes` which registers a block has in host registers, and `xmm` which floating-point ones.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -31,6 +31,7 @@ mod emit;
 mod emit_float;
 mod fuse;
 mod groups;
+mod guard;
 mod homes;
 mod memory;
 mod region;

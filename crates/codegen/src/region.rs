@@ -7,6 +7,7 @@
 
 use crate::asm::{Alu, Asm, Cond, Fixup, R15, RAX, RCX, W, at};
 use crate::groups::{Plan, Way, plan};
+use crate::guard::{SKIPPED_MAX, is_branch, is_cheap};
 use crate::homes::{Homes, insts};
 use crate::memory::OtherPage;
 use crate::state::{self, StepInfo, word, word_offset};
@@ -192,6 +193,36 @@ impl Translator<'_> {
         u16::from_le_bytes([self.page[at], self.page[at + 1]])
     }
 
+    /// Decodes an instruction; or says how long it is for the interpreter.
+    fn place(&self, offset: u16) -> Result<Place, u16> {
+        let low = self.half(offset);
+        let inst = if is_compressed(low) {
+            decode_compressed(low)
+        } else if offset + 4 <= PAGE {
+            decode(u32::from(low) | u32::from(self.half(offset + 2)) << 16)
+        } else {
+            // Its second half is another page's.
+            return Err(4);
+        };
+        inst.map(|inst| Place { inst, offset }).ok_or(2)
+    }
+
+    /// The few instructions that a branch may skip, if they compute one register and no more.
+    fn skipped(&self, branch: Place) -> Option<Vec<Place>> {
+        let target = i32::from(branch.offset) + branch.inst.imm;
+        let mut skipped: Vec<Place> = Vec::new();
+        let mut at = branch.next();
+        while i32::from(at) < target && target < i32::from(PAGE) && skipped.len() < SKIPPED_MAX {
+            let place = self.place(at).ok()?;
+            if !is_cheap(place.inst) || skipped.first().is_some_and(|first| first.inst.rd != place.inst.rd) {
+                return None;
+            }
+            skipped.push(place);
+            at = place.next();
+        }
+        (i32::from(at) == target && !skipped.is_empty()).then_some(skipped)
+    }
+
     /// Decodes a block.
     fn block(&self, mut offset: u16) -> (Vec<Place>, End) {
         let mut places = Vec::new();
@@ -202,22 +233,22 @@ impl Translator<'_> {
             {
                 return (places, End::Fall(offset));
             }
-            let low = self.half(offset);
-            let inst = if is_compressed(low) {
-                decode_compressed(low)
-            } else if offset + 4 <= PAGE {
-                decode(u32::from(low) | u32::from(self.half(offset + 2)) << 16)
-            } else {
-                // Its second half is another page's.
-                return (places, End::Step { offset, len: 4 });
+            let place = match self.place(offset) {
+                Ok(place) => place,
+                Err(len) => return (places, End::Step { offset, len }),
             };
-            let Some(inst) = inst else { return (places, End::Step { offset, len: 2 }) };
-            let place = Place { inst, offset };
+            let inst = place.inst;
             match inst.opcode {
                 Opcode::Jal | Opcode::Jalr => return (places, End::Jump(place)),
-                Opcode::Beq | Opcode::Bne | Opcode::Blt | Opcode::Bge | Opcode::Bltu | Opcode::Bgeu => {
-                    return (places, End::Jump(place));
-                }
+                opcode if is_branch(opcode) => match self.skipped(place) {
+                    Some(skipped) => {
+                        places.push(place);
+                        places.extend(skipped);
+                        offset += inst.imm as u16;
+                        continue;
+                    }
+                    None => return (places, End::Jump(place)),
+                },
                 Opcode::Ecall | Opcode::Ebreak | Opcode::Mret | Opcode::Sret | Opcode::Wfi => {
                     return (places, End::Step { offset, len: u16::from(inst.len) });
                 }
@@ -269,6 +300,14 @@ impl Translator<'_> {
         self.lend(&places, &end);
         let mut done = 0;
         while let Some(&place) = places.get(done) {
+            if is_branch(place.inst.opcode) {
+                let target = i32::from(place.offset) + place.inst.imm;
+                let behind = &places[done + 1..];
+                let skipped = behind.iter().take_while(|place| i32::from(place.offset) < target).count();
+                self.guard(place, &behind[..skipped]);
+                done += 1 + skipped;
+                continue;
+            }
             if let Some(&next) = places.get(done + 1)
                 && self.fuse(place, next)
             {

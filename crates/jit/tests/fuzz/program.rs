@@ -500,57 +500,6 @@ impl Program<'_> {
         self.loops -= 1;
     }
 
-    /// Straight code that uses a few registers much, and looks at memory in between.
-    fn busy(&mut self) {
-        let few = [self.any(), self.any(), self.any(), self.any()];
-        for _ in 0..self.rng.between(8, 40) {
-            let [rd, rs1, rs2] = [0; 3].map(|_| self.rng.pick(&few));
-            if self.rng.percent(25) {
-                let (base, imm) = (self.base(), 8 * self.rng.between(-8, 8) as i32);
-                let op = self.rng.pick(&[Op::Ld, Op::Lw, Op::Lbu, Op::Sd, Op::Sw, Op::Sb]);
-                self.emit(op, rd, base, rs2, imm);
-            } else {
-                let op = self.rng.pick(&[
-                    Op::Add,
-                    Op::Addw,
-                    Op::Sub,
-                    Op::Subw,
-                    Op::Xor,
-                    Op::And,
-                    Op::Or,
-                    Op::Mul,
-                    Op::Sllw,
-                    Op::Srl,
-                    Op::Sltu,
-                    Op::Divu,
-                ]);
-                self.emit(op, rd, rs1, rs2, 0);
-            }
-        }
-    }
-
-    /// Two instructions that look like one.
-    fn pair(&mut self) {
-        let (rd, rs1) = (self.any(), self.rng.below(32) as u8);
-        let any = self.rng.next() as i32;
-        let low = any << 12 >> 20;
-        match self.rng.below(4) {
-            0 => self.emit(Op::Lui, rd, 0, 0, any & !0xfff),
-            1 => self.emit(Op::Auipc, rd, 0, 0, any & !0xfff),
-            _ => {
-                let count = |rng: &mut Rng| {
-                    if rng.percent(80) { rng.pick(&[32, 48, 56]) } else { rng.below(64) as i32 }
-                };
-                let (up, down) = (count(self.rng), count(self.rng));
-                self.emit(Op::Slli, rd, rs1, 0, up);
-                let op = self.rng.pick(&[Op::Srli, Op::Srai]);
-                return self.emit(op, rd, rd, 0, down);
-            }
-        }
-        let op = self.rng.pick(&[Op::Addi, Op::Addiw]);
-        self.emit(op, rd, rd, 0, low);
-    }
-
     fn compressed(&mut self) {
         for _ in 0..20 {
             let half = self.rng.next() as u16;
