@@ -56,6 +56,11 @@ pub(crate) const fn scaled(base: Reg, index: Reg, scale: u8) -> Mem {
     Mem { base, index: Some((index, scale)), disp: 0 }
 }
 
+/// Memory `index * 2^scale` behind `mem`, which has no index of its own.
+pub(crate) const fn indexed(mem: Mem, index: Reg, scale: u8) -> Mem {
+    Mem { index: Some((index, scale)), ..mem }
+}
+
 /// What an instruction's r/m operand names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Rm {

@@ -45,7 +45,7 @@ const NEAR: usize = layout::ENGINE_WORDS - 16;
 pub const PAGE_BASE: usize = NEAR;
 /// Engine word: the budget, whenever translated code is not running.
 pub const BUDGET: usize = NEAR + 1;
-/// Engine word: address of the table of jump targets of the present fetch context; see [`TABLE_ENTRIES`].
+/// Engine word: address of a table of jump targets; see [`TABLE_ENTRIES`].
 pub const TABLE: usize = NEAR + 2;
 /// Engine word: the first argument of [`STEP`].
 pub const CONTEXT: usize = NEAR + 3;
@@ -81,6 +81,8 @@ pub const PAGES: usize = NEAR + 14;
 pub const PAGES_LEN: usize = NEAR + 15;
 /// Engine word: address of code memory.
 pub const CODE: usize = NEAR - 1;
+/// Engine word: the fetch context that the table of jump targets is for.
+pub const TABLE_CONTEXT: usize = NEAR - 2;
 
 /// MXCSR with no exceptions noted, all masked, rounding to nearest even (Intel SDM volume 1, 10.2.3).
 pub const MXCSR_CLEAN: u64 = 0x1f80;

@@ -15,12 +15,12 @@ pub(crate) struct Run<'r, 'g, 'a, 'b> {
     /// Translated code was left in the middle of a block, where it goes on.
     is_resumed: bool,
     /// What the pages that are remembered for registers were found in.
-    data_context: u64,
+    data_contexts: [u64; 2],
 }
 
 impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
     pub(crate) fn new(guest: &'g mut Guest<'a, 'b>, cache: &'r mut Cache, limit: u64) -> Self {
-        Self { guest, cache, limit, budget: limit, is_resumed: false, data_context: 0 }
+        Self { guest, cache, limit, budget: limit, is_resumed: false, data_contexts: [0; 2] }
     }
 
     /// Runs to the limit, or until the machine must look; returns the steps taken. A place is translated when it is
@@ -57,14 +57,14 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
     /// Sets the words that depend on what the interpreter may have changed; returns whether floating point is plain.
     fn refresh_words(&mut self) -> bool {
         let (float, supervisor) = (self.guest.has_plain_float(), self.guest.is_supervisor());
-        let (zero, context) = (self.guest.zeroes_blocks(), self.guest.data_context());
+        let (zero, contexts) = (self.guest.zeroes_blocks(), self.guest.data_contexts());
         let words = self.guest.words();
         words[state::FLOAT] = u64::from(float);
         words[state::SUPERVISOR] = u64::from(supervisor);
         words[state::ZERO] = u64::from(zero);
         // It may have walked page tables, and flagged them; and loads and stores may mean something else.
-        let first = if context == self.data_context { state::STORE_TAGS } else { state::LOAD_TAGS };
-        self.data_context = context;
+        let first = if contexts == self.data_contexts { state::STORE_TAGS } else { state::LOAD_TAGS };
+        self.data_contexts = contexts;
         words[first..state::TAGS_END].fill(state::NO_TAG);
         float
     }
@@ -122,11 +122,11 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
         let before = in_block.wrapping_add(u64::from(info.unexecuted));
         let pc = words[state::PAGE_BASE].wrapping_add(u64::from(info.offset));
         self.guest.set_pc(pc);
-        let context = self.guest.fetch_context();
+        let contexts = self.guest.fetch_contexts();
         let steps = self.guest.interpret(self.limit - before, 1, false);
         let budget = before - steps;
         let renumbered = self.cache.catch_up_contexts(self.guest);
-        let is_elsewhere = renumbered || self.guest.fetch_context() != context;
+        let is_elsewhere = renumbered || self.guest.fetch_contexts() != contexts;
         if is_elsewhere {
             self.cache.prepare_words(self.guest);
         }

@@ -13,7 +13,7 @@ use crate::hart::code::PageOrigin;
 use crate::hart::csr::{envcfg, status};
 use crate::hart::execute::{self, Env};
 use crate::hart::{Hart, Mode, fetch, memory, system};
-use crate::mmu::{PAGE_MASK, Tlb};
+use crate::mmu::PAGE_MASK;
 use crate::ram::{PAGE, Ram};
 
 /// Runs harts in the interpreter's place.
@@ -29,7 +29,7 @@ pub trait Engine: Send {
 pub mod layout {
     use crate::hart::Hart;
     use crate::hart::csr::Csrs;
-    use crate::mmu::{ENTRIES, Entry, FetchEntry, Tlb};
+    use crate::mmu::{Contexts, ENTRIES, Entry, FetchEntry, Tlb};
     use core::mem::offset_of;
 
     /// Integer registers: `X + 8 * n`.
@@ -62,24 +62,24 @@ pub mod layout {
     pub const ENGINE_WORDS: usize = 160;
     /// Address of the cached translations for loads: an array of entries of two words, a tag and what to add to a
     /// virtual address for its offset in RAM. The entry for an address is number `(address ^ mix) >> 12` modulo
-    /// [`TLB_ENTRIES`], with the mix in [`DATA_MIX`]; it holds if the tag is
-    /// `address & (!0xfff | bytes - 1) | context`, with the context in [`DATA_CONTEXT`].
+    /// [`TLB_ENTRIES`], with the mix of the address's half in [`DATA_MIXES`]; it holds if the tag is
+    /// `address & (!0xfff | bytes - 1) | context`, with the half's context in [`DATA_CONTEXTS`].
     pub const TLB_READ: usize = offset_of!(Hart, tlb) + offset_of!(Tlb, read);
     /// The same for stores.
     pub const TLB_WRITE: usize = offset_of!(Hart, tlb) + offset_of!(Tlb, write);
-    /// The same for fetches, with [`FETCH_MIX`] and [`FETCH_CONTEXT`]; the second word's lower half is the number of
+    /// The same for fetches, with [`FETCH_MIXES`] and [`FETCH_CONTEXTS`]; the second word's lower half is the number of
     /// the decoded page.
     pub const TLB_FETCH: usize = offset_of!(Hart, tlb) + offset_of!(Tlb, fetch);
     /// Entries in each array.
     pub const TLB_ENTRIES: usize = ENTRIES;
-    /// The context of loads and stores.
-    pub const DATA_CONTEXT: usize = offset_of!(Hart, data_context);
-    /// The context of fetches: a virtual address means the same as long as this number stays what it is.
-    pub const FETCH_CONTEXT: usize = offset_of!(Hart, fetch_context);
+    /// The contexts of loads and stores, of the lower half of the address space and then of the upper one.
+    pub const DATA_CONTEXTS: usize = offset_of!(Hart, data) + offset_of!(Contexts, tags);
+    /// The contexts of fetches: a virtual address means the same as long as the number of its half stays what it is.
+    pub const FETCH_CONTEXTS: usize = offset_of!(Hart, fetches) + offset_of!(Contexts, tags);
     /// See [`TLB_READ`].
-    pub const DATA_MIX: usize = offset_of!(Hart, data_mix);
+    pub const DATA_MIXES: usize = offset_of!(Hart, data) + offset_of!(Contexts, mixes);
     /// See [`TLB_FETCH`].
-    pub const FETCH_MIX: usize = offset_of!(Hart, fetch_mix);
+    pub const FETCH_MIXES: usize = offset_of!(Hart, fetches) + offset_of!(Contexts, mixes);
 
     /// Bits of `sstatus`.
     pub mod sstatus {
@@ -162,16 +162,16 @@ impl<'a, 'b> Guest<'a, 'b> {
         self.hart.csrs.hart_id as usize
     }
 
-    /// See [`layout::FETCH_CONTEXT`].
+    /// See [`layout::FETCH_CONTEXTS`].
     #[must_use]
-    pub fn fetch_context(&self) -> u64 {
-        self.hart.fetch_context
+    pub fn fetch_contexts(&self) -> [u64; 2] {
+        self.hart.fetches.tags
     }
 
-    /// See [`layout::DATA_CONTEXT`].
+    /// See [`layout::DATA_CONTEXTS`].
     #[must_use]
-    pub fn data_context(&self) -> u64 {
-        self.hart.data_context
+    pub fn data_contexts(&self) -> [u64; 2] {
+        self.hart.data.tags
     }
 
     /// Changes when context numbers are given out anew: whoever remembers one must forget it.
@@ -191,8 +191,8 @@ impl<'a, 'b> Guest<'a, 'b> {
     #[must_use]
     pub fn page(&self) -> Page {
         let pc = self.hart.pc;
-        let entry = &self.hart.tlb.fetch[Tlb::slot(pc, self.hart.fetch_mix)];
-        if entry.tag != pc & PAGE_MASK | self.hart.fetch_context {
+        let entry = &self.hart.tlb.fetch[self.hart.fetches.slot(pc)];
+        if entry.tag != pc & PAGE_MASK | self.hart.fetches.tag(pc) {
             return Page::Unknown;
         }
         match self.env.code.origin(entry.code_page) {

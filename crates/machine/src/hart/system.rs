@@ -33,7 +33,7 @@ pub(super) fn execute(
     let pc = hart.pc;
     let done = match op.kind() {
         code::Csrrw | code::Csrrs | code::Csrrc | code::Csrrwi | code::Csrrsi | code::Csrrci => {
-            csr(hart, env, op).map(|()| Next::Following)
+            csr(hart, ram, env, op).map(|()| Next::Following)
         }
         code::Ecall => return environment_call(hart, env),
         code::Ebreak => return Err(Exception { cause: cause::BREAKPOINT, tval: pc }),
@@ -102,7 +102,7 @@ fn environment_call(hart: &mut Hart, env: &mut Env<'_>) -> Result<Next, Exceptio
 }
 
 /// The six CSR instructions (Zicsr, table "Conditions determining whether a CSR instruction reads or writes").
-fn csr(hart: &mut Hart, env: &mut Env<'_>, op: Packed) -> Result<(), Illegal> {
+fn csr(hart: &mut Hart, ram: &mut Ram, env: &mut Env<'_>, op: Packed) -> Result<(), Illegal> {
     let kind = op.kind();
     let number = (op.imm() & 0xfff) as u16;
     let immediate = kind >= code::Csrrwi;
@@ -121,7 +121,9 @@ fn csr(hart: &mut Hart, env: &mut Env<'_>, op: Packed) -> Result<(), Illegal> {
         };
         let effects = hart.csr_write(number, new, &now);
         if effects.translations {
-            hart.forget_translations();
+            hart.forget_translations(ram);
+        } else if effects.space {
+            hart.refresh_upper(ram);
         } else if effects.contexts {
             hart.refresh_contexts();
         }
