@@ -23,6 +23,7 @@ use crate::types::{
 };
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
 use pollux_vocab::{Generation, Icount, Lsn, Output, Record, RecordBody, VirtTime};
 
 /// Outputs that may be held at once; beyond that the VM waits.
@@ -33,7 +34,7 @@ pub const HELD_BYTES_MAX: u64 = 256 << 20;
 const COMMANDS_MAX: usize = 4;
 
 /// What the node is to do.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Command {
     /// Ask the arbiter for this generation.
     Claim(Generation),
@@ -48,7 +49,7 @@ pub enum Command {
     Halt(HaltReason),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Hash, Debug)]
 enum State {
     Solo,
     Primary,
@@ -71,17 +72,24 @@ enum Cause {
 }
 
 /// An output and when it was held.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Held {
     output: Output,
     since: HostTime,
+}
+
+impl Hash for Held {
+    /// How long it was held is counted (`hold_stats`) and steers nothing.
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.output.hash(hasher);
+    }
 }
 
 /// The primary's (and the solo VM's) state machine.
 ///
 /// Inputs are `handle_*`; what this side does is told by [`Primary::admit`], [`Primary::hold`], [`Primary::flush`];
 /// effects come from `poll_*`: after every input, poll releases, then messages, then commands, until `None`.
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 pub struct Primary {
     settings: Settings,
     state: State,
