@@ -223,7 +223,7 @@ pub(crate) const MUTANTS: [Mutant; 27] = [
         name: "sleeper-releases",
         rule: "a primary that slept releases nothing before it has looked at the clock",
         file: PRIMARY,
-        old: "State::Primary => !self.silence.is_away(now),",
+        old: "State::Primary => !self.is_away(now),",
         new: "State::Primary => true,",
     },
     Mutant {
