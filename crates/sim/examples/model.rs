@@ -62,10 +62,13 @@ fn main() -> ExitCode {
 }
 
 fn tell(config: &Config, found: &Counterexample) {
-    println!("broken in {}: {}", config.name, found.property);
+    println!("broken in {}, step {}: {}", config.name, found.steps.len(), found.property);
     println!("  {:?}", found.broken);
     for (index, step) in found.steps.iter().enumerate() {
         println!("  {:>2} {step:?}", index + 1);
+    }
+    if found.later {
+        println!("     and then no more faults");
     }
 }
 

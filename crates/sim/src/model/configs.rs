@@ -47,7 +47,7 @@ const CALM: Bounds = Bounds {
     window_records: 0,
 };
 
-/// All of them.
+/// All of them, the quick ones first.
 pub const CONFIGS: [Config; 14] = [
     Config {
         name: "crash",
@@ -65,7 +65,7 @@ pub const CONFIGS: [Config; 14] = [
     },
     Config {
         name: "cut",
-        about: "one-way partitions, ended and not; the link ends",
+        about: "one-way partitions that end, or do not",
         quick: true,
         starting: false,
         bounds: Bounds { slices: 1, inputs: 0, cuts: 1, ..CALM },
@@ -101,56 +101,56 @@ pub const CONFIGS: [Config; 14] = [
     },
     Config {
         name: "crash-long",
-        about: "a host crashes, two words, one input",
+        about: "a host crashes; two slices and an input",
         quick: false,
         starting: false,
         bounds: Bounds { slices: 2, crashes: 1, ..CALM },
     },
     Config {
         name: "link-long",
-        about: "link with an input",
+        about: "lost, doubled, overtaken messages, and an input",
         quick: false,
         starting: false,
         bounds: Bounds { slices: 1, losses: 1, repeats: 1, overtakings: 1, ..CALM },
     },
     Config {
         name: "cut-long",
-        about: "cut with input",
+        about: "a one-way partition, an end of the link, an input",
         quick: false,
         starting: false,
         bounds: Bounds { slices: 1, cuts: 1, link_ends: 1, ..CALM },
     },
     Config {
         name: "sleep-long",
-        about: "sleep and longer ticks",
+        about: "a process sleeps; three units of time",
         quick: false,
         starting: false,
         bounds: Bounds { slices: 1, sleeps: 1, ticks: [3, 3, 0], ..CALM },
     },
     Config {
         name: "sleep-two",
-        about: "sleep two words",
+        about: "a process sleeps; two slices",
         quick: false,
         starting: false,
         bounds: Bounds { slices: 2, inputs: 0, sleeps: 1, ..CALM },
     },
     Config {
         name: "arbiter",
-        about: "arb",
+        about: "the arbiter cannot be reached, twice; a host crashes",
         quick: false,
         starting: false,
         bounds: Bounds { slices: 1, unreachable: 2, crashes: 1, ticks: [3, 3, 0], ..CALM },
     },
     Config {
         name: "start-long",
-        about: "start",
+        about: "two starts beside the pair's, a crash, an input",
         quick: false,
         starting: true,
         bounds: Bounds { slices: 1, starts: 2, crashes: 1, ..CALM },
     },
     Config {
         name: "mixed",
-        about: "one fault of each kind",
+        about: "a sleep, a crash, a lost message, an unreachable arbiter",
         quick: false,
         starting: false,
         bounds: Bounds { slices: 1, inputs: 0, sleeps: 1, crashes: 1, losses: 1, unreachable: 1, ..CALM },

@@ -66,6 +66,24 @@ pub const REACHED: [&str; 5] = [
     "the backup claims while the primary is still one",
 ];
 
+impl Broken {
+    /// The property that does not hold then.
+    #[must_use]
+    pub fn property(&self) -> &'static str {
+        PROPERTIES[match self {
+            Self::TwoSpoke(_) => 0,
+            Self::TwoRun => 1,
+            Self::Contradicted(_) => 2,
+            Self::Forgotten(_) => 3,
+            Self::Gap(_) => 4,
+            Self::SpokeUnasked => 5,
+            Self::StartedTwice => 6,
+            Self::Panicked(_) => 7,
+            Self::Stuck(_) => 8,
+        }]
+    }
+}
+
 impl Deployment {
     fn no(world: &World, which: fn(&Broken) -> bool) -> bool {
         !world.broken.as_ref().is_some_and(which)

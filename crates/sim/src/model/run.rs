@@ -14,9 +14,11 @@ pub struct Counterexample {
     /// The rule.
     pub property: &'static str,
     /// In particular.
-    pub broken: Option<Broken>,
+    pub broken: Broken,
     /// The steps from the start.
     pub steps: Vec<Action>,
+    /// Whether it breaks only when things go on from there without faults.
+    pub later: bool,
 }
 
 /// What came of a run.
@@ -47,11 +49,14 @@ pub fn check(start: World, threads: usize, states_max: Option<usize>) -> Outcome
     let checker = builder.spawn_bfs().join();
     let mut discoveries = checker.discoveries();
     let missed = REACHED.into_iter().filter(|name| discoveries.remove(name).is_none()).collect();
-    let shortest = discoveries.into_iter().min_by_key(|(_, path)| path.clone().into_actions().len());
-    let counterexample = shortest.map(|(property, path)| {
+    let shortest = discoveries.into_values().min_by_key(|path| path.clone().into_actions().len());
+    let counterexample = shortest.and_then(|path| {
         let last = path.last_state();
-        let broken = last.broken.clone().or_else(|| ends_well(last).err());
-        Counterexample { property, broken, steps: path.into_actions() }
+        let (broken, later) = match &last.broken {
+            Some(broken) => (broken.clone(), false),
+            None => (ends_well(last).err()?, true),
+        };
+        Some(Counterexample { property: broken.property(), broken, steps: path.into_actions(), later })
     });
     let bounded = states_max.is_some_and(|most| checker.state_count() >= most);
     Outcome {
