@@ -44,7 +44,7 @@ const GATE: &str = "crates/protocol/src/output_gate.rs";
 const ARBITER: &str = "crates/arbiter/src/lib.rs";
 
 /// The rules of DESIGN 5, in its order, and what `docs/protocol.md` adds to them.
-pub(crate) const MUTANTS: [Mutant; 27] = [
+pub(crate) const MUTANTS: [Mutant; 28] = [
     Mutant {
         name: "no-mark",
         rule: "output mark: a record of its own, behind the output, covers it",
@@ -225,6 +225,13 @@ pub(crate) const MUTANTS: [Mutant; 27] = [
         file: PRIMARY,
         old: "State::Primary => !self.is_away(now),",
         new: "State::Primary => true,",
+    },
+    Mutant {
+        name: "silent-releases",
+        rule: "a primary that has been silent for the failure timeout asks first",
+        file: PRIMARY,
+        old: "self.silence.is_away(now) || now.since(self.spoke_at) >= self.settings.failure_after_ns",
+        new: "self.silence.is_away(now)",
     },
     Mutant {
         name: "forgets-doubts",

@@ -51,7 +51,7 @@ pub const PROPERTIES: [&str; 9] = [
     "no two outputs contradict each other",
     "who runs has made every output that was ever released",
     "no output is missing from what was released",
-    "a primary that has slept, or claims, releases nothing before it has won",
+    "a primary that has slept, or been silent, or claims, releases nothing before it has won",
     "a VM that is somebody's is not started again",
     "no assertion fails",
     "when the faults stop, the VM runs on, and whoever is spent halts",

@@ -137,6 +137,7 @@ impl World {
             while self.has_room(to) {
                 let Some(message) = self.poll_message(host) else { break };
                 self.send(to, message);
+                self.hosts[host].sent_at = self.hosts[host].clock;
                 acted = true;
             }
         }
@@ -156,7 +157,8 @@ impl World {
         let at = &self.hosts[host];
         let Some((role, generation)) = at.role() else { return };
         let holder = Holder { host: host as u8, life: at.life };
-        if role == Role::Claiming || role == Role::Primary && at.slept {
+        let silent = at.clock - at.sent_at >= FAILURE_UNITS;
+        if role == Role::Claiming || role == Role::Primary && (at.slept || silent) {
             self.broken.get_or_insert(Broken::SpokeUnasked);
         }
         match self.owners.iter().find(|(owned, _)| *owned == generation) {
@@ -275,6 +277,7 @@ impl World {
             .iter()
             .any(|(_, owner)| usize::from(owner.host) != host || owner.life != self.hosts[host].life);
         let at = &mut self.hosts[host];
+        at.sent_at = at.clock;
         at.side = match verdict {
             Verdict::Won if protected => {
                 Side::Live(Arc::new(Primary::new_protected(settings, generation, at.now())))

@@ -129,6 +129,8 @@ pub struct Host {
     pub drowsy: bool,
     /// It has slept and not won a generation since.
     pub slept: bool,
+    /// When its last message left, by its own clock.
+    pub sent_at: u64,
     /// Its machine.
     pub toy: Toy,
     /// Outputs in doubt.
@@ -173,7 +175,7 @@ pub enum Broken {
     Forgotten(Word),
     /// Who runs has said something that nobody was told, and holds nothing.
     Gap(Word),
-    /// A primary that had been away, or that claims, released before it had won.
+    /// A primary that had been away, or silent, or that claims, released before it had won.
     SpokeUnasked,
     /// Somebody started the VM anew while it was another's.
     StartedTwice,
@@ -224,6 +226,7 @@ impl Host {
             clock: 0,
             drowsy: false,
             slept: false,
+            sent_at: 0,
             toy: Toy::default(),
             doubts: Vec::new(),
             asks: None,
