@@ -29,20 +29,7 @@ impl World {
         match action {
             Action::Slice { host, input } => self.slice(host, input),
             Action::Effects { host } => return self.effects(host, true),
-            Action::CrashBetween { host } => {
-                if !self.effects(host, false) {
-                    return false;
-                }
-                self.left.crashes -= 1;
-                self.crash(host);
-            }
             Action::Tick { host } => self.tick(host),
-            Action::Sleep { host } => {
-                self.left.sleeps -= 1;
-                let at = &mut self.hosts[host];
-                at.clock += FAILURE_UNITS;
-                (at.drowsy, at.slept) = (true, true);
-            }
             Action::Deliver { to, at } => {
                 if at > 0 {
                     self.left.overtakings -= 1;
@@ -50,6 +37,43 @@ impl World {
                 }
                 let message = self.wires[to].messages.remove(at);
                 self.deliver(to, (*message).clone());
+            }
+            Action::Replay { host } => return self.replay(host),
+            Action::Decide { host } => self.decide(host),
+            Action::Answer { host } => {
+                if let Some((generation, verdict)) = self.hosts[host].answer.take() {
+                    self.answer(host, generation, verdict);
+                }
+            }
+            Action::Start { host } => self.start(host),
+            Action::Look { host } => self.look(host),
+            Action::Leave { host } => {
+                self.left.leaves -= 1;
+                if let Side::Standby(backup) = &mut self.hosts[host].side {
+                    Arc::make_mut(backup).leave();
+                }
+                self.obey(host);
+            }
+            fault => return self.suffer(fault),
+        }
+        true
+    }
+
+    /// The faults among the actions.
+    fn suffer(&mut self, fault: Action) -> bool {
+        match fault {
+            Action::CrashBetween { host } => {
+                if !self.effects(host, false) {
+                    return false;
+                }
+                self.crash(host);
+            }
+            Action::Crash { host } => self.crash(host),
+            Action::Sleep { host } => {
+                self.left.sleeps -= 1;
+                let at = &mut self.hosts[host];
+                at.clock += FAILURE_UNITS;
+                (at.drowsy, at.slept) = (true, true);
             }
             Action::Repeat { to } => {
                 self.left.repeats -= 1;
@@ -61,27 +85,8 @@ impl World {
                 self.wires[to].damaged = true;
                 self.wires[to].messages.remove(at);
             }
-            Action::Replay { host } => return self.replay(host),
-            Action::Decide { host } => self.decide(host),
-            Action::Answer { host } => {
-                if let Some((generation, verdict)) = self.hosts[host].answer.take() {
-                    self.answer(host, generation, verdict);
-                }
-            }
-            Action::Unreachable { host } => {
-                self.left.unreachable -= 1;
-                self.unreachable(host);
-            }
-            Action::Crash { host } => {
-                self.left.crashes -= 1;
-                self.crash(host);
-            }
-            Action::Start { host } => self.start(host),
-            Action::Look { host } => self.look(host),
-            Action::LinkEnds { host } => {
-                self.left.link_ends -= 1;
-                self.end_link(host);
-            }
+            Action::Unreachable { host } => self.unreachable(host),
+            Action::LinkEnds { host } => self.end_link(host),
             Action::Cut { to } => {
                 self.left.cuts -= 1;
                 self.wires[to].cut = true;
@@ -89,13 +94,7 @@ impl World {
                 self.wires[to].messages.clear();
             }
             Action::Mend { to } => self.wires[to].cut = false,
-            Action::Leave { host } => {
-                self.left.leaves -= 1;
-                if let Side::Standby(backup) = &mut self.hosts[host].side {
-                    Arc::make_mut(backup).leave();
-                }
-                self.obey(host);
-            }
+            _ => return false,
         }
         true
     }
@@ -246,6 +245,7 @@ impl World {
 
     /// The question gets lost, or the answer to it.
     fn unreachable(&mut self, host: usize) {
+        self.left.unreachable -= 1;
         let at = &mut self.hosts[host];
         let asked = at.asks.take().map(|(generation, _)| generation);
         let answered = at.answer.take().map(|(generation, _)| generation);
@@ -292,6 +292,7 @@ impl World {
 
     /// Power fails. What is under way to others stays so; what others send gets nowhere.
     fn crash(&mut self, host: usize) {
+        self.left.crashes -= 1;
         let at = &mut self.hosts[host];
         at.side = Side::Down(Down::Crashed);
         (at.drowsy, at.slept, at.unlinked) = (false, false, true);
@@ -326,6 +327,7 @@ impl World {
     }
 
     fn end_link(&mut self, host: usize) {
+        self.left.link_ends -= 1;
         if let Some(wire) = self.wires.get_mut(host) {
             wire.messages.clear();
         }
