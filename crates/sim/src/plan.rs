@@ -116,9 +116,13 @@ impl fmt::Display for Plan {
 fn fault(random: &mut Random, failure_ns: u64) -> Fault {
     let at_ns = random.between(2 * MS, FAULTS_UNTIL_NS);
     let host = random.below(2) as usize;
-    // Short against the timeout, or long: both sides of it matter.
-    let long = random.log_between(MS, 3 * failure_ns);
-    let for_ns = long.min(HEALED_NS - at_ns);
+    // Short against the timeout, about as long, or long: what matters happens on both sides of it.
+    let for_ns = if random.chance(400) {
+        random.log_between(MS, failure_ns)
+    } else {
+        random.between(failure_ns * 3 / 4, failure_ns * 3)
+    };
+    let for_ns = for_ns.min(HEALED_NS - at_ns);
     let kind = match random.below(100) {
         0..20 => FaultKind::Crash {
             host: if random.chance(750) { 0 } else { host },

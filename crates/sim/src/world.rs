@@ -114,6 +114,8 @@ pub struct Stats {
     pub late: u64,
     /// Operations judged for linearizability.
     pub operations: u64,
+    /// Registers whose history was too long a search.
+    pub undecided: u64,
     /// Digests compared.
     pub digests: u64,
     /// Faults that began.
@@ -254,9 +256,13 @@ impl World {
         self.stats.late = self.checks.exclusive.late;
         self.stats.outputs = self.checks.outputs.released.iter().map(|released| released.len() as u64).sum();
         self.stats.steps = self.hosts.iter().map(|host| host.tally.borrow().steps).sum();
-        let [first, second] = [0, 1].map(|host| self.hosts[host].tally.borrow());
-        self.checks.outputs.judge([&first.made, &second.made])?;
-        self.checks.history.judge()?;
+        {
+            let [first, second] = [0, 1].map(|host| self.hosts[host].tally.borrow());
+            self.checks.outputs.judge([&first.made, &second.made])?;
+        }
+        let judged = self.checks.history.judge();
+        self.stats.undecided = self.checks.history.undecided;
+        judged?;
         let [a, b] = &self.hosts;
         let ending = Ending {
             hosts: [&a.end, &b.end],

@@ -52,6 +52,7 @@ struct Totals {
     outputs: u64,
     late: u64,
     operations: u64,
+    undecided: u64,
     digests: u64,
     steps: u64,
     longest_ns: u64,
@@ -153,6 +154,7 @@ impl Totals {
         self.outputs += stats.outputs;
         self.late += stats.late;
         self.operations += stats.operations;
+        self.undecided += stats.undecided;
         self.digests += stats.digests;
         self.steps += stats.steps;
         self.longest_ns = self.longest_ns.max(stats.longest_ns);
@@ -169,13 +171,14 @@ impl Totals {
             self.with_guest
         );
         println!(
-            "  {} faults; {} failovers, {} primaries that went on alone; {} outputs ({} of them late copies), {} operations judged, {} digests compared; {:.1} million steps; longest wait of a client {:.0} ms",
+            "  {} faults; {} failovers, {} primaries that went on alone; {} outputs ({} of them late copies), {} operations judged ({} registers undecided), {} digests compared; {:.1} million steps; longest wait of a client {:.0} ms",
             self.faults,
             self.takeovers[1],
             self.takeovers[0],
             self.outputs,
             self.late,
             self.operations,
+            self.undecided,
             self.digests,
             self.steps as f64 / 1e6,
             self.longest_ns as f64 / 1e6
