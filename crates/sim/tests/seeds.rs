@@ -8,7 +8,7 @@ fn the_same_seed_gives_the_same_timeline_to_the_byte() {
     for seed in 1..=16 {
         let plan = Plan::draw(seed, None);
         let first = run(&plan, &prepared, true);
-        assert!(first.timeline.lines().count() > 100, "seed {seed}: something happens");
+        assert!(first.timeline.lines().count() > 10, "seed {seed}: something happens");
         let second = run(&Plan::draw(seed, None), &again, true);
         assert!(first.timeline == second.timeline, "seed {seed}: two timelines");
         let unseen = run(&plan, &prepared, false);
