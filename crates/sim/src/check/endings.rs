@@ -51,6 +51,8 @@ impl Ending<'_> {
             (End::Finished(Outcome::PoweredOff { .. } | Outcome::Reset), End::Runs(role)) => {
                 stuck(format!("the VM has ended on {name}, and {other} is {role}"))
             }
+            // A disk fault and then the loss of the other host: it cannot know what the rest of the log was read from.
+            (End::Finished(Outcome::Halted(HaltCause::DiskDiffers { .. })), _) if self.disk_failed => Ok(()),
             (End::Finished(Outcome::Halted(cause)), _) if !self.ordered[holder] => {
                 Err(Broken("who has won runs", format!("{name} holds the VM, and has halted: {cause:?}")))
             }
