@@ -103,6 +103,17 @@ impl fmt::Display for Fault {
     }
 }
 
+impl fmt::Display for DiskFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Slow(ns) => write!(f, "takes {} more", Ms(*ns)),
+            Self::Fails => f.write_str("fails"),
+            Self::Full => f.write_str("is full"),
+            Self::Torn => f.write_str("tears writes"),
+        }
+    }
+}
+
 impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use FaultKind as K;
@@ -155,21 +166,7 @@ impl fmt::Display for FaultKind {
             }
             K::ArbiterDown { for_ns } => write!(f, "the arbiter is down for {}", Ms(for_ns)),
             K::Disk { host, for_ns, fault } => {
-                let what = match fault {
-                    DiskFault::Slow(ns) => {
-                        return write!(
-                            f,
-                            "the disk of {} takes {} more for {}",
-                            NAMES[host],
-                            Ms(ns),
-                            Ms(for_ns)
-                        );
-                    }
-                    DiskFault::Fails => "fails",
-                    DiskFault::Full => "is full",
-                    DiskFault::Torn => "tears writes",
-                };
-                write!(f, "the disk of {} {what} for {}", NAMES[host], Ms(for_ns))
+                write!(f, "the disk of {} {fault} for {}", NAMES[host], Ms(for_ns))
             }
             K::Clock { host, jump_ns } => write!(f, "the clock of {} jumps by {}", NAMES[host], Ms(jump_ns)),
             K::Operator { host, order: Order::Stop } => write!(f, "an operator stops {}", NAMES[host]),

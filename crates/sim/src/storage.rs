@@ -60,7 +60,7 @@ impl Storage {
         let (cut_until, silent) = self.cut_until_ns[host];
         let cut = now_ns < cut_until;
         let down = now_ns < self.down_until_ns;
-        let reached = !(cut && !silent) && (!down || self.random.chance(300));
+        let reached = (!cut || silent) && (!down || self.random.chance(300));
         let verdict = if reached { self.decide(host, generation)? } else { Verdict::Unreachable };
         if cut || down {
             let patience = self.random.log_between(1_000_000, 200_000_000);

@@ -293,7 +293,7 @@ impl World {
             Happening::ToGuest(host, frame) => {
                 self.tell(host, Event::Packet { slot: crate::machines::NET, frame });
             }
-            Happening::ToClient(frame) => self.to_client(&frame)?,
+            Happening::ToClient(frame) => self.clients_hear(&frame)?,
             Happening::Client(index, seq) => self.client_acts(index, seq),
             Happening::Tell(host, event) => self.tell(host, event),
             Happening::Disk(host) => self.disk_looks(host),
@@ -509,7 +509,7 @@ impl World {
         self.schedule(now + wait, Happening::Client(index, seq));
     }
 
-    fn to_client(&mut self, frame: &[u8]) -> Result<(), Broken> {
+    fn clients_hear(&mut self, frame: &[u8]) -> Result<(), Broken> {
         let clients = &self.clients;
         let of = |id: u64| clients.get((id as usize).wrapping_sub(1));
         let is_block = |id, seq| of(id).is_some_and(|client| client.is_block(seq));

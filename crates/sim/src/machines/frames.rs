@@ -121,7 +121,7 @@ pub(crate) mod guest {
             Op::Read { key } => format!("CHK {client} {seq} {key}\n"),
             Op::Add => format!("INC {client} {seq}\n"),
             Op::Total => format!("GET {client} {seq}\n"),
-            Op::Other if seq % 2 == 0 => format!("RND {client} {seq}\n"),
+            Op::Other if seq.is_multiple_of(2) => format!("RND {client} {seq}\n"),
             Op::Other => format!("TIME {client} {seq}\n"),
         };
         let len = 8 + text.len() as u16;
