@@ -524,6 +524,11 @@ impl Asm {
         self.encode(0, W::D, &[0x0f, 0x11], from.0, to.into(), false);
     }
 
+    /// Loads sixteen bytes, from anywhere.
+    pub(crate) fn load_vector(&mut self, to: Xmm, from: Mem) {
+        self.encode(0, W::D, &[0x0f, 0x10], to.0, from.into(), false);
+    }
+
     /// `to ^= to`.
     pub(crate) fn zero_xmm(&mut self, to: Xmm) {
         self.encode(0, W::D, &[0x0f, 0x57], to.0, Rm::R(Reg(to.0)), false);

@@ -83,7 +83,7 @@ pub(crate) struct Translator<'a> {
     pub(crate) asm: Asm,
     pub(crate) features: Features,
     page: &'a [u8; PAGE as usize],
-    thunks: &'a Thunks,
+    pub(crate) thunks: &'a Thunks,
     known: &'a dyn Fn(u16) -> Option<u32>,
     entries: Vec<(u16, u32)>,
     /// Jumps to blocks of this page whose place is not known yet.
@@ -156,7 +156,7 @@ enum End {
     /// At a branch or a jump.
     Jump(Place),
     /// At something only the interpreter does, of this length; it hardly ever goes on behind it.
-    Step { offset: u16, len: u16 },
+    Step { offset: u16, len: u16, opcode: Option<Opcode> },
 }
 
 impl Translator<'_> {
@@ -191,9 +191,9 @@ impl Translator<'_> {
                 decode(u32::from(low) | u32::from(self.half(offset + 2)) << 16)
             } else {
                 // Its second half is another page's.
-                return (places, End::Step { offset, len: 4 });
+                return (places, End::Step { offset, len: 4, opcode: None });
             };
-            let Some(inst) = inst else { return (places, End::Step { offset, len: 2 }) };
+            let Some(inst) = inst else { return (places, End::Step { offset, len: 2, opcode: None }) };
             let place = Place { inst, offset };
             match inst.opcode {
                 Opcode::Jal | Opcode::Jalr => return (places, End::Jump(place)),
@@ -201,7 +201,8 @@ impl Translator<'_> {
                     return (places, End::Jump(place));
                 }
                 Opcode::Ecall | Opcode::Ebreak | Opcode::Mret | Opcode::Sret | Opcode::Wfi => {
-                    return (places, End::Step { offset, len: u16::from(inst.len) });
+                    let len = u16::from(inst.len);
+                    return (places, End::Step { offset, len, opcode: Some(inst.opcode) });
                 }
                 _ => places.push(place),
             }
@@ -237,7 +238,7 @@ impl Translator<'_> {
         let last = match end {
             End::Fall(next) => next,
             End::Jump(place) => place.next(),
-            End::Step { offset, len } => offset + len,
+            End::Step { offset, len, .. } => offset + len,
         };
         self.ranges.push((offset, last.min(PAGE)));
         self.entries.push((offset, self.asm.here()));
@@ -256,7 +257,8 @@ impl Translator<'_> {
         match end {
             End::Fall(next) => Some(next),
             End::Jump(place) => self.jump(place),
-            End::Step { offset, len } => {
+            End::Step { offset, len, opcode } => {
+                opcode.into_iter().for_each(|opcode| self.trap(opcode, offset));
                 self.step_here(StepInfo { offset, len, unexecuted: 1, needs_float: false, comes_back: true });
                 self.go_far(i32::from(offset + len));
                 None

@@ -70,6 +70,10 @@ pub const SHORT: usize = NEAR + 10;
 pub const SUPERVISOR: usize = NEAR + 11;
 /// Engine word: 1 if `cbo.zero` is enabled; else 0.
 pub const ZERO: usize = NEAR + 12;
+/// Engine words: what [`ZERO`] is in U-mode, and in S-mode.
+pub const ZERO_IN_MODE: usize = NEAR - 4;
+/// Engine words: what [`TABLE`] is for the lower half of the address space in U-mode, and for the upper one in S-mode.
+pub const TABLE_IN_MODE: usize = NEAR - 6;
 /// Engine word: the interrupt lines into `mip`.
 pub const LINES: usize = NEAR + 13;
 

@@ -5,6 +5,7 @@ use crate::asm::{
     indexed, scaled,
 };
 use crate::state::{self, PINNED, after, part, word, x};
+use crate::system;
 use alloc::vec::Vec;
 use pollux_machine::engine::layout;
 
@@ -27,6 +28,12 @@ pub struct Thunks {
     /// Goes to the translation of the code at virtual address rax, which the table of jump targets does not know, or
     /// leaves if there is none. Jumped to.
     pub(crate) find: u32,
+    /// `ecall` in U-mode, with rax for its address, and `sret`. Called; return if they are not as usual, with nothing
+    /// done.
+    pub(crate) ecall: u32,
+    pub(crate) sret: u32,
+    /// Does what a change of `mstatus` in ecx, of FS or SUM, asks for beyond itself. Called; keeps rax.
+    pub(crate) status_changed: u32,
     /// First byte behind the thunks.
     pub end: u32,
 }
@@ -90,8 +97,23 @@ pub fn thunks() -> (Vec<u8>, Thunks) {
     lookup(&mut asm, find);
     let remember_load = remember(&mut asm, layout::TLB_READ, false);
     let remember_store = remember(&mut asm, layout::TLB_WRITE, true);
+    let ecall = system::ecall(&mut asm, find);
+    let sret = system::sret(&mut asm, find);
+    let status_changed = system::status_changed(&mut asm);
     let end = asm.here();
-    (asm.bytes, Thunks { enter, step, remember_load, remember_store, leave_at, find, end })
+    let thunks = Thunks {
+        enter,
+        step,
+        remember_load,
+        remember_store,
+        leave_at,
+        find,
+        ecall,
+        sret,
+        status_changed,
+        end,
+    };
+    (asm.bytes, thunks)
 }
 
 /// Guest registers from the hart into host registers.

@@ -9,7 +9,7 @@
 use crate::memory::{CodeMemory, prefer_large_pages};
 use pollux_codegen::state::{
     CODE, LOAD_TAGS, NO_TAG, NO_TARGET, PAGES, PAGES_LEN, TABLE, TABLE_CONTEXT, TABLE_ENTRIES,
-    TABLE_ENTRY_WORDS, TAGS_END, table_entry,
+    TABLE_ENTRY_WORDS, TABLE_IN_MODE, TAGS_END, table_entry,
 };
 use pollux_codegen::{Features, Region, Thunks, jump_to, thunks, translate};
 use pollux_machine::engine::Guest;
@@ -179,10 +179,15 @@ impl Cache {
 
     /// Tells translated code where to look for jump targets: the tables may have been moved since.
     pub(crate) fn prepare_words(&mut self, guest: &mut Guest<'_, '_>) {
-        let (hart, context) = (guest.hart_index(), context_of_pc(guest));
         self.catch_up_contexts(guest);
+        let (hart, context) = (guest.hart_index(), context_of_pc(guest));
+        let [user, supervisor] = guest.views();
+        let targets = &mut self.targets[hart];
+        let in_mode = [user[0], supervisor[1]].map(|context| targets.table(context).words.as_ptr() as u64);
         let words = guest.words();
         words[TABLE_CONTEXT] = context;
+        words[TABLE_IN_MODE] = in_mode[0];
+        words[TABLE_IN_MODE + 1] = in_mode[1];
         words[TABLE] = self.targets[hart].table(context).words.as_ptr() as u64;
         words[PAGES] = self.pages.as_ptr() as u64;
         words[PAGES_LEN] = self.pages.len() as u64;

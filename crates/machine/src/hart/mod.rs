@@ -4,7 +4,7 @@
 //! paths that translate; `system` and `csr` the privileged half; `trap` exceptions and interrupts; `pmp`;
 //! `float` the F and D extensions over the pure functions of [`fp`].
 //!
-//! Invariant: everything in [`Hart`] is state except `tlb`, its contexts, `upper` and `engine`, which never show.
+//! Invariant: everything in [`Hart`] is state except `tlb`, its contexts, `upper`, `views` and `engine`, which never show.
 
 mod amo;
 pub(crate) mod code;
@@ -67,6 +67,10 @@ pub enum Activity {
     Stopped = 2,
 }
 
+/// Bits of a context's key besides the mode.
+const SUM: u8 = 1 << 2;
+const MXR: u8 = 1 << 3;
+
 /// What [`Hart::reservation`] is when there is none: no RAM is there.
 pub(crate) const NO_RESERVATION: u64 = 0;
 
@@ -98,6 +102,10 @@ pub(crate) struct Hart {
     pub(crate) data: Contexts,
     /// Not state: a `satp`, and what stands for its upper half.
     upper: (u64, u64),
+    /// Not state: the contexts of U-mode, of S-mode, and of S-mode's loads and stores under SUM, all with MXR clear.
+    pub(crate) views: [Contexts; 3],
+    /// Not state: when they were found out ([`Tlb::changes`]), and for which `satp` and upper half.
+    views_of: (u64, u64, u64),
 }
 
 impl Hart {
@@ -118,6 +126,8 @@ impl Hart {
             fetches: Contexts::default(),
             data: Contexts::default(),
             upper: (0, 0),
+            views: [Contexts::default(); 3],
+            views_of: (u64::MAX, 0, 0),
         };
         hart.refresh_contexts();
         hart
@@ -140,26 +150,43 @@ impl Hart {
     /// Recomputes the TLB contexts: after anything that changes mode, `satp`, `mstatus` or what is cached.
     pub(crate) fn refresh_contexts(&mut self) {
         let data_mode = self.data_mode();
-        let mut bits = data_mode as u8;
-        if data_mode != Mode::Machine {
-            bits |= u8::from(self.csrs.mstatus & status::SUM != 0) << 2;
-            bits |= u8::from(self.csrs.mstatus & status::MXR != 0) << 3;
-        }
+        let sum = data_mode == Mode::Supervisor && self.csrs.mstatus & status::SUM != 0;
+        let mxr = data_mode != Mode::Machine && self.csrs.mstatus & status::MXR != 0;
         loop {
-            let epoch = self.tlb.epoch();
-            self.fetches = self.contexts(self.mode, self.mode as u8);
-            self.data = self.contexts(data_mode, bits);
-            // Numbering the later ones may have used the numbers up, and those of the earlier ones with them.
-            if self.tlb.epoch() == epoch {
+            let (satp, upper) = (self.csrs.satp, self.upper_for(self.csrs.satp));
+            let changes = self.tlb.changes();
+            if self.views_of != (changes, satp, upper) {
+                let user = self.contexts(Mode::User, Mode::User as u8);
+                let supervisor = self.contexts(Mode::Supervisor, Mode::Supervisor as u8);
+                let reaching = self.contexts(Mode::Supervisor, Mode::Supervisor as u8 | SUM);
+                self.views = [user, supervisor, reaching];
+            }
+            self.fetches = match self.mode {
+                Mode::Machine => self.contexts(Mode::Machine, Mode::Machine as u8),
+                mode => self.views[mode as usize],
+            };
+            self.data = match data_mode {
+                Mode::Machine => self.contexts(Mode::Machine, Mode::Machine as u8),
+                mode if mxr => self.contexts(mode, mode as u8 | if sum { SUM } else { 0 } | MXR),
+                mode => self.views[mode as usize + usize::from(sum)],
+            };
+            // Numbering one may have taken another one's number away.
+            if self.tlb.changes() == changes {
+                self.views_of = (changes, satp, upper);
                 return;
             }
         }
     }
 
+    /// What stands for `satp` where the upper half is translated.
+    fn upper_for(&self, satp: u64) -> u64 {
+        if satp == self.upper.0 { self.upper.1 } else { satp }
+    }
+
     fn contexts(&mut self, mode: Mode, bits: u8) -> Contexts {
         let satp = self.satp_for(mode);
-        let upper = if satp == self.upper.0 { self.upper.1 } else { satp };
         let lower = self.tlb.context(ContextKey { satp, bits });
+        let upper = self.upper_for(satp);
         Contexts::new(lower, self.tlb.context(ContextKey { satp: upper, bits }))
     }
 

@@ -51,15 +51,15 @@ pub(super) fn execute(
             Ok(Next::Following)
         }
         code::SfenceVma if may_supervise(hart, status::TVM) => Ok(Next::Following),
-        code::CboZero if block_op_enabled(hart, envcfg::CBZE) => {
+        code::CboZero if block_op_enabled(hart, hart.mode, envcfg::CBZE) => {
             amo::zero_block(hart, ram, env, hart.x[op.rs1()])?;
             Ok(Next::Following)
         }
-        code::CboClean | code::CboFlush if block_op_enabled(hart, envcfg::CBCFE) => {
+        code::CboClean | code::CboFlush if block_op_enabled(hart, hart.mode, envcfg::CBCFE) => {
             amo::check_block(hart, ram, hart.x[op.rs1()])?;
             Ok(Next::Following)
         }
-        code::CboInval if block_op_enabled(hart, envcfg::CBIE) => {
+        code::CboInval if block_op_enabled(hart, hart.mode, envcfg::CBIE) => {
             amo::check_block(hart, ram, hart.x[op.rs1()])?;
             Ok(Next::Following)
         }
@@ -79,11 +79,11 @@ fn may_supervise(hart: &Hart, trapped_by: u64) -> bool {
     }
 }
 
-/// Whether `menvcfg`, and for U-mode `senvcfg`, enable a cache-block operation.
-pub(crate) fn block_op_enabled(hart: &Hart, field: u64) -> bool {
+/// Whether `menvcfg`, and for U-mode `senvcfg`, enable a cache-block operation in a mode.
+pub(crate) fn block_op_enabled(hart: &Hart, mode: Mode, field: u64) -> bool {
     let machine = hart.csrs.menvcfg & field != 0;
     let supervisor = hart.csrs.senvcfg & field != 0;
-    match hart.mode {
+    match mode {
         Mode::Machine => true,
         Mode::Supervisor => machine,
         Mode::User => machine && supervisor,

@@ -76,6 +76,8 @@ pub(crate) struct Tlb {
     newest: u64,
     /// How often the numbers ran out.
     epoch: u64,
+    /// How often a number was taken away from what it stood for.
+    changes: u64,
 }
 
 const NO_ENTRY: Entry = Entry { tag: 0, delta: 0 };
@@ -142,6 +144,7 @@ impl Tlb {
             victim: 0,
             newest: 0,
             epoch: 0,
+            changes: 0,
         }
     }
 
@@ -156,8 +159,14 @@ impl Tlb {
         ((addr ^ mix) >> 12) as usize % ENTRIES
     }
 
+    /// Changes when a number is taken away from what it stood for.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// Forgets every translation.
     pub(crate) fn forget(&mut self) {
+        self.changes += 1;
         self.used = 0;
         self.victim = 0;
     }
@@ -181,6 +190,7 @@ impl Tlb {
                 self.known[i] = self.known[self.used];
             }
         }
+        self.changes += u64::from(self.used < used);
         self.used < used
     }
 
@@ -195,6 +205,7 @@ impl Tlb {
                 self.known[i] = self.known[self.used];
             }
         }
+        self.changes += u64::from(self.used < used);
         self.used < used
     }
 
@@ -235,6 +246,7 @@ impl Tlb {
             self.known[self.used] = known;
             self.used += 1;
         } else {
+            self.changes += 1;
             self.known[self.victim] = known;
             self.victim = (self.victim + 1) % CONTEXTS;
         }
