@@ -5,6 +5,7 @@
 
 mod ci;
 mod guests;
+mod mutants;
 mod tidy;
 
 use anyhow::{Context, Result, bail};
@@ -15,7 +16,9 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 
   ci      format, clippy, tidy, guests and all tests: what must pass before a change lands
   tidy    the rules that no other tool checks: heads, sizes, unsafe, crate graph, words, wire format, dependencies
-  guests  rebuild the guest programs and compare them with the committed ones";
+  guests  rebuild the guest programs and compare them with the committed ones
+  mutants [NAME]...
+          take one rule of the protocol out at a time, in a copy, and see that the model check notices";
 
 fn main() -> ExitCode {
     match run() {
@@ -34,6 +37,7 @@ fn run() -> Result<()> {
         ["ci"] => ci::run(&root),
         ["tidy"] => tidy::run(&root),
         ["guests"] => guests::run(&root),
+        ["mutants", ref names @ ..] => mutants::run(&root, names),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

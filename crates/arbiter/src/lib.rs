@@ -31,7 +31,7 @@ pub const GENERATION_MAX: Generation = Generation(u64::MAX >> 1);
 const NOBODY: &str = ".ended";
 
 /// "This generation of this VM is mine."
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Claim {
     /// The VM.
     pub vm: String,
@@ -65,7 +65,7 @@ pub fn first_generation(newest: Option<&Claim>) -> Result<Generation, HeldError>
 }
 
 /// What became of a claim.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Decision {
     /// It is the claimant's.
     Won,
@@ -125,7 +125,7 @@ pub trait Arbiter {
 }
 
 /// An arbiter in memory: what a witness keeps and a simulator uses.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Hash, Debug, Default)]
 pub struct Ledger {
     claims: BTreeMap<(String, Generation), Claim>,
 }

@@ -236,9 +236,13 @@ impl VmArgs {
         let Some(path) = file else { return Ok(self) };
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the VM file {}", path.display()))?;
-        let base: Self =
-            toml::from_str(&text).with_context(|| format!("{} is not a VM file", path.display()))?;
         let folder = path.parent().unwrap_or(Path::new("."));
+        self.over(&text, folder).with_context(|| format!("{} is not a VM file", path.display()))
+    }
+
+    /// Lays these flags over the text of a VM file that lies in `folder`.
+    pub fn over(self, text: &str, folder: &Path) -> Result<Self> {
+        let base: Self = toml::from_str(text)?;
         let base = base.relative_to(folder);
         Ok(Self {
             name: self.name.or(base.name),
@@ -340,7 +344,8 @@ impl VmArgs {
             protocol.heartbeat_every_ns = ms(heartbeat);
         }
         ensure!(
-            protocol.heartbeat_every_ns > 0 && protocol.heartbeat_every_ns * 2 <= protocol.failure_after_ns,
+            protocol.heartbeat_every_ns > 0
+                && protocol.heartbeat_every_ns.saturating_mul(2) <= protocol.failure_after_ns,
             "--failure-ms must be at least twice --heartbeat-ms, or one late heartbeat looks like a death"
         );
         let digest_s = self.digest_s.unwrap_or(1.0);
@@ -447,5 +452,14 @@ mod tests {
         );
         assert!("d,mod=shared".parse::<DiskSpec>().is_err());
         assert!("switch=a,tap=b".parse::<NetSpec>().is_err());
+    }
+
+    #[test]
+    fn a_heartbeat_whose_double_is_beyond_all_numbers_is_refused() {
+        for heartbeat_ms in [9_223_372_036_855, u64::MAX] {
+            let args = VmArgs { heartbeat_ms: Some(heartbeat_ms), ..VmArgs::default() };
+            let error = resolve(args).expect_err("longer than the timeout");
+            assert!(format!("{error:#}").contains("twice"), "{error:#}");
+        }
     }
 }

@@ -49,6 +49,8 @@ enum Command {
     Demo(commands::demo::DemoArgs),
     /// Time guest workloads on Pollux and on QEMU, side by side
     Bench(commands::bench::BenchArgs),
+    /// Run whole deployments with faults in virtual time, each from a seed, and check what clients see
+    Simulate(commands::simulate::SimulateArgs),
     /// Inspect or reset who may run a VM
     Arbiter(commands::arbiter::ArbiterArgs),
 }
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Image(args) => commands::image::run(args),
         Command::Demo(args) => commands::demo::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
+        Command::Simulate(args) => commands::simulate::run(&args),
         Command::Arbiter(args) => commands::arbiter::run(&args),
     };
     match result {

@@ -56,6 +56,11 @@ pub(crate) const fn scaled(base: Reg, index: Reg, scale: u8) -> Mem {
     Mem { base, index: Some((index, scale)), disp: 0 }
 }
 
+/// Memory `index * 2^scale` behind `mem`, which has no index of its own.
+pub(crate) const fn indexed(mem: Mem, index: Reg, scale: u8) -> Mem {
+    Mem { index: Some((index, scale)), ..mem }
+}
+
 /// What an instruction's r/m operand names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Rm {
@@ -534,6 +539,11 @@ impl Asm {
     /// Stores sixteen bytes, anywhere.
     pub(crate) fn store_vector(&mut self, to: Mem, from: Xmm) {
         self.encode(0, W::D, &[0x0f, 0x11], from.0, to.into(), false);
+    }
+
+    /// Loads sixteen bytes, from anywhere.
+    pub(crate) fn load_vector(&mut self, to: Xmm, from: Mem) {
+        self.encode(0, W::D, &[0x0f, 0x10], to.0, from.into(), false);
     }
 
     /// `to ^= to`.

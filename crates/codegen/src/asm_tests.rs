@@ -113,6 +113,7 @@ fn vector_instructions_reach_all_sixteen_registers() {
         asm.fma213(0xaf, false, Xmm(4), Xmm(15), Xmm(5));
         asm.mov_xmm(Xmm(10), Xmm(3));
         asm.store_vector(at(RAX, 48), Xmm(0));
+        asm.load_vector(Xmm(9), at(RBP, -16));
         asm.mxcsr(true, at(RBP, -80));
         asm.mxcsr(false, at(RBP, -72));
     });
@@ -128,6 +129,7 @@ fn vector_instructions_reach_all_sixteen_registers() {
         "vfnmsub213ss %xmm5,%xmm15,%xmm4",
         "movaps %xmm3,%xmm10",
         "movups %xmm0,0x30(%rax)",
+        "movups -0x10(%rbp),%xmm9",
         "stmxcsr -0x50(%rbp)",
         "ldmxcsr -0x48(%rbp)",
     ];

@@ -48,10 +48,15 @@ impl Translator<'_> {
     }
 
     fn store_conditional(&mut self, inst: Inst, bytes: u8) -> Vec<Fixup> {
-        self.asm.alu_imm(Alu::Cmp, W::Q, part(layout::RESERVATION), 0);
-        // Rare, and it still must be aligned.
-        let none = self.asm.jcc(Cond::E as u8);
         self.copy(inst.rs1, RAX);
+        self.asm.alu_imm(Alu::Cmp, W::Q, part(layout::RESERVATION), 0);
+        let some = self.asm.jcc(Cond::Ne as u8);
+        // So kernels lose a reservation when they return from a trap. It still must be aligned; nothing is accessed.
+        self.asm.alu_imm(Alu::And, W::D, RAX, i32::from(bytes) - 1);
+        let misaligned = self.asm.jcc(Cond::Ne as u8);
+        self.asm.mov_imm(RDX, 1);
+        let none = self.asm.jmp();
+        self.asm.bind_here(some);
         self.find_page(inst.rs1, bytes, true);
         self.reservation_of_rax();
         self.asm.alu(Alu::Cmp, W::Q, RCX, part(layout::RESERVATION));
@@ -62,8 +67,9 @@ impl Translator<'_> {
         self.asm.store_sized(bytes, at(RAX, 0), value);
         self.asm.mov_imm(RDX, 0);
         self.asm.bind_here(lost);
+        self.asm.bind_here(none);
         self.put(inst.rd, RDX);
-        alloc::vec![none]
+        alloc::vec![misaligned]
     }
 
     fn modify(&mut self, inst: Inst, bytes: u8) {

@@ -137,7 +137,11 @@ impl Translator<'_> {
             Op::Fence | Op::FenceI => return,
             _ => {}
         }
-        if self.float(place, unexecuted) || self.atomic(place, unexecuted) || self.csr(place, unexecuted) {
+        let is_done = self.float(place, unexecuted)
+            || self.atomic(place, unexecuted)
+            || self.csr(place, unexecuted)
+            || self.fence_translations(place, unexecuted);
+        if is_done {
             return;
         }
         if is_integer(inst.opcode) && inst.rd == 0 {
@@ -173,7 +177,7 @@ impl Translator<'_> {
     pub(crate) fn is_step(&self, inst: Inst) -> bool {
         match inst.opcode {
             Op::Cpop | Op::Cpopw => !self.features.popcnt,
-            Op::Fence | Op::FenceI | Op::CboZero => false,
+            Op::Fence | Op::FenceI | Op::CboZero | Op::SfenceVma => false,
             // What it skips is in the block.
             opcode if is_branch(opcode) => false,
             Op::Csrrw | Op::Csrrs | Op::Csrrc | Op::Csrrwi | Op::Csrrsi | Op::Csrrci => {

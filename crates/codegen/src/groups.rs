@@ -3,7 +3,8 @@
 //! Accesses through a base register that nothing changes in between lie close together: a stack frame, a structure.
 //! The first of them (the *leader*) proves that all of them lie in one page and are aligned; the others follow it and
 //! prove nothing. That holds as long as nothing is interpreted in between, for the interpreter may change what is
-//! translated how: an interpreted step that a group spans does not come back to the block.
+//! translated how: an interpreted step that a group spans does not come back to the block. No group spans what may take
+//! a right away.
 
 use crate::region::Place;
 use alloc::vec;
@@ -130,7 +131,8 @@ pub(crate) fn plan(places: &[Place], is_step: &dyn Fn(Inst) -> bool) -> Vec<Plan
         if written(places[leader].inst) != Some(first.base) {
             for next in leader + 1..places.len() {
                 let inst = places[next].inst;
-                if is_step(inst) || crate::atomic::base(inst) == Some(first.base) {
+                let ends = is_step(inst) || crate::system::may_change_rights(inst);
+                if ends || crate::atomic::base(inst) == Some(first.base) {
                     break;
                 }
                 if let Some(access) = access(inst)
@@ -197,6 +199,15 @@ mod tests {
     fn what_is_interpreted_ends_a_group() {
         let [load, csr] = [inst(Op::Ld, 5, 8, 0), inst(Op::Csrrw, 0, 0, 0)];
         assert_eq!(ways(&[load, csr, load]), [Way::Alone; 3]);
+    }
+
+    #[test]
+    fn what_may_take_a_right_away_ends_a_group() {
+        let sstatus = i32::from(pollux_isa::csr::SSTATUS);
+        let [load, clear, read] =
+            [inst(Op::Ld, 5, 8, 0), inst(Op::Csrrc, 0, 6, sstatus), inst(Op::Csrrs, 6, 0, sstatus)];
+        assert_eq!(ways(&[load, clear, load]), [Way::Alone; 3]);
+        assert_ne!(ways(&[load, read, load]), [Way::Alone; 3]);
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub(crate) struct Translator<'a> {
     pub(crate) asm: Asm,
     pub(crate) features: Features,
     page: &'a [u8; PAGE as usize],
-    thunks: &'a Thunks,
+    pub(crate) thunks: &'a Thunks,
     known: &'a dyn Fn(u16) -> Option<u32>,
     entries: Vec<(u16, u32)>,
     /// Jumps to blocks of this page whose place is not known yet.
@@ -175,7 +175,7 @@ enum End {
     /// At a branch or a jump.
     Jump(Place),
     /// At something only the interpreter does, of this length; it hardly ever goes on behind it.
-    Step { offset: u16, len: u16 },
+    Step { offset: u16, len: u16, opcode: Option<Opcode> },
 }
 
 impl Translator<'_> {
@@ -235,7 +235,7 @@ impl Translator<'_> {
             }
             let place = match self.place(offset) {
                 Ok(place) => place,
-                Err(len) => return (places, End::Step { offset, len }),
+                Err(len) => return (places, End::Step { offset, len, opcode: None }),
             };
             let inst = place.inst;
             match inst.opcode {
@@ -250,7 +250,8 @@ impl Translator<'_> {
                     None => return (places, End::Jump(place)),
                 },
                 Opcode::Ecall | Opcode::Ebreak | Opcode::Mret | Opcode::Sret | Opcode::Wfi => {
-                    return (places, End::Step { offset, len: u16::from(inst.len) });
+                    let len = u16::from(inst.len);
+                    return (places, End::Step { offset, len, opcode: Some(inst.opcode) });
                 }
                 _ => places.push(place),
             }
@@ -286,7 +287,7 @@ impl Translator<'_> {
         let last = match end {
             End::Fall(next) => next,
             End::Jump(place) => place.next(),
-            End::Step { offset, len } => offset + len,
+            End::Step { offset, len, .. } => offset + len,
         };
         self.ranges.push((offset, last.min(PAGE)));
         self.entries.push((offset, self.asm.here()));
@@ -325,8 +326,9 @@ impl Translator<'_> {
                 Some(next)
             }
             End::Jump(place) => self.jump(place),
-            End::Step { offset, len } => {
+            End::Step { offset, len, opcode } => {
                 self.take_back();
+                opcode.into_iter().for_each(|opcode| self.trap(opcode, offset));
                 self.step_here(StepInfo { offset, len, unexecuted: 1, needs_float: false, comes_back: true });
                 self.go_far(i32::from(offset + len));
                 None

@@ -45,7 +45,7 @@ const NEAR: usize = layout::ENGINE_WORDS - 16;
 pub const PAGE_BASE: usize = NEAR;
 /// Engine word: the budget, whenever translated code is not running.
 pub const BUDGET: usize = NEAR + 1;
-/// Engine word: address of the table of jump targets of the present fetch context; see [`TABLE_ENTRIES`].
+/// Engine word: address of a table of jump targets; see [`TABLE_ENTRIES`].
 pub const TABLE: usize = NEAR + 2;
 /// Engine word: the first argument of [`STEP`].
 pub const CONTEXT: usize = NEAR + 3;
@@ -70,6 +70,10 @@ pub const SHORT: usize = NEAR + 10;
 pub const SUPERVISOR: usize = NEAR + 11;
 /// Engine word: 1 if `cbo.zero` is enabled; else 0.
 pub const ZERO: usize = NEAR + 12;
+/// Engine words: what [`ZERO`] is in U-mode, and in S-mode.
+pub const ZERO_IN_MODE: usize = NEAR - 4;
+/// Engine words: what [`TABLE`] is for the lower half of the address space in U-mode, and for the upper one in S-mode.
+pub const TABLE_IN_MODE: usize = NEAR - 6;
 /// Engine word: the interrupt lines into `mip`.
 pub const LINES: usize = NEAR + 13;
 
@@ -81,6 +85,8 @@ pub const PAGES: usize = NEAR + 14;
 pub const PAGES_LEN: usize = NEAR + 15;
 /// Engine word: address of code memory.
 pub const CODE: usize = NEAR - 1;
+/// Engine word: the fetch context that the table of jump targets is for.
+pub const TABLE_CONTEXT: usize = NEAR - 2;
 
 /// MXCSR with no exceptions noted, all masked, rounding to nearest even (Intel SDM volume 1, 10.2.3).
 pub const MXCSR_CLEAN: u64 = 0x1f80;

@@ -2,9 +2,10 @@
 
 use crate::asm::{
     Alu, Asm, Cond, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Reg, Shift, W, at, at2,
-    scaled,
+    indexed, scaled,
 };
 use crate::state::{self, PINNED, after, part, word, x};
+use crate::system;
 use alloc::vec::Vec;
 use pollux_machine::engine::layout;
 
@@ -27,6 +28,12 @@ pub struct Thunks {
     /// Goes to the translation of the code at virtual address rax, which the table of jump targets does not know, or
     /// leaves if there is none. Jumped to.
     pub(crate) find: u32,
+    /// `ecall` in U-mode, with rax for its address, and `sret`. Called; return if they are not as usual, with nothing
+    /// done.
+    pub(crate) ecall: u32,
+    pub(crate) sret: u32,
+    /// Does what a change of `mstatus` in ecx, of FS or SUM, asks for beyond itself. Called; keeps rax.
+    pub(crate) status_changed: u32,
     /// First byte behind the thunks.
     pub end: u32,
 }
@@ -90,8 +97,23 @@ pub fn thunks() -> (Vec<u8>, Thunks) {
     lookup(&mut asm, find);
     let remember_load = remember(&mut asm, layout::TLB_READ, false);
     let remember_store = remember(&mut asm, layout::TLB_WRITE, true);
+    let ecall = system::ecall(&mut asm, find);
+    let sret = system::sret(&mut asm, find);
+    let status_changed = system::status_changed(&mut asm);
     let end = asm.here();
-    (asm.bytes, Thunks { enter, step, remember_load, remember_store, leave_at, find, end })
+    let thunks = Thunks {
+        enter,
+        step,
+        remember_load,
+        remember_store,
+        leave_at,
+        find,
+        ecall,
+        sret,
+        status_changed,
+        end,
+    };
+    (asm.bytes, thunks)
 }
 
 /// Guest registers from the hart into host registers.
@@ -115,9 +137,9 @@ fn remember(asm: &mut Asm, tlb: usize, store: bool) -> u32 {
     let place = asm.here();
     asm.push(RBX);
     asm.push(RSI);
-    tlb_entry(asm, RBX, layout::DATA_MIX, tlb);
-    asm.mov(RSI, RDX);
-    asm.alu(Alu::Or, W::Q, RSI, part(layout::DATA_CONTEXT));
+    tlb_entry(asm, RBX, RSI, layout::DATA_MIXES, tlb);
+    asm.load(W::Q, RSI, indexed(part(layout::DATA_CONTEXTS), RSI, 3));
+    asm.alu(Alu::Or, W::Q, RSI, RDX);
     asm.alu(Alu::Cmp, W::Q, RSI, at(RBX, 0));
     let mut misses = alloc::vec![asm.jcc(Cond::Ne as u8)];
     asm.load(W::Q, RBX, at(RBX, 8));
@@ -142,10 +164,13 @@ fn remember(asm: &mut Asm, tlb: usize, store: bool) -> u32 {
     place
 }
 
-/// `to` = the host address of the TLB entry for virtual address rax.
-fn tlb_entry(asm: &mut Asm, to: Reg, mix: usize, tlb: usize) {
+/// `to` = the host address of the TLB entry for virtual address rax; `half` = 1 for the upper half of the address space,
+/// 0 for the lower one.
+fn tlb_entry(asm: &mut Asm, to: Reg, half: Reg, mixes: usize, tlb: usize) {
+    asm.mov(half, RAX);
+    asm.shift_imm(Shift::Shr, W::Q, half, 63);
     asm.mov32(to, RAX);
-    asm.alu(Alu::Xor, W::D, to, part(mix));
+    asm.alu(Alu::Xor, W::D, to, indexed(part(mixes), half, 3));
     asm.shift_imm(Shift::Shr, W::D, to, 12 - TLB_ENTRY_SHIFT);
     asm.alu_imm(Alu::And, W::D, to, (layout::TLB_ENTRIES as i32 - 1) << TLB_ENTRY_SHIFT);
     asm.alu(Alu::Add, W::Q, to, part(tlb));
@@ -154,10 +179,12 @@ fn tlb_entry(asm: &mut Asm, to: Reg, mix: usize, tlb: usize) {
 /// [`Thunks::find`]: the TLB for fetches knows the page, and the page its blocks.
 fn find(asm: &mut Asm, leave_at: u32) -> u32 {
     let place = asm.here();
-    tlb_entry(asm, RCX, layout::FETCH_MIX, layout::TLB_FETCH);
+    asm.push(RBX);
+    tlb_entry(asm, RCX, RBX, layout::FETCH_MIXES, layout::TLB_FETCH);
+    asm.load(W::Q, RBX, indexed(part(layout::FETCH_CONTEXTS), RBX, 3));
     asm.mov(RDX, RAX);
     asm.alu_imm(Alu::And, W::Q, RDX, -4096);
-    asm.alu(Alu::Or, W::Q, RDX, part(layout::FETCH_CONTEXT));
+    asm.alu(Alu::Or, W::Q, RDX, RBX);
     asm.alu(Alu::Cmp, W::Q, RDX, at(RCX, 0));
     let mut unknown = alloc::vec![asm.jcc(Cond::Ne as u8)];
     asm.load(W::D, RCX, at(RCX, 8));
@@ -172,14 +199,22 @@ fn find(asm: &mut Asm, leave_at: u32) -> u32 {
     asm.load(W::D, RCX, scaled(RDX, RCX, 1));
     asm.test(W::D, RCX, RCX);
     unknown.push(asm.jcc(Cond::E as u8));
-    unknown.into_iter().for_each(|jump| asm.bind(jump, leave_at));
     asm.alu(Alu::Add, W::Q, RCX, word(state::CODE));
+    // The table is for one half of one address space.
+    asm.alu(Alu::Cmp, W::Q, RBX, word(state::TABLE_CONTEXT));
+    let foreign = asm.jcc(Cond::Ne as u8);
     table_entry(asm, RDX);
     asm.store(W::Q, at(RDX, 0), RAX);
     asm.store(W::Q, at(RDX, 8), RCX);
+    asm.bind_here(foreign);
+    asm.pop(RBX);
     asm.alu_imm(Alu::And, W::Q, RAX, -4096);
     asm.store(W::Q, word(state::PAGE_BASE), RAX);
     asm.jmp_reg(RCX);
+    unknown.into_iter().for_each(|jump| asm.bind_here(jump));
+    asm.pop(RBX);
+    let leave = asm.jmp();
+    asm.bind(leave, leave_at);
     place
 }
 

@@ -19,4 +19,3 @@ pub mod ports;
 pub mod recorder;
 pub mod status;
 pub mod sys;
-pub mod wire;

@@ -90,7 +90,7 @@ impl LinkReader {
         std::thread::Builder::new().name("link".into()).spawn(move || {
             loop {
                 let event = match self.receive() {
-                    Ok(wire) => match crate::wire::from_wire(wire) {
+                    Ok(wire) => match pollux_node::wire::from_wire(wire) {
                         Some(message) => Event::Message(message),
                         None => {
                             tracing::error!("the peer repeats its handshake; the link is given up");

@@ -14,7 +14,7 @@ use crate::net::{NetPort, announcement};
 use crate::outlet::LAST_WORDS;
 use crate::recorder::Recorder;
 use crate::status::Status;
-use crate::wire::to_wire;
+use pollux_node::wire::to_wire;
 use pollux_node::{Event, HostTime, Notice, Ports};
 use pollux_protocol::Message;
 use pollux_vocab::{ConsoleId, DiskRequest, Generation, Output, Record, SlotId};

@@ -2,14 +2,14 @@
 //!
 //! Invariant (DESIGN 2.1): a translation is of the bytes that its page holds. A write to them, reported by the machine
 //! before the next instruction, forgets the whole page. Virtual addresses are known only by the tables of jump targets,
-//! one for each fetch context: when the meaning of an address changes, so does the context's number.
+//! one for each fetch context, which is that of one half of an address space: when the meaning of an address changes, so does the context's number.
 //!
 //! Memory is bounded: when it is full, everything is forgotten at once.
 
 use crate::memory::{CodeMemory, prefer_large_pages};
 use pollux_codegen::state::{
-    CODE, LOAD_TAGS, NO_TAG, NO_TARGET, PAGES, PAGES_LEN, TABLE, TABLE_ENTRIES, TABLE_ENTRY_WORDS, TAGS_END,
-    table_entry,
+    CODE, LOAD_TAGS, NO_TAG, NO_TARGET, PAGES, PAGES_LEN, TABLE, TABLE_CONTEXT, TABLE_ENTRIES,
+    TABLE_ENTRY_WORDS, TABLE_IN_MODE, TAGS_END, table_entry,
 };
 use pollux_codegen::{Features, Region, Thunks, jump_to, thunks, translate};
 use pollux_machine::engine::Guest;
@@ -54,13 +54,18 @@ impl Page {
     }
 }
 
-/// Tables of jump targets that a hart has at most: a few processes, each with one for itself and one for the kernel.
+/// Tables of jump targets that a hart has at most: the kernel and a few processes.
 const TABLES_MAX: usize = 8;
 
 /// A table of jump targets (`pollux_codegen::state::TABLE`) and the fetch context that it is for.
 struct Table {
     context: u64,
     words: Vec<u64>,
+}
+
+/// The fetch context of the hart's `pc`.
+fn context_of_pc(guest: &Guest<'_, '_>) -> u64 {
+    guest.fetch_contexts()[(guest.pc() >> 63) as usize]
 }
 
 /// A hart's tables, the one used last at the end.
@@ -174,9 +179,15 @@ impl Cache {
 
     /// Tells translated code where to look for jump targets: the tables may have been moved since.
     pub(crate) fn prepare_words(&mut self, guest: &mut Guest<'_, '_>) {
-        let (hart, context) = (guest.hart_index(), guest.fetch_context());
         self.catch_up_contexts(guest);
+        let (hart, context) = (guest.hart_index(), context_of_pc(guest));
+        let [user, supervisor] = guest.views();
+        let targets = &mut self.targets[hart];
+        let in_mode = [user[0], supervisor[1]].map(|context| targets.table(context).words.as_ptr() as u64);
         let words = guest.words();
+        words[TABLE_CONTEXT] = context;
+        words[TABLE_IN_MODE] = in_mode[0];
+        words[TABLE_IN_MODE + 1] = in_mode[1];
         words[TABLE] = self.targets[hart].table(context).words.as_ptr() as u64;
         words[PAGES] = self.pages.as_ptr() as u64;
         words[PAGES_LEN] = self.pages.len() as u64;
@@ -300,7 +311,7 @@ impl Cache {
     pub(crate) fn remember_target(&mut self, guest: &Guest<'_, '_>, code: u64) {
         let pc = guest.pc();
         let entry = table_entry(pc) * TABLE_ENTRY_WORDS;
-        let table = self.targets[guest.hart_index()].table(guest.fetch_context());
+        let table = self.targets[guest.hart_index()].table(context_of_pc(guest));
         table.words[entry..entry + TABLE_ENTRY_WORDS].copy_from_slice(&[pc, code]);
     }
 }

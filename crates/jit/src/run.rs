@@ -14,13 +14,14 @@ pub(crate) struct Run<'r, 'g, 'a, 'b> {
     budget: u64,
     /// Translated code was left in the middle of a block, where it goes on.
     is_resumed: bool,
-    /// What the pages that are remembered for registers were found in.
-    data_context: u64,
+    /// The contexts of loads and stores when translated code was last left: those in which the pages that are remembered
+    /// for registers were found.
+    data_contexts: [u64; 2],
 }
 
 impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
     pub(crate) fn new(guest: &'g mut Guest<'a, 'b>, cache: &'r mut Cache, limit: u64) -> Self {
-        Self { guest, cache, limit, budget: limit, is_resumed: false, data_context: 0 }
+        Self { guest, cache, limit, budget: limit, is_resumed: false, data_contexts: [0; 2] }
     }
 
     /// Runs to the limit, or until the machine must look; returns the steps taken. A place is translated when it is
@@ -55,16 +56,18 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
     }
 
     /// Sets the words that depend on what the interpreter may have changed; returns whether floating point is plain.
-    fn refresh_words(&mut self) -> bool {
+    /// `remembers` says that loads and stores still mean what they meant.
+    fn refresh_words(&mut self, remembers: bool) -> bool {
         let (float, supervisor) = (self.guest.has_plain_float(), self.guest.is_supervisor());
-        let (zero, context) = (self.guest.zeroes_blocks(), self.guest.data_context());
+        let zero = self.guest.zeroes_blocks();
         let words = self.guest.words();
         words[state::FLOAT] = u64::from(float);
         words[state::SUPERVISOR] = u64::from(supervisor);
-        words[state::ZERO] = u64::from(zero);
-        // It may have walked page tables, and flagged them; and loads and stores may mean something else.
-        let first = if context == self.data_context { state::STORE_TAGS } else { state::LOAD_TAGS };
-        self.data_context = context;
+        words[state::ZERO] = u64::from(zero[0]);
+        words[state::ZERO_IN_MODE] = u64::from(zero[1]);
+        words[state::ZERO_IN_MODE + 1] = u64::from(zero[2]);
+        // It may have walked page tables, and flagged them.
+        let first = if remembers { state::STORE_TAGS } else { state::LOAD_TAGS };
         words[first..state::TAGS_END].fill(state::NO_TAG);
         float
     }
@@ -89,13 +92,14 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
 
     fn translated(&mut self, code: u64) {
         let pc = self.guest.pc();
-        self.refresh_words();
+        self.refresh_words(self.guest.data_contexts() == self.data_contexts);
         self.cache.prepare_words(self.guest);
         let words = self.guest.words();
         words[state::PAGE_BASE] = pc & !0xfff;
         words[state::BUDGET] = self.budget;
         let thunk = self.cache.enter_address();
         enter(self, thunk, code);
+        self.data_contexts = self.guest.data_contexts();
         self.accrue();
         let words = self.guest.words();
         self.budget = words[state::BUDGET];
@@ -122,15 +126,15 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
         let before = in_block.wrapping_add(u64::from(info.unexecuted));
         let pc = words[state::PAGE_BASE].wrapping_add(u64::from(info.offset));
         self.guest.set_pc(pc);
-        let context = self.guest.fetch_context();
+        let (contexts, data_contexts) = (self.guest.fetch_contexts(), self.guest.data_contexts());
         let steps = self.guest.interpret(self.limit - before, 1, false);
         let budget = before - steps;
         let renumbered = self.cache.catch_up_contexts(self.guest);
-        let is_elsewhere = renumbered || self.guest.fetch_context() != context;
+        let is_elsewhere = renumbered || self.guest.fetch_contexts() != contexts;
         if is_elsewhere {
             self.cache.prepare_words(self.guest);
         }
-        let float = self.refresh_words();
+        let float = self.refresh_words(self.guest.data_contexts() == data_contexts);
         let changed = self.guest.has_stale() && self.cache.drop_stale(self.guest);
         let leave = self.guest.must_leave() || changed || steps == 0;
         let sequential = self.guest.pc() == pc.wrapping_add(u64::from(info.len))

@@ -186,7 +186,7 @@ impl Computer {
         }
         self.code.drain(&mut self.ram);
         while let Some(stale) = self.ram.take_stale_translation() {
-            self.harts.iter_mut().for_each(|hart| hart.forget(stale));
+            self.harts.iter_mut().for_each(|hart| hart.forget(&mut self.ram, stale));
         }
         if self.ram.stale_translations() {
             self.forget_translations();
@@ -194,8 +194,8 @@ impl Computer {
     }
 
     fn forget_translations(&mut self) {
-        self.harts.iter_mut().for_each(Hart::forget_translations);
         self.ram.forget_tables();
+        self.harts.iter_mut().for_each(|hart| hart.forget_translations(&mut self.ram));
     }
 
     /// Drops every cache. Never shows; for the tests that prove so.
@@ -268,7 +268,7 @@ impl Computer {
     fn fetch_page(&mut self) {
         if self.code.is_full() {
             self.code.clear(&mut self.ram);
-            self.harts.iter_mut().for_each(Hart::forget_translations);
+            self.harts.iter_mut().for_each(|hart| hart.forget_translations(&mut self.ram));
         }
         let hart = &mut self.harts[self.current];
         if let Err(exception) = fetch::fill(hart, &mut self.ram, &mut self.code) {

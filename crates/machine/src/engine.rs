@@ -13,7 +13,7 @@ use crate::hart::code::PageOrigin;
 use crate::hart::csr::{envcfg, status};
 use crate::hart::execute::{self, Env};
 use crate::hart::{Hart, Mode, fetch, memory, system};
-use crate::mmu::{PAGE_MASK, Tlb};
+use crate::mmu::PAGE_MASK;
 use crate::ram::{PAGE, Ram};
 
 /// Runs harts in the interpreter's place.
@@ -29,7 +29,7 @@ pub trait Engine: Send {
 pub mod layout {
     use crate::hart::Hart;
     use crate::hart::csr::Csrs;
-    use crate::mmu::{ENTRIES, Entry, FetchEntry, Tlb};
+    use crate::mmu::{Contexts, ENTRIES, Entry, FetchEntry, Tlb};
     use core::mem::offset_of;
 
     /// Integer registers: `X + 8 * n`.
@@ -54,6 +54,16 @@ pub mod layout {
     pub const SCAUSE: usize = offset_of!(Hart, csrs) + offset_of!(Csrs, scause);
     /// `stval`.
     pub const STVAL: usize = offset_of!(Hart, csrs) + offset_of!(Csrs, stval);
+    /// The privilege mode, one byte: 0 is U, 1 is S.
+    pub const MODE: usize = offset_of!(Hart, mode);
+    /// `medeleg`.
+    pub const MEDELEG: usize = offset_of!(Hart, csrs) + offset_of!(Csrs, medeleg);
+    /// `stvec`.
+    pub const STVEC: usize = offset_of!(Hart, csrs) + offset_of!(Csrs, stvec);
+    /// `frm`.
+    pub const FRM: usize = offset_of!(Hart, csrs) + offset_of!(Csrs, frm);
+    /// Steps that did not retire.
+    pub const TRAPPED: usize = offset_of!(Hart, trapped);
     /// Guest physical address of the doubleword that `lr` reserved; 0 if there is none.
     pub const RESERVATION: usize = offset_of!(Hart, reservation);
     /// Words that belong to the engine: [`ENGINE_WORDS`] of them.
@@ -62,24 +72,29 @@ pub mod layout {
     pub const ENGINE_WORDS: usize = 160;
     /// Address of the cached translations for loads: an array of entries of two words, a tag and what to add to a
     /// virtual address for its offset in RAM. The entry for an address is number `(address ^ mix) >> 12` modulo
-    /// [`TLB_ENTRIES`], with the mix in [`DATA_MIX`]; it holds if the tag is
-    /// `address & (!0xfff | bytes - 1) | context`, with the context in [`DATA_CONTEXT`].
+    /// [`TLB_ENTRIES`], with the mix of the address's half in [`DATA_MIXES`]; it holds if the tag is
+    /// `address & (!0xfff | bytes - 1) | context`, with the half's context in [`DATA_CONTEXTS`].
     pub const TLB_READ: usize = offset_of!(Hart, tlb) + offset_of!(Tlb, read);
     /// The same for stores.
     pub const TLB_WRITE: usize = offset_of!(Hart, tlb) + offset_of!(Tlb, write);
-    /// The same for fetches, with [`FETCH_MIX`] and [`FETCH_CONTEXT`]; the second word's lower half is the number of
+    /// The same for fetches, with [`FETCH_MIXES`] and [`FETCH_CONTEXTS`]; the second word's lower half is the number of
     /// the decoded page.
     pub const TLB_FETCH: usize = offset_of!(Hart, tlb) + offset_of!(Tlb, fetch);
     /// Entries in each array.
     pub const TLB_ENTRIES: usize = ENTRIES;
-    /// The context of loads and stores.
-    pub const DATA_CONTEXT: usize = offset_of!(Hart, data_context);
-    /// The context of fetches: a virtual address means the same as long as this number stays what it is.
-    pub const FETCH_CONTEXT: usize = offset_of!(Hart, fetch_context);
+    /// The contexts of loads and stores, of the lower half of the address space and then of the upper one.
+    pub const DATA_CONTEXTS: usize = offset_of!(Hart, data) + offset_of!(Contexts, tags);
+    /// What [`FETCH_CONTEXTS`] and [`DATA_CONTEXTS`], each with its mixes behind it, are in U-mode and in S-mode; and
+    /// [`DATA_CONTEXTS`] in S-mode under SUM. All as long as MXR is clear, and MPRV; and until the interpreter runs.
+    pub const VIEWS: usize = offset_of!(Hart, views);
+    /// Bytes of each of them: two contexts, two mixes.
+    pub const VIEW_BYTES: usize = size_of::<Contexts>();
+    /// The contexts of fetches: a virtual address means the same as long as the number of its half stays what it is.
+    pub const FETCH_CONTEXTS: usize = offset_of!(Hart, fetches) + offset_of!(Contexts, tags);
     /// See [`TLB_READ`].
-    pub const DATA_MIX: usize = offset_of!(Hart, data_mix);
+    pub const DATA_MIXES: usize = offset_of!(Hart, data) + offset_of!(Contexts, mixes);
     /// See [`TLB_FETCH`].
-    pub const FETCH_MIX: usize = offset_of!(Hart, fetch_mix);
+    pub const FETCH_MIXES: usize = offset_of!(Hart, fetches) + offset_of!(Contexts, mixes);
 
     /// Bits of `sstatus`.
     pub mod sstatus {
@@ -89,8 +104,20 @@ pub mod layout {
         pub const WRITABLE: u64 = status::S_WRITABLE;
         /// What is read, but for SD.
         pub const READABLE: u64 = status::S_WRITABLE | status::UXL;
-        /// What changes neither translation nor floating point: SIE, SPIE, SPP.
-        pub const HARMLESS: u64 = status::SIE | status::SPIE | status::SPP;
+        /// What is on when interrupts are, before the trap, and S-mode if that was trapped.
+        pub const SIE: u64 = status::SIE;
+        /// See [`SIE`].
+        pub const SPIE: u64 = status::SPIE;
+        /// See [`SIE`].
+        pub const SPP: u64 = status::SPP;
+        /// Whether S-mode may access user pages.
+        pub const SUM: u64 = status::SUM;
+        /// What makes translation depend on more than mode and SUM.
+        pub const UNUSUAL: u64 = status::MXR | status::MPRV;
+        /// Of `mstatus`: `sret` traps.
+        pub const TSR: u64 = status::TSR;
+        /// Of `mstatus`: `sfence.vma` traps.
+        pub const TVM: u64 = status::TVM;
         /// The state of floating point; all ones is dirty.
         pub const FS: u64 = status::FS;
         /// Set in what is read if floating point is dirty.
@@ -98,6 +125,7 @@ pub mod layout {
     }
 
     const _: () = assert!(size_of::<Entry>() == 16 && offset_of!(Entry, tag) == 0);
+    const _: () = assert!(DATA_MIXES == DATA_CONTEXTS + 16 && FETCH_MIXES == FETCH_CONTEXTS + 16);
     const _: () = assert!(size_of::<FetchEntry>() == 16 && offset_of!(FetchEntry, code_page) == 8);
 }
 
@@ -162,16 +190,16 @@ impl<'a, 'b> Guest<'a, 'b> {
         self.hart.csrs.hart_id as usize
     }
 
-    /// See [`layout::FETCH_CONTEXT`].
+    /// See [`layout::FETCH_CONTEXTS`].
     #[must_use]
-    pub fn fetch_context(&self) -> u64 {
-        self.hart.fetch_context
+    pub fn fetch_contexts(&self) -> [u64; 2] {
+        self.hart.fetches.tags
     }
 
-    /// See [`layout::DATA_CONTEXT`].
+    /// See [`layout::DATA_CONTEXTS`].
     #[must_use]
-    pub fn data_context(&self) -> u64 {
-        self.hart.data_context
+    pub fn data_contexts(&self) -> [u64; 2] {
+        self.hart.data.tags
     }
 
     /// Changes when context numbers are given out anew: whoever remembers one must forget it.
@@ -191,8 +219,8 @@ impl<'a, 'b> Guest<'a, 'b> {
     #[must_use]
     pub fn page(&self) -> Page {
         let pc = self.hart.pc;
-        let entry = &self.hart.tlb.fetch[Tlb::slot(pc, self.hart.fetch_mix)];
-        if entry.tag != pc & PAGE_MASK | self.hart.fetch_context {
+        let entry = &self.hart.tlb.fetch[self.hart.fetches.slot(pc)];
+        if entry.tag != pc & PAGE_MASK | self.hart.fetches.tag(pc) {
             return Page::Unknown;
         }
         match self.env.code.origin(entry.code_page) {
@@ -247,10 +275,17 @@ impl<'a, 'b> Guest<'a, 'b> {
         self.hart.mode >= Mode::Supervisor
     }
 
-    /// Whether `cbo.zero` is enabled for the mode.
+    /// Whether `cbo.zero` is enabled: for the mode, for U-mode, and for S-mode.
     #[must_use]
-    pub fn zeroes_blocks(&self) -> bool {
-        system::block_op_enabled(self.hart, envcfg::CBZE)
+    pub fn zeroes_blocks(&self) -> [bool; 3] {
+        [self.hart.mode, Mode::User, Mode::Supervisor]
+            .map(|mode| system::block_op_enabled(self.hart, mode, envcfg::CBZE))
+    }
+
+    /// The contexts of fetches in U-mode, and in S-mode ([`layout::VIEWS`]).
+    #[must_use]
+    pub fn views(&self) -> [[u64; 2]; 2] {
+        [self.hart.views[0].tags, self.hart.views[1].tags]
     }
 
     /// The interrupt lines into `mip`; they do not change in a run.

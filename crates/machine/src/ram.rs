@@ -33,6 +33,8 @@ pub(crate) mod flag {
     pub(crate) const CLEAN: u8 = 8;
     /// Part of a frozen image: copy before the first write.
     pub(crate) const FROZEN: u8 = 16;
+    /// The upper half of this root table is known by its content (`mmu`).
+    pub(crate) const ROOT: u8 = 32;
 }
 
 /// The address range is not (all) RAM.
@@ -267,7 +269,7 @@ impl Ram {
             self.stale_code.push(StaleCode { page: page as u32, first, last });
             self.stale = true;
         }
-        if flags & flag::PAGE_TABLE != 0 && translations {
+        if flags & (flag::PAGE_TABLE | flag::ROOT) != 0 && translations {
             self.before_table_write(at, new);
         }
         if flags & flag::DIGEST_CLEAN != 0 {
@@ -281,26 +283,37 @@ impl Ram {
             copy.copy_from_slice(&self.bytes[page * PAGE..(page + 1) * PAGE]);
             self.frozen.insert(page as u32, copy);
         }
-        self.flags[page] &= flag::CODE | flag::PAGE_TABLE;
+        self.flags[page] &= flag::CODE | flag::PAGE_TABLE | flag::ROOT;
     }
 
-    /// Notes what a write to a page with `PAGE_TABLE` set makes stale.
+    /// Notes what a write to a page with `PAGE_TABLE` set, and perhaps `ROOT`, makes stale.
     fn before_table_write(&mut self, at: usize, new: &[u8]) {
         self.table_writes += 1;
         // What is no table any more, but was one, is written to more often than tables are.
         if self.table_writes >= TABLE_WRITES_MAX {
-            self.stale_translations = true;
-        } else if self.changes_valid_entry(at, new) {
-            match self.behind_entry(at, new.len()) {
-                Some(known) if self.stale_pages.last() == Some(&known) => {}
-                Some(known) if self.stale_pages.len() < STALE_PAGES_MAX => self.stale_pages.push(known),
-                _ => self.stale_translations = true,
+            return self.note_stale(None);
+        }
+        let page = at / PAGE;
+        if self.flags[page] & flag::ROOT != 0 && at % PAGE + new.len() > PAGE / 2 {
+            self.flags[page] &= !flag::ROOT;
+            self.note_stale(Some(StaleTranslation::Space(RAM_BASE + (page * PAGE) as u64)));
+        }
+        if self.changes_valid_entry(at, new) {
+            self.note_stale(self.behind_entry(at, new.len()));
+            if self.table_places[page] == TablePlace::Root {
+                // With the address spaces goes all that was read from here.
+                self.flags[page] &= !(flag::PAGE_TABLE | flag::ROOT);
             }
-        } else {
-            if self.table_writes.is_multiple_of(TABLE_CHECK_WRITES) && !self.stale {
-                self.retire_table(at / PAGE);
-            }
-            return;
+        } else if self.table_writes.is_multiple_of(TABLE_CHECK_WRITES) && !self.stale {
+            self.retire_table(page);
+        }
+    }
+
+    /// Notes that some translations are stale, or all.
+    fn note_stale(&mut self, some: Option<StaleTranslation>) {
+        match some {
+            Some(some) if self.stale_pages.len() < STALE_PAGES_MAX => self.stale_pages.push(some),
+            _ => self.stale_translations = true,
         }
         self.stale = true;
     }
@@ -385,10 +398,22 @@ impl Ram {
         }
     }
 
-    /// Flags every page as free of cached translations: the caller has dropped them all.
+    /// Flags the table at this guest physical address as one whose upper half is known by its content: any change there
+    /// makes the address spaces stale that begin with it.
+    pub(crate) fn mark_root(&mut self, root: u64) {
+        if let Some(at) = self.offset(root, PAGE_BYTES) {
+            let page = at / PAGE;
+            if self.flags[page] & flag::PAGE_TABLE == 0 {
+                self.mark_table(at, TablePlace::Root);
+            }
+            self.flags[page] |= flag::ROOT;
+        }
+    }
+
+    /// Flags every page as free of cached translations: the caller drops them all.
     pub(crate) fn forget_tables(&mut self) {
         for page in self.table_pages.drain(..) {
-            self.flags[page as usize] &= !flag::PAGE_TABLE;
+            self.flags[page as usize] &= !(flag::PAGE_TABLE | flag::ROOT);
         }
         self.table_writes = 0;
         self.stale_translations = false;
@@ -547,6 +572,18 @@ mod tests {
         ram.mark_table(0, TablePlace::Other);
         ram.write_u64(BASE, 0).unwrap();
         assert!(ram.stale_translations());
+    }
+
+    #[test]
+    fn any_change_to_a_half_that_is_known_by_its_content_is_noticed_even_if_no_entry_was_valid() {
+        let mut ram = Ram::new(PAGE_BYTES);
+        ram.mark_root(RAM_BASE);
+        for _ in 0..TABLE_CHECK_WRITES {
+            ram.write_u64(BASE, 2).unwrap();
+        }
+        assert!(!ram.is_stale(), "that is the other half");
+        ram.write_u64(GuestAddr(RAM_BASE + PAGE_BYTES - 8), 1).unwrap();
+        assert_eq!(ram.take_stale_translation(), Some(StaleTranslation::Space(RAM_BASE)));
     }
 
     #[test]

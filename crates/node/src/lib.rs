@@ -22,6 +22,7 @@ pub mod pacer;
 pub mod ports;
 pub mod replay;
 pub mod standby;
+pub mod wire;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;

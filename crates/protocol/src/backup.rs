@@ -31,7 +31,7 @@ const WINDOWS_MAX: u64 = 2;
 const COMMANDS_MAX: usize = 3;
 
 /// What the node is to do.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum BackupCommand {
     /// Ask the arbiter for this generation.
     Claim(Generation),
@@ -46,7 +46,7 @@ pub enum BackupCommand {
     Halt(HaltReason),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Hash, Debug)]
 enum State {
     Backup,
     Claiming(Asking),
@@ -81,7 +81,7 @@ enum Cause {
 ///
 /// Inputs are `handle_*`; what this side executes is told by [`Backup::pop_record`] and [`Backup::handle_executed`];
 /// effects come from `poll_*`: after every input, poll messages, then commands, until `None`.
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 pub struct Backup {
     settings: Settings,
     state: State,

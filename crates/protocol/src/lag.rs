@@ -23,7 +23,7 @@ const GRAIN_NS: u64 = 1_000_000;
 const SENDINGS_MAX: usize = 4096;
 
 /// When records that the backup has not executed were sent.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Hash, Debug, Default)]
 pub(crate) struct Unexecuted {
     /// The last record of each sending, and when it began.
     sendings: VecDeque<(Lsn, HostTime)>,
@@ -55,7 +55,7 @@ impl Unexecuted {
 }
 
 /// The feedback loop.
-#[derive(Clone, Debug)]
+#[derive(Clone, Hash, Debug)]
 pub struct LagLoop {
     target_ns: u64,
     lag_ns: u64,

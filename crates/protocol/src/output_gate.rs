@@ -9,7 +9,7 @@ use alloc::collections::VecDeque;
 use pollux_vocab::Lsn;
 
 /// Holds outputs back until they may be shown to the world, in order.
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 pub struct OutputGate<T> {
     sealed: VecDeque<(Lsn, T)>,
     unsealed: VecDeque<T>,

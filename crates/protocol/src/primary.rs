@@ -23,6 +23,7 @@ use crate::types::{
 };
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
 use pollux_vocab::{Generation, Icount, Lsn, Output, Record, RecordBody, VirtTime};
 
 /// Outputs that may be held at once; beyond that the VM waits.
@@ -33,7 +34,7 @@ pub const HELD_BYTES_MAX: u64 = 256 << 20;
 const COMMANDS_MAX: usize = 4;
 
 /// What the node is to do.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Command {
     /// Ask the arbiter for this generation.
     Claim(Generation),
@@ -48,7 +49,7 @@ pub enum Command {
     Halt(HaltReason),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Hash, Debug)]
 enum State {
     Solo,
     Primary,
@@ -71,17 +72,24 @@ enum Cause {
 }
 
 /// An output and when it was held.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Held {
     output: Output,
     since: HostTime,
+}
+
+impl Hash for Held {
+    /// How long it was held is counted (`hold_stats`) and steers nothing.
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.output.hash(hasher);
+    }
 }
 
 /// The primary's (and the solo VM's) state machine.
 ///
 /// Inputs are `handle_*`; what this side does is told by [`Primary::admit`], [`Primary::hold`], [`Primary::flush`];
 /// effects come from `poll_*`: after every input, poll releases, then messages, then commands, until `None`.
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 pub struct Primary {
     settings: Settings,
     state: State,
@@ -102,6 +110,8 @@ pub struct Primary {
     peer_time: VirtTime,
     silence: Silence,
     said_at: HostTime,
+    /// When the newest message that has been handed out was written: the backup counts its silence from then, or later.
+    spoke_at: HostTime,
     /// A heartbeat is to be sent: it is time, or somebody from the past should learn that it is.
     heartbeat_due: bool,
     progress_at: HostTime,
@@ -148,6 +158,7 @@ impl Primary {
             peer_icount: Icount(0),
             peer_time: VirtTime(0),
             said_at: now,
+            spoke_at: now,
             heartbeat_due: false,
             progress_at: now,
             progress_icount: Icount(0),
@@ -233,11 +244,11 @@ impl Primary {
 
     /// Time passes. Call it before handing over what was received, so that a process that was away notices first.
     pub fn handle_tick(&mut self, now: HostTime) {
-        let was_away = self.silence.is_away(now);
+        let was_away = self.is_away(now);
         self.silence.handle_tick(now);
         match &mut self.state {
             State::Primary => {
-                // Rule: who was away for longer than the failure timeout may have been replaced; it asks first.
+                // Rule: who was away for so long that it may have been replaced asks first.
                 if was_away || self.silence.is_dead(now) {
                     self.move_on(Cause::BackupGone(now));
                 } else if now.since(self.said_at) >= self.settings.heartbeat_every_ns {
@@ -253,6 +264,13 @@ impl Primary {
             State::Solo | State::Halted => {}
         }
         self.invariants();
+    }
+
+    /// Whether the backup may have given this side up: it has not looked at the clock, or not said anything, for as
+    /// long as the backup waits. Nothing is written after that before the arbiter has been asked, so a message
+    /// that leaves late does not hide it.
+    fn is_away(&self, now: HostTime) -> bool {
+        self.silence.is_away(now) || now.since(self.spoke_at) >= self.settings.failure_after_ns
     }
 
     // ---- transitions ----
@@ -358,6 +376,7 @@ impl Primary {
         self.reach(icount);
         match self.state {
             State::Solo => self.open_gate(),
+            State::Primary if self.is_away(now) => self.move_on(Cause::BackupGone(now)),
             State::Primary => {
                 if self.gate.has_unsealed() {
                     let mark = self.admit(icount, RecordBody::Mark);
@@ -410,7 +429,7 @@ impl Primary {
         let may = match self.state {
             State::Solo => true,
             // Stopped since its last tick, this process may have been replaced: the next tick will ask the arbiter.
-            State::Primary => !self.silence.is_away(now),
+            State::Primary => !self.is_away(now),
             State::Claiming(_) | State::Halted => false,
         };
         if !may {
@@ -424,6 +443,9 @@ impl Primary {
 
     /// The next message to the backup.
     pub fn poll_message(&mut self) -> Option<Message> {
+        if self.heartbeat_due || !self.messages.is_empty() {
+            self.spoke_at = self.said_at;
+        }
         if let Some(mut message) = self.messages.pop_front() {
             if let Message::Records { released, .. } = &mut message {
                 *released = self.gate.released();

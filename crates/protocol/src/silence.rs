@@ -7,7 +7,7 @@
 use crate::types::HostTime;
 
 /// Watches one direction of the link, and this process itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Hash, Debug)]
 pub(crate) struct Silence {
     failure_after_ns: u64,
     heard_at: HostTime,
@@ -54,7 +54,7 @@ impl Silence {
 }
 
 /// When to ask the arbiter, again and again. Asking twice does no harm: the same holder wins twice.
-#[derive(Clone, Debug)]
+#[derive(Clone, Hash, Debug)]
 pub(crate) struct Asking {
     retry_ns: u64,
     retry_max_ns: u64,

@@ -24,7 +24,7 @@ impl HostTime {
 }
 
 /// Timeouts and bounds. Both sides of a pair use the same.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Settings {
     /// A side that has nothing else to say says this often that it lives.
     pub heartbeat_every_ns: u64,
@@ -57,7 +57,7 @@ impl Default for Settings {
 }
 
 /// What the two sides say to each other once they are a pair.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Message {
     /// Primary: the next records of the log.
     Records {
@@ -111,7 +111,7 @@ impl Message {
 }
 
 /// Why a side leaves.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum GoodbyeReason {
     /// The VM has ended.
     Ended,
@@ -122,7 +122,7 @@ pub enum GoodbyeReason {
 }
 
 /// The arbiter's answer to a claim.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Verdict {
     /// The generation is this side's.
     Won,
@@ -133,7 +133,7 @@ pub enum Verdict {
 }
 
 /// Why a replica must not run on.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum HaltReason {
     /// The arbiter gave the generation to the other side.
     #[error("generation {0} belongs to the other replica: it runs on, this one must not")]
@@ -163,7 +163,7 @@ pub enum HaltReason {
 }
 
 /// Whether the primary may execute.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Pace {
     /// Yes, with this share of the time, in 1/1000: less than 1000 while the backup lags.
     Run {

@@ -240,6 +240,35 @@ fn a_primary_that_slept_longer_than_the_timeout_asks_before_it_releases() {
 }
 
 #[test]
+fn a_primary_that_slept_until_its_backup_may_have_replaced_it_asks_before_it_releases() {
+    let mut p = primary_with_a_held_output();
+    assert_eq!(messages(&mut p).len(), 1, "the backup hears this one at 1 ms, and claims at 301 ms");
+    // No heartbeat is due yet: this tick says nothing.
+    p.handle_tick(at(50));
+    assert_eq!(messages(&mut p), []);
+    p.handle_message(at(50), ack(1));
+    assert_eq!(p.poll_release(at(302)), None, "the backup may be live");
+    p.handle_tick(at(302));
+    assert_eq!(p.poll_release(at(302)), None);
+    assert_eq!(commands(&mut p), [Command::BackupLost, Command::Claim(G2)]);
+}
+
+#[test]
+fn a_message_that_leaves_late_does_not_hide_that_a_primary_slept() {
+    let mut p = primary_with_a_held_output();
+    messages(&mut p);
+    p.handle_tick(at(50));
+    p.handle_message(at(50), ack(1));
+    // Asleep in the middle of a slice: its end writes a mark, but the backup may be live by now.
+    p.hold(at(302), Icount(200), output(2));
+    p.flush(at(302), Icount(200), VirtTime(2000));
+    assert_eq!(messages(&mut p), []);
+    p.handle_tick(at(303));
+    assert_eq!(p.poll_release(at(303)), None);
+    assert_eq!(commands(&mut p), [Command::BackupLost, Command::Claim(G2)]);
+}
+
+#[test]
 fn a_backup_that_slept_listens_before_it_judges() {
     let mut b = backup();
     b.handle_tick(at(2000));
@@ -307,8 +336,10 @@ fn a_backup_whose_buffer_is_full_of_unexecuted_log_makes_the_primary_wait() {
 fn a_lagging_backup_slows_the_primary() {
     let mut p = primary();
     for ms in 1..200u64 {
+        p.handle_tick(at(ms * 10));
         p.handle_message(at(ms * 10), ack(0));
         p.flush(at(ms * 10), Icount(ms), VirtTime(ms * 10 * MS));
+        messages(&mut p);
     }
     let Pace::Run { share_permille } = p.pace(at(2000)) else { panic!("it runs") };
     assert!(share_permille < 300, "{share_permille}");

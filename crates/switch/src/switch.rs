@@ -187,21 +187,33 @@ impl Switch {
         let mut events = Vec::new();
         loop {
             let timeout = self.idle_for(Instant::now());
-            self.poller.wait(timeout, &mut events)?;
-            self.stats.turn();
-            let now = Instant::now();
-            for &event in &events {
-                if event.token == Token::Stop {
-                    info!("the switch stops");
-                    return Ok(());
-                }
-                self.handle_event(event, now);
+            self.wait(timeout, &mut events)?;
+            if !self.turn(&events, Instant::now()) {
+                info!("the switch stops");
+                return Ok(());
             }
-            self.keep_deadlines(now);
-            self.gateway.work(now);
-            self.hand_out(now);
-            self.flush_ports();
         }
+    }
+
+    /// Sleeps until a descriptor is ready, for `timeout` at most.
+    pub(crate) fn wait(&self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
+        self.poller.wait(timeout, events)
+    }
+
+    /// Does everything that these events and the time ask for; `false`: it was told to stop.
+    pub(crate) fn turn(&mut self, events: &[Event], now: Instant) -> bool {
+        self.stats.turn();
+        for &event in events {
+            if event.token == Token::Stop {
+                return false;
+            }
+            self.handle_event(event, now);
+        }
+        self.keep_deadlines(now);
+        self.gateway.work(now);
+        self.hand_out(now);
+        self.flush_ports();
+        true
     }
 
     /// How long nothing will be due.

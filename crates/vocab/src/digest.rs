@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// A digest of the whole machine at some icount. Equal digests: equal machines.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Digest {
     /// One hash per hart: registers, CSRs, privilege, reservation.
     pub harts: Vec<u64>,
@@ -18,7 +18,7 @@ pub struct Digest {
 }
 
 /// The hash of one page of RAM.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct PageHash {
     /// Guest physical page number (address / 4096).
     pub page: u64,

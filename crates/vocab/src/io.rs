@@ -10,7 +10,7 @@ pub type SlotId = u8;
 pub type RequestId = u64;
 
 /// Which console a byte belongs to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum ConsoleId {
     /// The 16550 UART.
     Uart,
@@ -19,7 +19,7 @@ pub enum ConsoleId {
 }
 
 /// An event from outside, applied to the machine at an exact icount.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Input {
     /// An Ethernet frame (no virtio header, no FCS) arrived at the network device in `slot`.
     Packet {
@@ -68,7 +68,7 @@ pub enum Input {
 }
 
 /// What became of a disk request.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum DiskStatus {
     /// Done; for a flush: on stable storage.
     Ok,
@@ -77,7 +77,7 @@ pub enum DiskStatus {
 }
 
 /// One request to a disk. Data written is a copy taken when the guest kicked the queue (DESIGN 2.5).
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct DiskRequest {
     /// The disk.
     pub slot: SlotId,
@@ -88,7 +88,7 @@ pub struct DiskRequest {
 }
 
 /// What a disk is asked to do. Offsets and lengths in bytes, multiples of 512.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum DiskOp {
     /// Read `len` bytes at `offset`.
     Read {
@@ -109,7 +109,7 @@ pub enum DiskOp {
 }
 
 /// An effect on the world outside.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Output {
     /// An Ethernet frame leaves the network device in `slot`.
     Packet {

@@ -6,7 +6,7 @@ use crate::units::{Icount, Lsn};
 use serde::{Deserialize, Serialize};
 
 /// One entry of the log. Records are totally ordered by `lsn`, and their `icount`s never decrease.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Record {
     /// Its place in the log.
     pub lsn: Lsn,
@@ -17,7 +17,7 @@ pub struct Record {
 }
 
 /// What a [`Record`] says.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum RecordBody {
     /// An event to apply to the machine.
     Input(Input),
@@ -43,7 +43,7 @@ pub enum RecordBody {
 }
 
 /// Operations on the VM that both sides do at the same instant.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Control {
     /// End the VM here, on both sides.
     Stop,

@@ -72,7 +72,7 @@ impl Generation {
 }
 
 /// Nanoseconds of virtual time per step, as a 32.32 fixed-point number.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct ClockRate(pub u64);
 
 impl ClockRate {

@@ -10,5 +10,6 @@ pub mod processes;
 pub mod record;
 pub mod replay;
 pub mod run;
+pub mod simulate;
 pub mod status;
 pub mod switch;

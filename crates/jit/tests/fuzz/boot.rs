@@ -224,6 +224,11 @@ fn tables(rng: &mut Rng, world: World, calm: bool, image: &mut [u8], space: u64)
     put64(image, root + 8 * (VIRTUAL >> 30), pointer(root + PAGE));
     // All rights but the user's, so that the handlers are always there.
     put64(image, root + 8 * (RESET >> 30), RESET >> 12 << 10 | 0xef);
+    // The upper half: mostly through one table in both, as kernels do it.
+    let is_shared = rng.percent(85);
+    put64(image, HIGH_TABLE, RESET >> 12 << 10 | 0xef);
+    let giant = RESET >> 12 << 10 | rng.pick(&[0x2f, 0xef]);
+    put64(image, root + 8 * (HIGH >> 30 & 511), if is_shared { pointer(HIGH_TABLE) } else { giant });
     put64(image, root + PAGE, pointer(root + 2 * PAGE));
     let user = if world == World::User { 0x10 } else { 0 };
     put64(image, root + PAGE + 8, RESET >> 12 << 10 | 0xcf | user);
@@ -288,7 +293,8 @@ fn entry(rng: &mut Rng, world: World, starts: &[u64]) -> u64 {
         World::User => 5,
     };
     let window = if rng.percent(home) { CODE } else { rng.pick(&translated) };
-    window + rng.pick(starts)
+    let is_high = world == World::Supervisor && window == CODE && rng.percent(50);
+    (if is_high { high(window) } else { window }) + rng.pick(starts)
 }
 
 fn first(rng: &mut Rng, world: World, image: &mut [u8], hart: u64, starts: &[u64]) {
@@ -317,7 +323,7 @@ fn first(rng: &mut Rng, world: World, image: &mut [u8], hart: u64, starts: &[u64
     let lines = rng.pick(&[0x88, 0xaa]);
     let control = [
         MACHINE_HANDLER,
-        SUPERVISOR,
+        if rng.percent(60) { high(SUPERVISOR) } else { SUPERVISOR },
         u64::MAX,
         0x1f,
         7,

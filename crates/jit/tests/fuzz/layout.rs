@@ -15,6 +15,9 @@ pub const DATA_PAGES: u64 = 8;
 /// Both address spaces' page tables: a root, a middle and a leaf table each.
 pub const TABLES: u64 = RAM_BASE + 0x1_0000;
 pub const SPACE_BYTES: u64 = 3 * PAGE;
+/// Where RAM lies a second time, in the upper half, for the supervisor alone; and the middle table that says so.
+pub const HIGH: u64 = 0xffff_ffff_8000_0000;
+pub const HIGH_TABLE: u64 = TABLES + 2 * SPACE_BYTES;
 /// What harts start with.
 pub const FIRST: u64 = RAM_BASE + 0x1_8000;
 pub const FIRST_BYTES: u64 = 0x400;
@@ -41,6 +44,11 @@ pub const DEVICES: [u64; 5] = [0x1000_0000, 0x200_b000, 0x200_0000, 0x10_1000, 0
 pub const LEAVES: u64 = 40;
 /// Where a page of 2 MiB maps the beginning of RAM.
 pub const LARGE: u64 = VIRTUAL + 0x20_0000;
+
+/// The same place in the upper half.
+pub fn high(addr: u64) -> u64 {
+    addr - RESET + HIGH
+}
 
 pub fn leaf_table(space: u64) -> u64 {
     TABLES + space * SPACE_BYTES + 2 * PAGE

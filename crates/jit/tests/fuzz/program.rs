@@ -26,6 +26,7 @@ pub fn base_address(rng: &mut Rng, world: World) -> u64 {
     let window = match rng.below(20) {
         _ if bare => CODE,
         0 => LARGE + (CODE - RESET),
+        1 if world == World::Supervisor => high(CODE),
         1..4 => VIRTUAL + SECOND * PAGE,
         _ => VIRTUAL,
     };

@@ -36,6 +36,8 @@ pub(super) fn execute(
         let at = in_ram(hart, ram, addr, bytes, Access::Load)?;
         hart.reservation = RAM_BASE + (at & !7) as u64;
         hart.x[op.rd()] = read(ram, at, double);
+        // The walk may have set an accessed bit in what is executed.
+        settle(ram, env);
         return Ok(());
     }
     let source = hart.x[op.rs2()];
@@ -79,8 +81,8 @@ fn combine(kind: u8, old: u64, source: u64) -> u64 {
 
 fn in_ram(hart: &mut Hart, ram: &mut Ram, addr: u64, bytes: u64, access: Access) -> Result<usize, Exception> {
     let cached = if access == Access::Load { &hart.tlb.read } else { &hart.tlb.write };
-    let entry = &cached[crate::mmu::Tlb::slot(addr, hart.data_mix)];
-    if entry.tag == addr & crate::mmu::PAGE_MASK | hart.data_context {
+    let entry = &cached[hart.data.slot(addr)];
+    if entry.tag == addr & crate::mmu::PAGE_MASK | hart.data.tag(addr) {
         return Ok(addr.wrapping_add(entry.delta) as usize);
     }
     match resolve(hart, ram, addr, bytes, access)? {

@@ -141,6 +141,8 @@ pub(crate) struct Illegal;
 pub(crate) struct Effects {
     /// The hart's TLB contexts.
     pub(crate) contexts: bool,
+    /// These, and the address space.
+    pub(crate) space: bool,
     /// What is cached in the TLB at all.
     pub(crate) translations: bool,
     /// When the next timer interrupt is due.
@@ -255,7 +257,7 @@ impl Hart {
             number::SATP => {
                 if matches!(value >> 60, 0 | SATP_SV39 | SATP_SV48) {
                     c.satp = value;
-                    effects.contexts = true;
+                    effects.space = true;
                 }
             }
             number::PMPCFG0 | number::PMPCFG2 => {

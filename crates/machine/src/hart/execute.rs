@@ -17,7 +17,7 @@ use super::system::Next;
 use super::trap::{self, Exception};
 use super::{Hart, amo, fetch, float, memory, system};
 use crate::board::Board;
-use crate::mmu::{PAGE_MASK, Tlb};
+use crate::mmu::PAGE_MASK;
 use crate::ram::Ram;
 use core::sync::atomic::{AtomicU64, Ordering};
 use pollux_isa::code;
@@ -94,10 +94,10 @@ pub(crate) fn run<const ONE_BLOCK: bool>(
 
     'jump: while begun < limit && !(ONE_BLOCK && begun > 0) {
         if pc & PAGE_MASK != page_addr {
-            let entry = &hart.tlb.fetch[Tlb::slot(pc, hart.fetch_mix)];
+            let entry = &hart.tlb.fetch[hart.fetches.slot(pc)];
             page_index = entry.code_page;
             match code_cache.page(page_index) {
-                Some(found) if entry.tag == pc & PAGE_MASK | hart.fetch_context => page = found,
+                Some(found) if entry.tag == pc & PAGE_MASK | hart.fetches.tag(pc) => page = found,
                 _ => {
                     env.fetch_miss = true;
                     break;
@@ -165,8 +165,8 @@ pub(crate) fn run<const ONE_BLOCK: bool>(
         macro_rules! load {
             ($bytes:literal, $raw:ident, $value:expr) => {{
                 let addr = x!(rs1).wrapping_add(op.imm());
-                let entry = &hart.tlb.read[Tlb::slot(addr, hart.data_mix)];
-                let $raw = if entry.tag == addr & (PAGE_MASK | ($bytes - 1)) | hart.data_context {
+                let entry = &hart.tlb.read[hart.data.slot(addr)];
+                let $raw = if entry.tag == addr & (PAGE_MASK | ($bytes - 1)) | hart.data.tag(addr) {
                     widen(ram.load::<$bytes>(addr.wrapping_add(entry.delta) as usize))
                 } else {
                     slow!(memory::load(hart, ram, env, addr, $bytes))
@@ -177,9 +177,9 @@ pub(crate) fn run<const ONE_BLOCK: bool>(
         macro_rules! store {
             ($bytes:literal, $type:ty, $value:expr) => {{
                 let addr = x!(rs1).wrapping_add(op.imm());
-                let entry = &hart.tlb.write[Tlb::slot(addr, hart.data_mix)];
+                let entry = &hart.tlb.write[hart.data.slot(addr)];
                 let value: u64 = $value;
-                if entry.tag == addr & (PAGE_MASK | ($bytes - 1)) | hart.data_context {
+                if entry.tag == addr & (PAGE_MASK | ($bytes - 1)) | hart.data.tag(addr) {
                     let at = addr.wrapping_add(entry.delta) as usize;
                     if ram.store(at, (value as $type).to_le_bytes()) {
                         memory::settle(ram, env);

@@ -55,7 +55,7 @@ pub(crate) fn fill(hart: &mut Hart, ram: &mut Ram, code: &mut CodeCache) -> Resu
         Some(at) if whole => code.page_for(ram, at / PAGE, page),
         _ => code.uncached_page_for(page),
     };
-    hart.tlb.cache_fetch(pc, hart.fetch_context, code_page);
+    hart.tlb.cache_fetch(pc, &hart.fetches, code_page);
     Ok(())
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn refill(hart: &mut Hart, ram: &mut Ram, code: &CodeCache) -> bool {
     let whole = hart.pmp.allows(page, PAGE_BYTES, Access::Fetch, hart.mode);
     match ram.offset(page, PAGE_BYTES).and_then(|at| code.known_page(at / PAGE)) {
         Some(code_page) if whole => {
-            hart.tlb.cache_fetch(pc, hart.fetch_context, code_page);
+            hart.tlb.cache_fetch(pc, &hart.fetches, code_page);
             true
         }
         _ => false,

@@ -10,7 +10,7 @@ use super::execute::Env;
 use super::trap::{Exception, cause};
 use super::{Access, Hart, Mode, NO_RESERVATION};
 use crate::mmu::walk::{Fault, Request, walk};
-use crate::mmu::{Entry, PAGE_MASK, Tlb};
+use crate::mmu::{Entry, PAGE_MASK};
 use crate::ram::{PAGE, Ram};
 
 /// The exception that a failed access of this kind raises.
@@ -68,10 +68,10 @@ pub(super) fn resolve(
     let Some(at) = ram.offset(physical, bytes) else { return Ok(Target::Device(physical)) };
     if hart.pmp.allows(physical & PAGE_MASK, PAGE as u64, access, mode) {
         let entry =
-            Entry { tag: addr & PAGE_MASK | hart.data_context, delta: (at as u64).wrapping_sub(addr) };
+            Entry { tag: addr & PAGE_MASK | hart.data.tag(addr), delta: (at as u64).wrapping_sub(addr) };
         match access {
-            Access::Load => hart.tlb.read[Tlb::slot(addr, hart.data_mix)] = entry,
-            _ => hart.tlb.write[Tlb::slot(addr, hart.data_mix)] = entry,
+            Access::Load => hart.tlb.read[hart.data.slot(addr)] = entry,
+            _ => hart.tlb.write[hart.data.slot(addr)] = entry,
         }
     }
     Ok(Target::Ram(at))

@@ -4,7 +4,7 @@
 //! paths that translate; `system` and `csr` the privileged half; `trap` exceptions and interrupts; `pmp`;
 //! `float` the F and D extensions over the pure functions of [`fp`].
 //!
-//! Invariant: everything in [`Hart`] is state except `tlb`, the two contexts and mixes, and `engine`, which never show.
+//! Invariant: everything in [`Hart`] is state except `tlb`, its contexts, `upper`, `views` and `engine`, which never show.
 
 mod amo;
 pub(crate) mod code;
@@ -18,8 +18,8 @@ pub(crate) mod pmp;
 pub(crate) mod system;
 pub(crate) mod trap;
 
-use crate::mmu::{ContextKey, Tlb, mix};
-use crate::ram::StaleTranslation;
+use crate::mmu::{ContextKey, Contexts, Tlb, walk};
+use crate::ram::{Ram, StaleTranslation};
 use csr::{Csrs, status};
 use pmp::Pmp;
 
@@ -67,6 +67,10 @@ pub enum Activity {
     Stopped = 2,
 }
 
+/// Bits of a context's key besides the mode.
+const SUM: u8 = 1 << 2;
+const MXR: u8 = 1 << 3;
+
 /// What [`Hart::reservation`] is when there is none: no RAM is there.
 pub(crate) const NO_RESERVATION: u64 = 0;
 
@@ -93,12 +97,15 @@ pub(crate) struct Hart {
     pub(crate) trapped: u64,
     /// Not state: the software TLB.
     pub(crate) tlb: Tlb,
-    /// Not state: the TLB tag bits for fetches, and for loads and stores, as things are.
-    pub(crate) fetch_context: u64,
-    pub(crate) data_context: u64,
-    /// Not state: what these two put into page numbers (`mmu::mix`).
-    pub(crate) fetch_mix: u64,
-    pub(crate) data_mix: u64,
+    /// Not state: the TLB's contexts for fetches, and for loads and stores, as things are.
+    pub(crate) fetches: Contexts,
+    pub(crate) data: Contexts,
+    /// Not state: a `satp`, and what stands for its upper half.
+    upper: (u64, u64),
+    /// Not state: the contexts of U-mode, of S-mode, and of S-mode's loads and stores under SUM, all with MXR clear.
+    pub(crate) views: [Contexts; 3],
+    /// Not state: when they were found out ([`Tlb::changes`]), and for which `satp` and upper half.
+    views_of: (u64, u64, u64),
 }
 
 impl Hart {
@@ -116,10 +123,11 @@ impl Hart {
             steps: 0,
             trapped: 0,
             tlb: Tlb::new(),
-            fetch_context: 0,
-            data_context: 0,
-            fetch_mix: 0,
-            data_mix: 0,
+            fetches: Contexts::default(),
+            data: Contexts::default(),
+            upper: (0, 0),
+            views: [Contexts::default(); 3],
+            views_of: (u64::MAX, 0, 0),
         };
         hart.refresh_contexts();
         hart
@@ -141,35 +149,75 @@ impl Hart {
 
     /// Recomputes the TLB contexts: after anything that changes mode, `satp`, `mstatus` or what is cached.
     pub(crate) fn refresh_contexts(&mut self) {
-        let fetch = ContextKey { satp: self.satp_for(self.mode), bits: self.mode as u8 };
         let data_mode = self.data_mode();
-        let mut bits = data_mode as u8;
-        if data_mode != Mode::Machine {
-            bits |= u8::from(self.csrs.mstatus & status::SUM != 0) << 2;
-            bits |= u8::from(self.csrs.mstatus & status::MXR != 0) << 3;
+        let sum = data_mode == Mode::Supervisor && self.csrs.mstatus & status::SUM != 0;
+        let mxr = data_mode != Mode::Machine && self.csrs.mstatus & status::MXR != 0;
+        loop {
+            let (satp, upper) = (self.csrs.satp, self.upper_for(self.csrs.satp));
+            let changes = self.tlb.changes();
+            if self.views_of != (changes, satp, upper) {
+                let user = self.contexts(Mode::User, Mode::User as u8);
+                let supervisor = self.contexts(Mode::Supervisor, Mode::Supervisor as u8);
+                let reaching = self.contexts(Mode::Supervisor, Mode::Supervisor as u8 | SUM);
+                self.views = [user, supervisor, reaching];
+            }
+            self.fetches = match self.mode {
+                Mode::Machine => self.contexts(Mode::Machine, Mode::Machine as u8),
+                mode => self.views[mode as usize],
+            };
+            self.data = match data_mode {
+                Mode::Machine => self.contexts(Mode::Machine, Mode::Machine as u8),
+                mode if mxr => self.contexts(mode, mode as u8 | if sum { SUM } else { 0 } | MXR),
+                mode => self.views[mode as usize + usize::from(sum)],
+            };
+            // Numbering one may have taken another one's number away.
+            if self.tlb.changes() == changes {
+                self.views_of = (changes, satp, upper);
+                return;
+            }
         }
-        let data = ContextKey { satp: self.satp_for(data_mode), bits };
-        // Numbering `data` may wipe the array and with it the number of `fetch`, so that one goes last, again.
-        self.fetch_context = self.tlb.context(fetch);
-        self.data_context = self.tlb.context(data);
-        self.fetch_context = self.tlb.context(fetch);
-        (self.fetch_mix, self.data_mix) = (mix(self.fetch_context), mix(self.data_context));
+    }
+
+    /// What stands for `satp` where the upper half is translated.
+    fn upper_for(&self, satp: u64) -> u64 {
+        if satp == self.upper.0 { self.upper.1 } else { satp }
+    }
+
+    fn contexts(&mut self, mode: Mode, bits: u8) -> Contexts {
+        let satp = self.satp_for(mode);
+        let lower = self.tlb.context(ContextKey { satp, bits });
+        let upper = self.upper_for(satp);
+        Contexts::new(lower, self.tlb.context(ContextKey { satp: upper, bits }))
+    }
+
+    /// Finds out what the upper half of the address space is: after anything that changes `satp`, PMP or that half.
+    /// Without, an upper half is its address space's own.
+    pub(crate) fn refresh_upper(&mut self, ram: &mut Ram) {
+        let satp = self.csrs.satp;
+        self.upper = (satp, self.tlb.upper(ram, &self.pmp, satp));
+        self.refresh_contexts();
     }
 
     /// Drops some cached translations.
-    pub(crate) fn forget(&mut self, stale: StaleTranslation) {
-        let has_forgotten_contexts = match stale {
-            StaleTranslation::Page { addr, is_executable } => self.tlb.forget_page(addr, is_executable),
-            StaleTranslation::Space(root) => self.tlb.forget_space(root),
-        };
-        if has_forgotten_contexts {
-            self.refresh_contexts();
+    pub(crate) fn forget(&mut self, ram: &mut Ram, stale: StaleTranslation) {
+        match stale {
+            StaleTranslation::Page { addr, is_executable } => {
+                if self.tlb.forget_page(addr, is_executable) {
+                    self.refresh_contexts();
+                }
+            }
+            StaleTranslation::Space(root) => {
+                let has_forgotten = self.tlb.forget_space(root);
+                if has_forgotten || walk::root(self.csrs.satp) == Some(root) {
+                    self.refresh_upper(ram);
+                }
+            }
         }
     }
 
     /// Drops every cached translation.
-    pub(crate) fn forget_translations(&mut self) {
+    pub(crate) fn forget_translations(&mut self, ram: &mut Ram) {
         self.tlb.forget();
-        self.refresh_contexts();
+        self.refresh_upper(ram);
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn execute(
     let pc = hart.pc;
     let done = match op.kind() {
         code::Csrrw | code::Csrrs | code::Csrrc | code::Csrrwi | code::Csrrsi | code::Csrrci => {
-            csr(hart, env, op).map(|()| Next::Following)
+            csr(hart, ram, env, op).map(|()| Next::Following)
         }
         code::Ecall => return environment_call(hart, env),
         code::Ebreak => return Err(Exception { cause: cause::BREAKPOINT, tval: pc }),
@@ -51,15 +51,15 @@ pub(super) fn execute(
             Ok(Next::Following)
         }
         code::SfenceVma if may_supervise(hart, status::TVM) => Ok(Next::Following),
-        code::CboZero if block_op_enabled(hart, envcfg::CBZE) => {
+        code::CboZero if block_op_enabled(hart, hart.mode, envcfg::CBZE) => {
             amo::zero_block(hart, ram, env, hart.x[op.rs1()])?;
             Ok(Next::Following)
         }
-        code::CboClean | code::CboFlush if block_op_enabled(hart, envcfg::CBCFE) => {
+        code::CboClean | code::CboFlush if block_op_enabled(hart, hart.mode, envcfg::CBCFE) => {
             amo::check_block(hart, ram, hart.x[op.rs1()])?;
             Ok(Next::Following)
         }
-        code::CboInval if block_op_enabled(hart, envcfg::CBIE) => {
+        code::CboInval if block_op_enabled(hart, hart.mode, envcfg::CBIE) => {
             amo::check_block(hart, ram, hart.x[op.rs1()])?;
             Ok(Next::Following)
         }
@@ -79,11 +79,11 @@ fn may_supervise(hart: &Hart, trapped_by: u64) -> bool {
     }
 }
 
-/// Whether `menvcfg`, and for U-mode `senvcfg`, enable a cache-block operation.
-pub(crate) fn block_op_enabled(hart: &Hart, field: u64) -> bool {
+/// Whether `menvcfg`, and for U-mode `senvcfg`, enable a cache-block operation in a mode.
+pub(crate) fn block_op_enabled(hart: &Hart, mode: Mode, field: u64) -> bool {
     let machine = hart.csrs.menvcfg & field != 0;
     let supervisor = hart.csrs.senvcfg & field != 0;
-    match hart.mode {
+    match mode {
         Mode::Machine => true,
         Mode::Supervisor => machine,
         Mode::User => machine && supervisor,
@@ -102,7 +102,7 @@ fn environment_call(hart: &mut Hart, env: &mut Env<'_>) -> Result<Next, Exceptio
 }
 
 /// The six CSR instructions (Zicsr, table "Conditions determining whether a CSR instruction reads or writes").
-fn csr(hart: &mut Hart, env: &mut Env<'_>, op: Packed) -> Result<(), Illegal> {
+fn csr(hart: &mut Hart, ram: &mut Ram, env: &mut Env<'_>, op: Packed) -> Result<(), Illegal> {
     let kind = op.kind();
     let number = (op.imm() & 0xfff) as u16;
     let immediate = kind >= code::Csrrwi;
@@ -121,7 +121,9 @@ fn csr(hart: &mut Hart, env: &mut Env<'_>, op: Packed) -> Result<(), Illegal> {
         };
         let effects = hart.csr_write(number, new, &now);
         if effects.translations {
-            hart.forget_translations();
+            hart.forget_translations(ram);
+        } else if effects.space {
+            hart.refresh_upper(ram);
         } else if effects.contexts {
             hart.refresh_contexts();
         }

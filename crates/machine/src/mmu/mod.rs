@@ -11,13 +11,18 @@
 //! How: an entry's tag names the virtual page and a *context*, a small number standing for all else that the
 //! translation depends on (satp, privilege, SUM, MXR; PMP). Dropping everything means forgetting which number
 //! stands for what and going on with fresh numbers; only when they run out are the arrays wiped. A context's number
-//! also decides where its entries lie, so that address spaces that look alike (every process, the kernel in each of
-//! them) do not evict each other's.
+//! also decides where its entries lie, so that address spaces that look alike (every process) do not evict each
+//! other's. The two halves of the address space have a context each, for the upper one, the kernel's, is the same in
+//! every address space, and then it also is the same context ([`uppers`]).
 
+mod uppers;
 pub(crate) mod walk;
 
+use crate::hart::pmp::Pmp;
+use crate::ram::Ram;
 use alloc::boxed::Box;
 use alloc::vec;
+use uppers::Uppers;
 
 /// Entries per array: enough for 64 MiB of working set. What is not used of it is not in the host's caches.
 pub(crate) const ENTRIES: usize = 16384;
@@ -64,12 +69,15 @@ pub(crate) struct Tlb {
     pub(crate) write: Box<[Entry; ENTRIES]>,
     pub(crate) fetch: Box<[FetchEntry; ENTRIES]>,
     known: [Known; CONTEXTS],
+    uppers: Uppers,
     /// How many of `known` count, and which one goes next.
     used: usize,
     victim: usize,
     newest: u64,
     /// How often the numbers ran out.
     epoch: u64,
+    /// How often a number was taken away from what it stood for.
+    changes: u64,
 }
 
 const NO_ENTRY: Entry = Entry { tag: 0, delta: 0 };
@@ -92,8 +100,34 @@ struct Known {
     has_lost_fetches: bool,
 }
 
+/// The contexts of an address space's lower and upper half for one kind of access, and what they put into page numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[repr(C)]
+pub(crate) struct Contexts {
+    pub(crate) tags: [u64; 2],
+    pub(crate) mixes: [u64; 2],
+}
+
+impl Contexts {
+    pub(crate) fn new(lower: u64, upper: u64) -> Self {
+        Self { tags: [lower, upper], mixes: [mix(lower), mix(upper)] }
+    }
+
+    /// The context of an address.
+    #[inline(always)]
+    pub(crate) fn tag(&self, addr: u64) -> u64 {
+        self.tags[(addr >> 63) as usize]
+    }
+
+    /// Where a virtual address's entry is, in each array.
+    #[inline(always)]
+    pub(crate) fn slot(&self, addr: u64) -> usize {
+        Tlb::slot(addr, self.mixes[(addr >> 63) as usize])
+    }
+}
+
 /// What a context puts into the page numbers of addresses to find their entries, as bits of addresses.
-pub(crate) fn mix(context: u64) -> u64 {
+fn mix(context: u64) -> u64 {
     // Any odd number spreads them; this one leaves no small multiple near a power of two.
     ((context >> CONTEXT_SHIFT) * 0x25a7) << 12
 }
@@ -105,10 +139,12 @@ impl Tlb {
             write: boxed(NO_ENTRY),
             fetch: boxed(NO_FETCH),
             known: [Known::default(); CONTEXTS],
+            uppers: Uppers::default(),
             used: 0,
             victim: 0,
             newest: 0,
             epoch: 0,
+            changes: 0,
         }
     }
 
@@ -119,12 +155,18 @@ impl Tlb {
 
     /// Where a virtual address's entry is, in each array, for the context with this [`mix`].
     #[inline(always)]
-    pub(crate) fn slot(addr: u64, mix: u64) -> usize {
+    fn slot(addr: u64, mix: u64) -> usize {
         ((addr ^ mix) >> 12) as usize % ENTRIES
+    }
+
+    /// Changes when a number is taken away from what it stood for.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Forgets every translation.
     pub(crate) fn forget(&mut self) {
+        self.changes += 1;
         self.used = 0;
         self.victim = 0;
     }
@@ -148,6 +190,7 @@ impl Tlb {
                 self.known[i] = self.known[self.used];
             }
         }
+        self.changes += u64::from(self.used < used);
         self.used < used
     }
 
@@ -157,18 +200,25 @@ impl Tlb {
         let used = self.used;
         for i in (0..used).rev() {
             let satp = self.known[i].key.satp;
-            if satp >> 60 != 0 && (satp & walk::SATP_PPN) << 12 == root {
+            if walk::root(satp) == Some(root) {
                 self.used -= 1;
                 self.known[i] = self.known[self.used];
             }
         }
+        self.changes += u64::from(self.used < used);
         self.used < used
     }
 
+    /// What stands for `satp` where the upper half of the address space is translated: address spaces that share it
+    /// have the same.
+    pub(crate) fn upper(&mut self, ram: &mut Ram, pmp: &Pmp, satp: u64) -> u64 {
+        self.uppers.identify(ram, pmp, satp).unwrap_or(satp)
+    }
+
     /// Caches that instructions at `pc` are fetched from a decoded page.
-    pub(crate) fn cache_fetch(&mut self, pc: u64, context: u64, code_page: u32) {
-        let entry = &mut self.fetch[Self::slot(pc, mix(context))];
-        let tag = pc & PAGE_MASK | context;
+    pub(crate) fn cache_fetch(&mut self, pc: u64, contexts: &Contexts, code_page: u32) {
+        let entry = &mut self.fetch[contexts.slot(pc)];
+        let tag = pc & PAGE_MASK | contexts.tag(pc);
         let lost = if entry.tag == tag { 0 } else { entry.tag & !PAGE_MASK };
         *entry = FetchEntry { tag, code_page };
         if let Some(known) = self.known[..self.used].iter_mut().find(|known| known.tag == lost) {
@@ -196,6 +246,7 @@ impl Tlb {
             self.known[self.used] = known;
             self.used += 1;
         } else {
+            self.changes += 1;
             self.known[self.victim] = known;
             self.victim = (self.victim + 1) % CONTEXTS;
         }

@@ -12,7 +12,12 @@ use crate::ram::{Ram, TablePlace};
 pub(crate) const SATP_SV39: u64 = 8;
 pub(crate) const SATP_SV48: u64 = 9;
 /// `satp` PPN: the page where walks begin.
-pub(crate) const SATP_PPN: u64 = 0xfff_ffff_ffff;
+const SATP_PPN: u64 = 0xfff_ffff_ffff;
+
+/// The guest physical address of the table where walks under this `satp` begin.
+pub(crate) fn root(satp: u64) -> Option<u64> {
+    matches!(satp >> 60, SATP_SV39 | SATP_SV48).then_some((satp & SATP_PPN) << 12)
+}
 
 /// Page-table entry bits.
 pub(crate) mod pte {
@@ -73,7 +78,7 @@ pub(crate) fn walk(ram: &mut Ram, pmp: &Pmp, request: &Request, addr: u64) -> Re
     if ((addr as i64) << unused >> unused) as u64 != addr {
         return Err(Fault::Page);
     }
-    let mut table = (request.satp & SATP_PPN) << 12;
+    let mut table = root(request.satp).unwrap_or_default();
     for level in (0..levels).rev() {
         let entry_addr = table + (addr >> (12 + 9 * level) & 0x1ff) * 8;
         if !pmp.allows(entry_addr, 8, Access::Load, Mode::Supervisor) {

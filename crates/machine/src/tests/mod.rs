@@ -3,6 +3,7 @@
 mod asm;
 mod mmu;
 mod run;
+mod uppers;
 
 use crate::board::Board;
 use crate::computer::Computer;

@@ -7,7 +7,6 @@ use crate::computer::Computer;
 use crate::hart::csr::{envcfg, irq, status};
 use crate::hart::{Activity, trap::cause};
 use crate::machine::{Machine, Stop};
-use crate::mmu::Tlb;
 use crate::ram::RAM_BASE;
 use pollux_vocab::{ClockRate, Icount, Input, VirtTime};
 
@@ -226,15 +225,14 @@ fn code_in_the_page_of_its_own_page_table_sees_the_accessed_bit() {
     hart.refresh_contexts();
     // Decodes the entry's low half as `lb zero, 512(zero)`: faults, but is cached.
     steps(&mut m, 2);
-    let cached = m.code.page(m.harts[0].tlb.fetch[Tlb::slot(root, m.harts[0].fetch_mix)].code_page).unwrap()
-        [4]
-    .load(core::sync::atomic::Ordering::Relaxed);
+    let cached = m.code.page(m.harts[0].tlb.fetch[m.harts[0].fetches.slot(root)].code_page).unwrap()[4]
+        .load(core::sync::atomic::Ordering::Relaxed);
     assert_ne!(cached, 0);
     let hart = &mut m.harts[0];
     (hart.mode, hart.pc) = (crate::hart::Mode::Supervisor, target);
     hart.refresh_contexts();
     steps(&mut m, 1);
-    let index = m.harts[0].tlb.fetch[Tlb::slot(root, m.harts[0].fetch_mix)].code_page;
+    let index = m.harts[0].tlb.fetch[m.harts[0].fetches.slot(root)].code_page;
     let slot = m.code.page(index).unwrap()[4].load(core::sync::atomic::Ordering::Relaxed);
     assert_eq!(slot, 0, "the walk changed the entry, so its decoded instruction is stale");
 }

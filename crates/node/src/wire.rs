@@ -1,4 +1,5 @@
-//! Between the protocol's messages and the wire's: the same facts, in the types that either side owns.
+//! Between the protocol's messages and the wire's: the same facts, in the types that either side owns. Here, and not in
+//! a port, because every port that carries bytes says the same.
 
 use pollux_codec::message::{AckV1, Wire};
 use pollux_protocol::{GoodbyeReason, Message};
@@ -48,6 +49,7 @@ pub fn from_wire(wire: Wire) -> Option<Message> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec;
     use pollux_vocab::{Generation, Icount, Lsn, VirtTime};
 
     #[test]

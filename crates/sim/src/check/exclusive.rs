@@ -1,0 +1,73 @@
+//! At most one runs: in each generation one host at most releases outputs; nobody runs alone, or in a generation
+//! after the first, without having won it at the arbiter; and no two run alone at once.
+//!
+//! What it cannot ask for: that nothing of an older generation leaves after something of a newer one has. An
+//! acknowledgement may be on its way while the other side takes over; what it sets free is part of the survivor's
+//! history (`outputs` checks that), and reaches clients as a late packet does.
+
+use super::Broken;
+use crate::fault::{HostId, NAMES};
+use pollux_protocol::Role;
+use std::collections::BTreeMap;
+
+const NAME: &str = "at most one runs";
+
+/// Who has released in which generation, and who runs alone.
+#[derive(Debug, Default)]
+pub(crate) struct Exclusive {
+    released_by: BTreeMap<u64, HostId>,
+    alone: [bool; 2],
+    /// Outputs of an older generation that left after the first of a newer one.
+    pub(crate) late: u64,
+}
+
+impl Exclusive {
+    /// A host has taken a turn: it is now this, in this generation, and has released so many outputs in the turn.
+    /// `holder` is whom the arbiter has given that generation to.
+    pub(crate) fn handle_turn(
+        &mut self,
+        host: HostId,
+        role: Role,
+        generation: u64,
+        released: usize,
+        holder: Option<HostId>,
+    ) -> Result<(), Broken> {
+        let name = NAMES[host];
+        self.alone[host] = role == Role::Solo;
+        if self.alone[host] && holder != Some(host) {
+            return Err(Broken(
+                NAME,
+                format!("{name} runs alone in generation {generation}, which it has not won"),
+            ));
+        }
+        if self.alone == [true; 2] {
+            return Err(Broken(NAME, "both hosts run alone".into()));
+        }
+        if released == 0 {
+            return Ok(());
+        }
+        let first = *self.released_by.entry(generation).or_insert(host);
+        if first != host {
+            let first = NAMES[first];
+            return Err(Broken(
+                NAME,
+                format!("{first} and {name} have both released in generation {generation}"),
+            ));
+        }
+        if holder != Some(host) {
+            return Err(Broken(
+                NAME,
+                format!("{name} released in generation {generation}, which it has not won"),
+            ));
+        }
+        if self.released_by.keys().next_back().is_some_and(|newest| *newest > generation) {
+            self.late += released as u64;
+        }
+        Ok(())
+    }
+
+    /// The host's process is no more.
+    pub(crate) fn handle_gone(&mut self, host: HostId) {
+        self.alone[host] = false;
+    }
+}

@@ -1,0 +1,206 @@
+//! The node's ports in virtual time: a host's desk, at which its node takes one turn.
+//!
+//! Time at the desk goes on as the turn does: every look at the clock and every effect takes a little, and every step
+//! of the machine what a step takes. A process that is killed in the middle of a turn has no effects from there on.
+
+use crate::check::Broken;
+use crate::disk::Fence;
+use crate::fault::{HostId, NAMES};
+use crate::machines::print_of;
+use crate::world::{Happening, World};
+use pollux_node::{Event, HostTime, Notice, Ports, wire};
+use pollux_protocol::Message;
+use pollux_vocab::{Digest, DiskRequest, Generation, Icount, Output, Record};
+
+/// What a look at the clock takes.
+const LOOK_NS: u64 = 50;
+/// What an effect takes.
+const EFFECT_NS: u64 = 500;
+
+/// A host's node at work.
+pub(crate) struct Desk<'a> {
+    world: &'a mut World,
+    me: HostId,
+    /// Spent on anything but executing.
+    spent_ns: u64,
+    steps_before: u64,
+    /// Outputs released in this turn.
+    pub(crate) released: usize,
+    /// The process was killed in this turn.
+    pub(crate) killed: bool,
+    pub(crate) broken: Option<Broken>,
+}
+
+impl<'a> Desk<'a> {
+    pub(crate) fn new(world: &'a mut World, me: HostId) -> Self {
+        let steps_before = world.hosts[me].tally.borrow().steps;
+        let spent_ns = world.hosts[me].random.between(500, 3_000);
+        Self { world, me, spent_ns, steps_before, released: 0, killed: false, broken: None }
+    }
+
+    /// The instant, in the world's time.
+    pub(crate) fn at_ns(&self) -> u64 {
+        let host = &self.world.hosts[self.me];
+        let steps = host.tally.borrow().steps - self.steps_before;
+        let slow = if self.world.now < host.slow_until_ns { host.slow_factor } else { 1 };
+        self.world.now + (self.spent_ns + steps * self.world.plan.ns_per_kstep[self.me] / 1000) * slow
+    }
+
+    /// An effect is about to happen. False: the process is dead.
+    fn lives(&mut self) -> bool {
+        self.spent_ns += EFFECT_NS;
+        match &mut self.world.hosts[self.me].effects_left {
+            Some(0) => self.killed = true,
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        !self.killed
+    }
+
+    fn say(&mut self, what: std::fmt::Arguments<'_>) {
+        let at = self.at_ns();
+        self.world.timeline.say(at, NAMES[self.me], what);
+    }
+
+    fn release_packet(&mut self, frame: &[u8]) {
+        let at = self.at_ns();
+        self.world.net.learn(at, self.me);
+        for arrival in self.world.net.arrivals(at, self.me) {
+            self.world.schedule(arrival, Happening::ToClient(frame.to_vec()));
+        }
+    }
+
+    fn fence(&mut self, fence: Fence) {
+        let disk = &mut self.world.hosts[self.me].disk;
+        if disk.fence != Fence::Ended {
+            disk.fence = fence;
+        }
+        let at = self.at_ns();
+        self.world.schedule(at, Happening::Disk(self.me));
+    }
+}
+
+impl Ports for Desk<'_> {
+    fn now(&mut self) -> HostTime {
+        self.spent_ns += LOOK_NS;
+        let at = self.at_ns();
+        self.world.hosts[self.me].clock.show(at)
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        self.world.hosts[self.me].inbox.pop_front()
+    }
+
+    fn send_message(&mut self, message: Message) {
+        if !self.lives() {
+            return;
+        }
+        let at = self.at_ns();
+        let copies = self.world.pipes[self.me].copies(at, &message);
+        if !matches!(message, Message::Heartbeat { .. } | Message::Ack { .. }) || copies != 1 {
+            self.say(format_args!("sends {} (x{copies})", short(&message)));
+        }
+        let bytes = wire::to_wire(message).encode();
+        for _ in 0..copies {
+            for (arrival, piece) in self.world.pipes[self.me].send(at, bytes.clone()) {
+                self.world.schedule(arrival, Happening::LinkBytes(1 - self.me, piece));
+            }
+        }
+    }
+
+    fn release(&mut self, output: Output) {
+        if let Output::EntropyWanted { slot, request, len } = output {
+            if self.lives() {
+                let at = self.at_ns();
+                let host = &mut self.world.hosts[self.me];
+                let bytes = (0..len).map(|_| host.random.next() as u8).collect();
+                let event = Event::Entropy { slot, request, bytes };
+                self.world.schedule(at + 2_000, Happening::Tell(self.me, event));
+            }
+            return;
+        }
+        if !self.lives() {
+            return;
+        }
+        let Some(print) = print_of(&output) else { return };
+        self.released += 1;
+        let number = self.world.checks.outputs.released[self.me].len();
+        self.world.checks.outputs.released[self.me].push(print);
+        self.say(format_args!("releases output {number}: {print:016x}"));
+        if let Output::Packet { frame, .. } = output {
+            self.release_packet(&frame);
+        }
+    }
+
+    fn submit_disk(&mut self, request: DiskRequest) {
+        if self.lives() {
+            let at = self.at_ns();
+            self.world.hosts[self.me].disk.submit(request);
+            self.world.schedule(at, Happening::Disk(self.me));
+        }
+    }
+
+    fn claim(&mut self, generation: Generation) {
+        self.fence(Fence::Held);
+        if self.lives() {
+            self.say(format_args!("claims generation {generation}"));
+            let at = self.at_ns();
+            let arrival = self.world.storage.arrival_ns(at, self.me);
+            self.world.schedule(arrival, Happening::Claim(self.me, generation));
+        }
+    }
+
+    fn announce(&mut self) {
+        if self.lives() {
+            let at = self.at_ns();
+            self.world.net.learn(at, self.me);
+        }
+    }
+
+    fn record(&mut self, _record: &Record, _read: Option<&[u8]>) {}
+
+    fn notice(&mut self, notice: Notice) {
+        match &notice {
+            Notice::BackupSuspected => self.fence(Fence::Held),
+            Notice::WentLive(_) | Notice::WentSolo(_) => {
+                self.fence(Fence::Open);
+                self.world.stats.takeovers[self.me] += 1;
+            }
+            _ => {}
+        }
+        if !matches!(notice, Notice::DigestAgreed(_)) {
+            self.say(format_args!("{notice:?}"));
+        }
+    }
+
+    fn digest(&mut self, icount: Icount, digest: &Digest) {
+        let is_backup = self.world.hosts[self.me].is_backup;
+        let digests = &mut self.world.checks.digests;
+        let judged = match (self.me, is_backup) {
+            (0, _) => {
+                digests.handle_primary(icount, digest);
+                Ok(())
+            }
+            (_, true) => digests.handle_backup(icount, digest),
+            (_, false) => Ok(()),
+        };
+        if let Err(broken) = judged {
+            self.broken.get_or_insert(broken);
+        }
+    }
+}
+
+/// A message for a line of a timeline.
+pub(crate) fn short(message: &Message) -> String {
+    match message {
+        Message::Records { generation, released, records } => {
+            let range = (records.first().map_or(0, |r| r.lsn.0), records.last().map_or(0, |r| r.lsn.0));
+            format!("records {}..={} of generation {generation}, released {released}", range.0, range.1)
+        }
+        Message::Ack { generation, received, executed, .. } => {
+            format!("ack of {received}, executed {executed}, generation {generation}")
+        }
+        Message::Heartbeat { generation } => format!("heartbeat of generation {generation}"),
+        Message::Goodbye { generation, reason } => format!("goodbye of generation {generation}: {reason:?}"),
+    }
+}

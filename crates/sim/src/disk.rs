@@ -1,0 +1,113 @@
+//! A host's disk: a queue, an image, and what may go wrong between them. Requests are served one by one in the order
+//! in which the machine made them, as `pollux-host` does.
+//!
+//! A shared image stands behind a fence, as there: nothing is begun from this side's claim until it has won, nor while
+//! its node has not been heard of. An effect happens at the instant at which a request is begun.
+
+use crate::fault::DiskFault;
+use pollux_node::DiskCompletion;
+use pollux_vocab::{DiskOp, DiskRequest, DiskStatus};
+use std::collections::VecDeque;
+
+/// A node that has not taken a turn for so long may have been replaced.
+const NODE_SILENT_NS_MAX: u64 = 200_000_000;
+
+/// Whether requests to a shared image are begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fence {
+    Open,
+    Held,
+    Ended,
+}
+
+/// The queue of one host.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    queue: VecDeque<DiskRequest>,
+    pub(crate) busy: bool,
+    pub(crate) fence: Fence,
+    pub(crate) fault: Option<(u64, DiskFault)>,
+    /// Has failed a request.
+    pub(crate) failed: bool,
+    /// What the write in progress has replaced in the second half of its place: comes back if the power goes.
+    torn: Option<(usize, Vec<u8>)>,
+}
+
+impl Disk {
+    pub(crate) fn new() -> Self {
+        Self {
+            queue: VecDeque::new(),
+            busy: false,
+            fence: Fence::Open,
+            fault: None,
+            failed: false,
+            torn: None,
+        }
+    }
+
+    pub(crate) fn submit(&mut self, request: DiskRequest) {
+        self.queue.push_back(request);
+    }
+
+    /// Whether the next request may be begun. `turn_ns`: when the node last began a turn.
+    pub(crate) fn may_begin(&self, now_ns: u64, turn_ns: u64, shared: bool) -> bool {
+        let passes = self.fence == Fence::Open && now_ns.saturating_sub(turn_ns) <= NODE_SILENT_NS_MAX;
+        !self.busy && !self.queue.is_empty() && (!shared || passes)
+    }
+
+    /// Whether requests wait that may be begun later.
+    pub(crate) fn is_behind_fence(&self) -> bool {
+        self.fence != Fence::Ended && !self.queue.is_empty()
+    }
+
+    /// Begins the next request; says how it will have gone.
+    pub(crate) fn begin(&mut self, now_ns: u64, image: &mut [u8]) -> Option<DiskCompletion> {
+        let DiskRequest { slot, request, op } = self.queue.pop_front()?;
+        self.busy = true;
+        let fault = self.fault.filter(|(until, _)| now_ns < *until).map(|(_, fault)| fault);
+        let mut data = Vec::new();
+        let mut status = DiskStatus::Ok;
+        match (op, fault) {
+            (_, Some(DiskFault::Fails)) | (DiskOp::Write { .. }, Some(DiskFault::Full)) => {
+                status = DiskStatus::IoError;
+            }
+            (DiskOp::Write { offset, data }, Some(DiskFault::Torn)) => {
+                status = DiskStatus::IoError;
+                let half = data.len() / 2;
+                image[offset as usize..][..half].copy_from_slice(&data[..half]);
+            }
+            (DiskOp::Write { offset, data }, _) => {
+                let place = &mut image[offset as usize..][..data.len()];
+                let half = data.len() / 2;
+                self.torn = Some((offset as usize + half, place[half..].to_vec()));
+                place.copy_from_slice(&data);
+            }
+            (DiskOp::Read { offset, len }, _) => data = image[offset as usize..][..len as usize].to_vec(),
+            (DiskOp::Flush, _) => {}
+        }
+        self.failed |= status == DiskStatus::IoError;
+        Some(DiskCompletion { slot, request, status, data })
+    }
+
+    /// The request in progress is done.
+    pub(crate) fn finish(&mut self) {
+        (self.busy, self.torn) = (false, None);
+    }
+
+    /// The host is gone. Without power, a write in progress is half on the disk.
+    pub(crate) fn end(&mut self, power: bool, image: &mut [u8]) {
+        self.queue.clear();
+        self.fence = Fence::Ended;
+        if let Some((at, old)) = self.torn.take().filter(|_| power) {
+            image[at..][..old.len()].copy_from_slice(&old);
+        }
+    }
+
+    /// How much longer than usual a request takes that is begun now.
+    pub(crate) fn extra_ns(&self, now_ns: u64) -> u64 {
+        match self.fault {
+            Some((until, DiskFault::Slow(extra))) if now_ns < until => extra,
+            _ => 0,
+        }
+    }
+}

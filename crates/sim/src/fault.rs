@@ -1,0 +1,178 @@
+//! What may go wrong, when, and where: the vocabulary of schedules.
+//!
+//! Not here: which faults a seed draws ([`crate::plan`]), what each does ([`crate::inject`]).
+
+use std::fmt;
+
+/// One of the two hosts; 0 starts as the primary.
+pub(crate) type HostId = usize;
+
+/// What the hosts are called in timelines.
+pub(crate) const NAMES: [&str; 2] = ["castor", "pollux"];
+
+/// A fault and its instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// When it begins, in virtual nanoseconds since the start.
+    pub at_ns: u64,
+    /// What happens.
+    pub kind: FaultKind,
+}
+
+/// What an operator does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// `pollux stop`.
+    Stop,
+    /// The power button.
+    PowerButton,
+}
+
+/// What happens to a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskFault {
+    /// Every request takes this many nanoseconds more.
+    Slow(u64),
+    /// Every request fails, and does nothing.
+    Fails,
+    /// Writes fail, and do nothing.
+    Full,
+    /// Writes fail half-way: the first half of the block is on the disk.
+    Torn,
+}
+
+/// A kind of fault. Fields named `*_ns` are durations in virtual nanoseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The host dies, in the middle of a turn of its loop: after this many more effects.
+    Crash {
+        host: HostId,
+        /// Effects (messages, outputs, disk requests, claims) that still happen.
+        effects: u64,
+        /// With the host, what it had sent and what had not arrived is lost; else only the process dies, and the
+        /// kernel delivers that and ends the connection.
+        power: bool,
+        /// Somebody starts the VM again on this host after so long.
+        restart_ns: Option<u64>,
+    },
+    /// The host's process does not run.
+    Pause { host: HostId, for_ns: u64 },
+    /// The process runs this many times slower.
+    SlowHost { host: HostId, for_ns: u64, factor: u64 },
+    /// Nothing arrives on the link in this direction; it comes later, as TCP sends it again.
+    Cut { from: HostId, for_ns: u64 },
+    /// Nothing arrives on the link, either way.
+    Partition { for_ns: u64 },
+    /// Everything on the link in this direction takes longer.
+    SlowLink { from: HostId, for_ns: u64, extra_ns: u64 },
+    /// One bit of the next message in this direction is another.
+    Corrupt { from: HostId },
+    /// The connection is reset: this host hears of it at once, the other after so long.
+    Reset { host: HostId, other_after_ns: u64 },
+    /// Heartbeats, and acknowledgements, of this host are lost.
+    LoseHeartbeats { from: HostId, for_ns: u64 },
+    /// What this host says on the link is said twice.
+    Doubled { from: HostId, for_ns: u64 },
+    /// The host does not reach the clients' network.
+    NetCut { host: HostId, for_ns: u64 },
+    /// The clients' network loses, doubles and reorders frames, as many in 1000.
+    NetChaos { for_ns: u64, permille: u64 },
+    /// The host does not reach the arbiter. `silent`: its claims arrive, and the answers do not.
+    ArbiterCut { host: HostId, for_ns: u64, silent: bool },
+    /// The arbiter answers nobody.
+    ArbiterDown { for_ns: u64 },
+    /// The host's disk misbehaves.
+    Disk { host: HostId, for_ns: u64, fault: DiskFault },
+    /// The host's clock jumps forward.
+    Clock { host: HostId, jump_ns: u64 },
+    /// An operator gives an order to this side.
+    Operator { host: HostId, order: Order },
+}
+
+struct Ms(u64);
+
+impl fmt::Display for Ms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03} ms", self.0 / 1_000_000, self.0 / 1000 % 1000)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at {}: {}", Ms(self.at_ns), self.kind)
+    }
+}
+
+impl fmt::Display for DiskFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Slow(ns) => write!(f, "takes {} more", Ms(*ns)),
+            Self::Fails => f.write_str("fails"),
+            Self::Full => f.write_str("is full"),
+            Self::Torn => f.write_str("tears writes"),
+        }
+    }
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use FaultKind as K;
+        match *self {
+            K::Crash { host, effects, power, restart_ns } => {
+                let how = if power { "loses power" } else { "is killed" };
+                write!(f, "{} {how} after {effects} more effects", NAMES[host])?;
+                match restart_ns {
+                    Some(ns) => write!(f, ", and is started again after {}", Ms(ns)),
+                    None => Ok(()),
+                }
+            }
+            K::Pause { host, for_ns } => write!(f, "{} stands still for {}", NAMES[host], Ms(for_ns)),
+            K::SlowHost { host, for_ns, factor } => {
+                write!(f, "{} runs {factor} times slower for {}", NAMES[host], Ms(for_ns))
+            }
+            K::Cut { from, for_ns } => write!(f, "the link from {} is cut for {}", NAMES[from], Ms(for_ns)),
+            K::Partition { for_ns } => write!(f, "the link is cut both ways for {}", Ms(for_ns)),
+            K::SlowLink { from, for_ns, extra_ns } => {
+                write!(f, "the link from {} takes {} more for {}", NAMES[from], Ms(extra_ns), Ms(for_ns))
+            }
+            K::Corrupt { from } => write!(f, "a bit of the next message from {} flips", NAMES[from]),
+            K::Reset { host, other_after_ns } => {
+                write!(
+                    f,
+                    "the link is reset at {}, the other side hears it {} later",
+                    NAMES[host],
+                    Ms(other_after_ns)
+                )
+            }
+            K::LoseHeartbeats { from, for_ns } => {
+                write!(f, "heartbeats and acknowledgements from {} are lost for {}", NAMES[from], Ms(for_ns))
+            }
+            K::Doubled { from, for_ns } => {
+                write!(f, "what {} says on the link is doubled for {}", NAMES[from], Ms(for_ns))
+            }
+            K::NetCut { host, for_ns } => {
+                write!(f, "{} is cut from the clients for {}", NAMES[host], Ms(for_ns))
+            }
+            K::NetChaos { for_ns, permille } => {
+                write!(
+                    f,
+                    "the clients' network loses, doubles, reorders {permille} in 1000 for {}",
+                    Ms(for_ns)
+                )
+            }
+            K::ArbiterCut { host, for_ns, silent } => {
+                let what = if silent { "hears no answer of" } else { "does not reach" };
+                write!(f, "{} {what} the arbiter for {}", NAMES[host], Ms(for_ns))
+            }
+            K::ArbiterDown { for_ns } => write!(f, "the arbiter is down for {}", Ms(for_ns)),
+            K::Disk { host, for_ns, fault } => {
+                write!(f, "the disk of {} {fault} for {}", NAMES[host], Ms(for_ns))
+            }
+            K::Clock { host, jump_ns } => write!(f, "the clock of {} jumps by {}", NAMES[host], Ms(jump_ns)),
+            K::Operator { host, order: Order::Stop } => write!(f, "an operator stops {}", NAMES[host]),
+            K::Operator { host, order: Order::PowerButton } => {
+                write!(f, "an operator presses the power button at {}", NAMES[host])
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What each fault does to the world at its instant.
+
+use crate::fault::{Fault, FaultKind, HostId, NAMES, Order};
+use crate::world::{Happening, World};
+use pollux_node::Event;
+
+/// A process that does nothing dies all the same, so long after it was to die in the middle of its work.
+const DEATH_NS_MAX: u64 = 30_000_000;
+
+impl World {
+    /// A fault begins.
+    pub(crate) fn inject(&mut self, fault: &Fault) {
+        use FaultKind as K;
+        let now = self.now;
+        self.timeline.say(now, "fault", format_args!("{}", fault.kind));
+        match fault.kind {
+            K::Crash { host, effects, power, restart_ns } => {
+                self.hosts[host].effects_left = Some(effects);
+                self.hosts[host].power = power;
+                self.schedule(now + DEATH_NS_MAX, Happening::Death(host));
+                if let Some(ns) = restart_ns {
+                    self.schedule(now + DEATH_NS_MAX + ns, Happening::Restart(host));
+                }
+            }
+            K::Pause { host, for_ns } => {
+                let host = &mut self.hosts[host];
+                host.paused_until_ns = host.paused_until_ns.max(now + for_ns);
+            }
+            K::SlowHost { host, for_ns, factor } => {
+                self.hosts[host].slow_until_ns = now + for_ns;
+                self.hosts[host].slow_factor = factor;
+            }
+            K::Cut { from, for_ns } => self.cut(from, for_ns),
+            K::Partition { for_ns } => (0..2).for_each(|from| self.cut(from, for_ns)),
+            K::SlowLink { from, for_ns, extra_ns } => {
+                self.pipes[from].slow_until_ns = now + for_ns;
+                self.pipes[from].extra_ns = extra_ns;
+            }
+            K::Corrupt { from } => self.pipes[from].corrupt_next = true,
+            K::Reset { host, other_after_ns } => {
+                self.link_ends(host);
+                self.schedule(now + other_after_ns, Happening::LinkEnd(1 - host));
+            }
+            K::LoseHeartbeats { from, for_ns } => self.pipes[from].lose_until_ns = now + for_ns,
+            K::Doubled { from, for_ns } => self.pipes[from].double_until_ns = now + for_ns,
+            K::NetCut { host, for_ns } => self.net.cut_until_ns[host] = now + for_ns,
+            K::NetChaos { for_ns, permille } => {
+                self.net.chaos_until_ns = now + for_ns;
+                self.net.chaos_permille = permille;
+            }
+            K::ArbiterCut { host, for_ns, silent } => {
+                self.storage.cut_until_ns[host] = (now + for_ns, silent);
+            }
+            K::ArbiterDown { for_ns } => self.storage.down_until_ns = now + for_ns,
+            K::Disk { host, for_ns, fault } => self.hosts[host].disk.fault = Some((now + for_ns, fault)),
+            K::Clock { host, jump_ns } => {
+                self.hosts[host].clock.jump(now, jump_ns);
+                self.wake(host, now);
+            }
+            K::Operator { host, order } => self.give_order(host, order),
+        }
+    }
+
+    fn cut(&mut self, from: HostId, for_ns: u64) {
+        let until = self.now + for_ns;
+        self.pipes[from].cut_until_ns = self.pipes[from].cut_until_ns.max(until);
+    }
+
+    fn give_order(&mut self, host: HostId, order: Order) {
+        let event = match order {
+            Order::Stop => {
+                self.hosts[host].ordered = true;
+                Event::Stop
+            }
+            Order::PowerButton => Event::PowerButton,
+        };
+        self.tell(host, event);
+    }
+
+    /// The host's process is gone.
+    pub(crate) fn die(&mut self, host: HostId) {
+        if self.hosts[host].node.is_none() {
+            return;
+        }
+        let (now, power) = (self.now, self.hosts[host].power);
+        self.timeline.say(now, NAMES[host], format_args!("is dead"));
+        self.bury(host, crate::check::endings::End::Crashed, power);
+        if power {
+            self.pipes[host].lost_from_ns = Some(now);
+            self.pipes[host].open = false;
+            self.pipes[1 - host].heard = false;
+        } else {
+            self.link_closes(host);
+        }
+    }
+
+    /// Somebody starts the VM again on a host where it died.
+    pub(crate) fn restart(&mut self, host: HostId) -> Result<(), crate::check::Broken> {
+        let ended = self.has_ended();
+        let may = self.storage.may_start();
+        self.timeline.say(self.now, NAMES[host], format_args!("is asked to start the VM; it may: {may}"));
+        if may && !ended {
+            let what = format!("{} may start a VM that has not ended", NAMES[host]);
+            return Err(crate::check::Broken("a returning primary never runs", what));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! The link between the hosts: two pipes of bytes, as TCP makes them. What is sent arrives in order, whole and late,
+//! or the connection ends; damage gets through, and is the codec's to find.
+//!
+//! Messages cross it as bytes of the real codec, in pieces. Loss of a segment is a delay. What TCP could not lose or
+//! double (a heartbeat) is lost and doubled before it is sent, because the protocol does not count on TCP for that.
+
+use crate::random::Random;
+use pollux_codec::frame::FrameDecoder;
+use pollux_protocol::Message;
+
+/// Longest time that TCP waits before it sends again, once a cut has ended.
+const RESEND_NS_MAX: u64 = 120_000_000;
+
+/// One direction.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    /// What is sent goes somewhere.
+    pub(crate) open: bool,
+    /// Whoever receives still listens.
+    pub(crate) heard: bool,
+    /// The sender lost its power: what has not arrived by then never does.
+    pub(crate) lost_from_ns: Option<u64>,
+    pub(crate) cut_until_ns: u64,
+    pub(crate) slow_until_ns: u64,
+    pub(crate) extra_ns: u64,
+    pub(crate) lose_until_ns: u64,
+    pub(crate) double_until_ns: u64,
+    pub(crate) corrupt_next: bool,
+    /// What the receiver makes of the bytes.
+    pub(crate) decoder: FrameDecoder,
+    last_arrival_ns: u64,
+    delay_ns: (u64, u64),
+    random: Random,
+}
+
+/// Bytes and when they arrive.
+pub(crate) type Piece = (u64, Vec<u8>);
+
+impl Pipe {
+    pub(crate) fn new(delay_ns: (u64, u64), random: Random) -> Self {
+        Self {
+            open: true,
+            heard: true,
+            lost_from_ns: None,
+            cut_until_ns: 0,
+            slow_until_ns: 0,
+            extra_ns: 0,
+            lose_until_ns: 0,
+            double_until_ns: 0,
+            corrupt_next: false,
+            decoder: FrameDecoder::new(),
+            last_arrival_ns: 0,
+            delay_ns,
+            random,
+        }
+    }
+
+    /// How often a message that is sent now is sent: not at all, once, twice.
+    pub(crate) fn copies(&mut self, now_ns: u64, message: &Message) -> usize {
+        let sign_of_life = matches!(message, Message::Heartbeat { .. } | Message::Ack { .. });
+        if !self.open || sign_of_life && now_ns < self.lose_until_ns {
+            0
+        } else {
+            1 + usize::from(now_ns < self.double_until_ns)
+        }
+    }
+
+    /// Sends bytes; says in which pieces they arrive.
+    pub(crate) fn send(&mut self, now_ns: u64, mut bytes: Vec<u8>) -> Vec<Piece> {
+        if std::mem::take(&mut self.corrupt_next) {
+            let bit = self.random.below(bytes.len() as u64 * 8) as usize;
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+        let mut pieces = Vec::new();
+        if self.random.chance(100) {
+            let rest = bytes.split_off(self.random.below(bytes.len() as u64) as usize);
+            pieces.push((self.arrival_ns(now_ns), bytes));
+            bytes = rest;
+        }
+        pieces.push((self.arrival_ns(now_ns), bytes));
+        pieces
+    }
+
+    /// When what is sent now arrives: behind all that was sent before.
+    pub(crate) fn arrival_ns(&mut self, now_ns: u64) -> u64 {
+        let mut at = now_ns + self.random.between(self.delay_ns.0, self.delay_ns.1);
+        if now_ns < self.slow_until_ns {
+            at += self.extra_ns;
+        }
+        if at < self.cut_until_ns {
+            at = self.cut_until_ns + self.random.log_between(1_000, RESEND_NS_MAX);
+        }
+        self.last_arrival_ns = at.max(self.last_arrival_ns + 1);
+        self.last_arrival_ns
+    }
+}

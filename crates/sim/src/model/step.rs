@@ -1,0 +1,413 @@
+//! What an action does: feeds the shipped state machines as `pollux-node` does, and moves what lies between them.
+//!
+//! Invariant: the order of effects is the node's (`Live::drain_protocol`, `Standby::drain_protocol`): releases, then
+//! messages, then commands. Releases and messages are an action of their own, so that a crash, a sleep or another
+//! host's whole takeover may come between what a side has heard and what it lets out.
+//!
+//! Not here: which actions are possible (`actions`), whether the outcome is right (`judge`).
+
+use super::actions::Action;
+use super::toy::{self, SLICE_STEPS, Word};
+use super::world::{Broken, Doubt, Down, FAILURE_UNITS, Holder, Side, VM, World, settings};
+use pollux_arbiter::first_generation;
+use pollux_protocol::{Backup, BackupCommand, Command, Message, Primary, Role, Verdict};
+use pollux_vocab::{Generation, Icount, Lsn, RecordBody, VirtTime};
+use std::sync::Arc;
+
+/// The toy's virtual time stands still: nothing in the protocol but the lag loop reads it.
+const NO_TIME: VirtTime = VirtTime(0);
+
+impl World {
+    /// The state after `action`; `None` if it changes nothing.
+    #[must_use]
+    pub fn after(&self, action: Action) -> Option<Self> {
+        let mut next = self.clone();
+        next.act(action).then_some(next)
+    }
+
+    fn act(&mut self, action: Action) -> bool {
+        match action {
+            Action::Slice { host, input } => self.slice(host, input),
+            Action::Effects { host } => return self.effects(host, true),
+            Action::Tick { host } => self.tick(host),
+            Action::Deliver { to, at } => {
+                if at > 0 {
+                    self.left.overtakings -= 1;
+                    self.wires[to].damaged = true;
+                }
+                let message = self.wires[to].messages.remove(at);
+                self.deliver(to, (*message).clone());
+            }
+            Action::Replay { host } => return self.replay(host),
+            Action::Decide { host } => self.decide(host),
+            Action::Answer { host } => {
+                if let Some((generation, verdict)) = self.hosts[host].answer.take() {
+                    self.answer(host, generation, verdict);
+                }
+            }
+            Action::Start { host } => self.start(host),
+            Action::Look { host } => self.look(host),
+            Action::Leave { host } => {
+                self.left.leaves -= 1;
+                if let Side::Standby(backup) = &mut self.hosts[host].side {
+                    Arc::make_mut(backup).leave();
+                }
+                self.obey(host);
+            }
+            fault => return self.suffer(fault),
+        }
+        true
+    }
+
+    /// The faults among the actions.
+    fn suffer(&mut self, fault: Action) -> bool {
+        match fault {
+            Action::CrashBetween { host } => {
+                if !self.effects(host, false) {
+                    return false;
+                }
+                self.crash(host);
+            }
+            Action::Crash { host } => self.crash(host),
+            Action::Sleep { host } => {
+                self.left.sleeps -= 1;
+                let at = &mut self.hosts[host];
+                at.clock += FAILURE_UNITS;
+                (at.drowsy, at.slept) = (true, true);
+            }
+            Action::Repeat { to } => {
+                self.left.repeats -= 1;
+                let message = (*self.wires[to].messages[0]).clone();
+                self.deliver(to, message);
+            }
+            Action::Lose { to, at } => {
+                self.left.losses -= 1;
+                self.wires[to].damaged = true;
+                self.wires[to].messages.remove(at);
+            }
+            Action::Unreachable { host } => self.unreachable(host),
+            Action::LinkEnds { host } => self.end_link(host),
+            Action::Cut { to } => {
+                self.left.cuts -= 1;
+                self.wires[to].cut = true;
+                self.wires[to].damaged |= !self.wires[to].messages.is_empty();
+                self.wires[to].messages.clear();
+            }
+            Action::Mend { to } => self.wires[to].cut = false,
+            _ => return false,
+        }
+        true
+    }
+
+    /// The machine runs a slice; something may come in first.
+    pub(super) fn slice(&mut self, host: usize, input: bool) {
+        if input {
+            self.left.inputs -= 1;
+        }
+        let at = &mut self.hosts[host];
+        let now = at.now();
+        let Side::Live(primary) = &mut at.side else { return };
+        let primary = Arc::make_mut(primary);
+        if input {
+            let what = host as u8 + 1;
+            primary.admit(icount(at.toy.icount), RecordBody::Input(toy::to_input(what)));
+            at.toy.hear(what);
+        }
+        for word in at.toy.run(at.toy.icount + SLICE_STEPS) {
+            primary.hold(now, icount(word.icount), word.to_output());
+        }
+        primary.flush(now, icount(at.toy.icount), NO_TIME);
+        self.obey(host);
+    }
+
+    /// What may leave leaves; then, unless this host has crashed by then, the messages.
+    pub(super) fn effects(&mut self, host: usize, with_messages: bool) -> bool {
+        let now = self.hosts[host].now();
+        let mut acted = false;
+        while let Side::Live(primary) = &mut self.hosts[host].side {
+            let Some(output) = Arc::make_mut(primary).poll_release(now) else { break };
+            acted = true;
+            if let Some(word) = Word::from_output(&output) {
+                self.hear_out(host, word);
+            }
+        }
+        if with_messages {
+            let to = 1usize.wrapping_sub(host);
+            while self.has_room(to) {
+                let Some(message) = self.poll_message(host) else { break };
+                self.send(to, message);
+                self.hosts[host].sent_at = self.hosts[host].clock;
+                acted = true;
+            }
+        }
+        acted
+    }
+
+    fn poll_message(&mut self, host: usize) -> Option<Message> {
+        match &mut self.hosts[host].side {
+            Side::Live(primary) => Arc::make_mut(primary).poll_message(),
+            Side::Standby(backup) => Arc::make_mut(backup).poll_message(),
+            Side::Starting { .. } | Side::Down(_) => None,
+        }
+    }
+
+    /// The world hears `word` from `host`.
+    fn hear_out(&mut self, host: usize, word: Word) {
+        let at = &self.hosts[host];
+        let Some((role, generation)) = at.role() else { return };
+        let holder = Holder { host: host as u8, life: at.life };
+        let silent = at.clock - at.sent_at >= FAILURE_UNITS;
+        if role == Role::Claiming || role == Role::Primary && (at.slept || silent) {
+            self.broken.get_or_insert(Broken::SpokeUnasked);
+        }
+        match self.owners.iter().find(|(owned, _)| *owned == generation) {
+            Some((_, owner)) if *owner != holder => {
+                self.broken.get_or_insert(Broken::TwoSpoke(generation));
+            }
+            Some(_) => {}
+            None => self.owners.push((generation, holder)),
+        }
+        match self.said.iter().find(|said| said.icount == word.icount) {
+            Some(said) if *said != word => {
+                self.broken.get_or_insert(Broken::Contradicted(word));
+            }
+            Some(_) => {}
+            None => self.said.push(word),
+        }
+    }
+
+    pub(super) fn tick(&mut self, host: usize) {
+        let at = &mut self.hosts[host];
+        if !at.drowsy {
+            at.clock += 1;
+            self.left.ticks[host] = self.left.ticks[host].saturating_sub(1);
+        }
+        at.drowsy = false;
+        let now = at.now();
+        match &mut at.side {
+            Side::Live(primary) => Arc::make_mut(primary).handle_tick(now),
+            Side::Standby(backup) => Arc::make_mut(backup).handle_tick(now),
+            Side::Starting { .. } | Side::Down(_) => {}
+        }
+        self.obey(host);
+    }
+
+    pub(super) fn deliver(&mut self, to: usize, message: Message) {
+        let at = &mut self.hosts[to];
+        let now = at.now();
+        match &mut at.side {
+            Side::Live(primary) => Arc::make_mut(primary).handle_message(now, message),
+            Side::Standby(backup) => Arc::make_mut(backup).handle_message(now, message),
+            Side::Starting { .. } | Side::Down(_) => {}
+        }
+        self.obey(to);
+    }
+
+    /// The backup's machine comes to the next record and applies it.
+    pub(super) fn replay(&mut self, host: usize) -> bool {
+        let at = &mut self.hosts[host];
+        let now = at.now();
+        let Side::Standby(backup) = &mut at.side else { return false };
+        let Some(record) = backup.next_record().cloned() else { return false };
+        let backup = Arc::make_mut(backup);
+        let words = at.toy.run(u8::try_from(record.icount.0).unwrap_or(u8::MAX));
+        at.doubts.extend(words.into_iter().map(|word| Doubt { covering: None, word }));
+        match &record.body {
+            RecordBody::Input(input) => {
+                if let Some(what) = toy::from_input(input) {
+                    at.toy.hear(what);
+                }
+            }
+            RecordBody::Mark => {
+                let uncovered = at.doubts.iter_mut().filter(|doubt| doubt.covering.is_none());
+                uncovered.for_each(|doubt| doubt.covering = Some(record.lsn));
+            }
+            _ => {}
+        }
+        backup.pop_record();
+        let released = backup.released();
+        at.doubts.retain(|doubt| doubt.covering.is_none_or(|mark| mark > released));
+        backup.handle_executed(now, icount(at.toy.icount), NO_TIME);
+        self.obey(host);
+        true
+    }
+
+    /// The arbiter decides the claim that has reached it. Who asked may have crashed.
+    pub(super) fn decide(&mut self, host: usize) {
+        if let Some((generation, holder)) = self.hosts[host].asks.take() {
+            let verdict = self.grant(generation, holder);
+            let at = &mut self.hosts[host];
+            if at.is_up() && at.life == holder.life {
+                at.answer = Some((generation, verdict));
+            }
+        }
+    }
+
+    /// The question gets lost, or the answer to it.
+    fn unreachable(&mut self, host: usize) {
+        self.left.unreachable -= 1;
+        let at = &mut self.hosts[host];
+        let asked = at.asks.take().map(|(generation, _)| generation);
+        let answered = at.answer.take().map(|(generation, _)| generation);
+        if let Some(generation) = answered.or(asked) {
+            self.answer(host, generation, Verdict::Unreachable);
+        }
+    }
+
+    pub(super) fn answer(&mut self, host: usize, generation: Generation, verdict: Verdict) {
+        let at = &mut self.hosts[host];
+        let now = at.now();
+        match &mut at.side {
+            Side::Live(primary) => Arc::make_mut(primary).handle_arbiter(now, generation, verdict),
+            Side::Standby(backup) => Arc::make_mut(backup).handle_arbiter(now, generation, verdict),
+            Side::Starting { protected, .. } => {
+                let protected = *protected;
+                self.begin(host, generation, verdict, protected);
+            }
+            Side::Down(_) => {}
+        }
+        self.obey(host);
+    }
+
+    /// A process that has just been started hears whether it may run the VM.
+    fn begin(&mut self, host: usize, generation: Generation, verdict: Verdict, protected: bool) {
+        let settings = settings(&self.left);
+        let others = self
+            .owners
+            .iter()
+            .any(|(_, owner)| usize::from(owner.host) != host || owner.life != self.hosts[host].life);
+        let at = &mut self.hosts[host];
+        at.sent_at = at.clock;
+        at.side = match verdict {
+            Verdict::Won if protected => {
+                Side::Live(Arc::new(Primary::new_protected(settings, generation, at.now())))
+            }
+            Verdict::Won => Side::Live(Arc::new(Primary::new_solo(settings, generation, at.now(), Lsn(1)))),
+            Verdict::Lost | Verdict::Unreachable => Side::Down(Down::Refused),
+        };
+        if verdict == Verdict::Won && others {
+            self.broken.get_or_insert(Broken::StartedTwice);
+        }
+    }
+
+    /// Power fails. What is under way to others stays so; what others send gets nowhere.
+    fn crash(&mut self, host: usize) {
+        self.left.crashes -= 1;
+        let at = &mut self.hosts[host];
+        at.side = Side::Down(Down::Crashed);
+        (at.drowsy, at.slept, at.unlinked) = (false, false, true);
+        at.doubts.clear();
+        at.answer = None;
+        if let Some(wire) = self.wires.get_mut(host) {
+            wire.messages.clear();
+        }
+    }
+
+    /// Somebody starts the VM here, from its beginning.
+    fn start(&mut self, host: usize) {
+        self.left.starts -= 1;
+        let at = &mut self.hosts[host];
+        at.life += 1;
+        at.toy = toy::Toy::default();
+        at.side = Side::Starting { protected: false, found: None };
+    }
+
+    /// It looks whether the VM is free, and asks for it.
+    pub(super) fn look(&mut self, host: usize) {
+        let free = first_generation(self.ledger.newest(VM));
+        let at = &mut self.hosts[host];
+        let Side::Starting { found, .. } = &mut at.side else { return };
+        match free {
+            Ok(generation) => {
+                *found = Some(generation);
+                at.asks = Some((generation, Holder { host: host as u8, life: at.life }));
+            }
+            Err(_) => at.side = Side::Down(Down::Refused),
+        }
+    }
+
+    fn end_link(&mut self, host: usize) {
+        self.left.link_ends -= 1;
+        if let Some(wire) = self.wires.get_mut(host) {
+            wire.messages.clear();
+        }
+        let at = &mut self.hosts[host];
+        at.unlinked = true;
+        let now = at.now();
+        match &mut at.side {
+            Side::Live(primary) => Arc::make_mut(primary).handle_link_lost(now),
+            Side::Standby(backup) => Arc::make_mut(backup).handle_link_lost(now),
+            Side::Starting { .. } | Side::Down(_) => {}
+        }
+        self.obey(host);
+    }
+
+    /// Carries the commands out.
+    fn obey(&mut self, host: usize) {
+        let holder = Holder { host: host as u8, life: self.hosts[host].life };
+        loop {
+            let at = &mut self.hosts[host];
+            let halt = match &mut at.side {
+                Side::Live(primary) => match Arc::make_mut(primary).poll_command() {
+                    None => return,
+                    Some(Command::Claim(generation)) => {
+                        at.asks = Some((generation, holder));
+                        continue;
+                    }
+                    Some(Command::WentSolo { .. }) => {
+                        at.slept = false;
+                        continue;
+                    }
+                    Some(Command::BackupLost) => continue,
+                    Some(Command::Halt(reason)) => reason,
+                },
+                Side::Standby(backup) => match Arc::make_mut(backup).poll_command() {
+                    None => return,
+                    Some(BackupCommand::Claim(generation)) => {
+                        at.asks = Some((generation, holder));
+                        continue;
+                    }
+                    Some(BackupCommand::GoLive { generation, next_lsn }) => {
+                        self.go_live(host, generation, next_lsn);
+                        continue;
+                    }
+                    Some(BackupCommand::Halt(reason)) => reason,
+                },
+                Side::Starting { .. } | Side::Down(_) => return,
+            };
+            // Its last words leave before it does.
+            self.effects(host, true);
+            let at = &mut self.hosts[host];
+            at.side = Side::Down(Down::Halted(halt));
+            (at.drowsy, at.slept, at.unlinked) = (false, false, true);
+            at.doubts.clear();
+            if let Some(wire) = self.wires.get_mut(host) {
+                wire.messages.clear();
+            }
+        }
+    }
+
+    /// `Standby::go_live`: what may not have been released is repeated.
+    fn go_live(&mut self, host: usize, generation: Generation, next_lsn: Lsn) {
+        let settings = settings(&self.left);
+        let at = &mut self.hosts[host];
+        let released = match &at.side {
+            Side::Standby(backup) => Backup::released(backup),
+            _ => return,
+        };
+        let now = at.now();
+        let mut primary = Primary::new_solo(settings, generation, now, next_lsn);
+        for doubt in at.doubts.drain(..) {
+            if doubt.covering.is_none_or(|mark| mark > released) {
+                primary.hold(now, icount(doubt.word.icount), doubt.word.to_output());
+            }
+        }
+        primary.flush(now, icount(at.toy.icount), NO_TIME);
+        at.slept = false;
+        at.side = Side::Live(Arc::new(primary));
+    }
+}
+
+fn icount(steps: u8) -> Icount {
+    Icount(u64::from(steps))
+}

@@ -1,0 +1,350 @@
+//! A state of the whole deployment: hosts, the link between them, the arbiter, what the world has been told, and the
+//! faults that may still happen.
+//!
+//! Invariant: protocol and arbiter are the shipped types, held as they are; what stands beside them here is what
+//! `pollux-node` does around them (doubts, holders' names) and what no code decides (the link, the faults).
+//!
+//! Not here: what may happen (`actions`), what it does (`step`), what must hold (`judge`).
+
+use super::toy::{Toy, Word};
+use pollux_arbiter::{Arbiter, Claim, Decision, Ledger};
+use pollux_protocol::{Backup, HaltReason, HostTime, Message, Primary, Role, Settings, Verdict};
+use pollux_vocab::{Generation, Lsn};
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+/// The VM that everybody is about.
+pub const VM: &str = "castor";
+/// A host that has nothing to say says every so many units of time that it lives.
+pub const HEARTBEAT_UNITS: u64 = 1;
+/// Silence of so many units counts as a death.
+pub const FAILURE_UNITS: u64 = 2;
+
+/// How often what may still happen. Every number counts down; 0: not any more.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Bounds {
+    /// Slices that a machine may run; with a word each.
+    pub slices: u8,
+    /// Inputs that the world sends.
+    pub inputs: u8,
+    /// Units of time that pass on each host.
+    pub ticks: [u8; 3],
+    /// Times that a host's process is stopped for longer than the failure timeout.
+    pub sleeps: u8,
+    /// Hosts that crash, between any two steps or between an output and the message behind it.
+    pub crashes: u8,
+    /// Processes that are started: on a host that has crashed, or on the third one.
+    pub starts: u8,
+    /// Messages that are lost.
+    pub losses: u8,
+    /// Messages that arrive twice.
+    pub repeats: u8,
+    /// Messages that overtake others.
+    pub overtakings: u8,
+    /// One-way partitions.
+    pub cuts: u8,
+    /// Times that a host is told that the link has ended, true or not.
+    pub link_ends: u8,
+    /// Times that the arbiter cannot be reached, or its answer is lost after it has decided.
+    pub unreachable: u8,
+    /// Times that an operator takes the backup out of the pair.
+    pub leaves: u8,
+    /// Messages in one direction of the link; beyond that the sender waits.
+    pub link_room: u8,
+    /// The primary's window in records; 0: as shipped.
+    pub window_records: u8,
+}
+
+/// One direction of the link.
+#[derive(Clone, Hash, Debug, Default)]
+pub struct Wire {
+    /// Under way, oldest first.
+    pub messages: Vec<Arc<Message>>,
+    /// Whatever is sent is lost.
+    pub cut: bool,
+    /// A message has been lost or has been overtaken: there may be gaps.
+    pub damaged: bool,
+}
+
+/// Who claims: which start of a process on which host.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Holder {
+    /// The host.
+    pub host: u8,
+    /// Its how-manieth process.
+    pub life: u8,
+}
+
+/// An output that the backup's machine has made and that the primary may or may not have released.
+#[derive(Clone, Hash, Debug)]
+pub struct Doubt {
+    /// The mark that covers it, once that has been replayed.
+    pub covering: Option<Lsn>,
+    /// What.
+    pub word: Word,
+}
+
+/// Why a host runs nothing.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Down {
+    /// Nobody has started anything on it.
+    NotStarted,
+    /// It has crashed.
+    Crashed,
+    /// The arbiter's books say that the VM runs elsewhere.
+    Refused,
+    /// The protocol halted it.
+    Halted(HaltReason),
+}
+
+/// What a host does.
+#[derive(Clone, Hash, Debug)]
+pub enum Side {
+    /// Runs the VM.
+    Live(Arc<Primary>),
+    /// Replays it.
+    Standby(Arc<Backup>),
+    /// A process that has just been started, and wants to run the VM from its beginning.
+    Starting {
+        /// With the backup that waits on the other host.
+        protected: bool,
+        /// The generation that it found free, and has asked for.
+        found: Option<Generation>,
+    },
+    /// Nothing.
+    Down(Down),
+}
+
+/// One host.
+#[derive(Clone, Hash, Debug)]
+pub struct Host {
+    /// What it does.
+    pub side: Side,
+    /// How many processes have been started on it.
+    pub life: u8,
+    /// Its own clock, in units. Nobody else reads it.
+    pub clock: u64,
+    /// It has slept and not looked at the clock since: it must, before it hears anything.
+    pub drowsy: bool,
+    /// It has slept and not won a generation since.
+    pub slept: bool,
+    /// When its last message left, by its own clock.
+    pub sent_at: u64,
+    /// Its machine.
+    pub toy: Toy,
+    /// Outputs in doubt.
+    pub doubts: Vec<Doubt>,
+    /// A claim under way to the arbiter.
+    pub asks: Option<(Generation, Holder)>,
+    /// The answer under way back.
+    pub answer: Option<(Generation, Verdict)>,
+    /// Its end of the link is closed.
+    pub unlinked: bool,
+}
+
+/// Everything.
+#[expect(clippy::derived_hash_with_manual_eq, reason = "equal is what hashes alike, as the checker has it")]
+#[derive(Clone, Hash, Debug)]
+pub struct World {
+    /// Two replicas, and perhaps a third host.
+    pub hosts: Vec<Host>,
+    /// To host 0, and to host 1.
+    pub wires: [Wire; 2],
+    /// The shipped arbiter.
+    pub ledger: Arc<Ledger>,
+    /// What the clients have been told, once each.
+    pub said: Vec<Word>,
+    /// Who has spoken in which generation.
+    pub owners: Vec<(Generation, Holder)>,
+    /// What may still happen.
+    pub left: Bounds,
+    /// The rule that was broken, if one was.
+    pub broken: Option<Broken>,
+}
+
+/// A rule that does not hold.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Broken {
+    /// Two have released in one generation.
+    TwoSpoke(Generation),
+    /// Two run alone, or somebody does in a generation that is spent.
+    TwoRun,
+    /// A client was told two things.
+    Contradicted(Word),
+    /// Who runs has never said what was released, or stands before it.
+    Forgotten(Word),
+    /// Who runs has said something that nobody was told, and holds nothing.
+    Gap(Word),
+    /// A primary that had been away, or silent, or that claims, released before it had won.
+    SpokeUnasked,
+    /// Somebody started the VM anew while it was another's.
+    StartedTwice,
+    /// An assertion of the shipped code failed.
+    Panicked(String),
+    /// The faults stopped, and this is how it ended instead of well.
+    Stuck(&'static str),
+}
+
+impl PartialEq for World {
+    /// Equal are states that the checker cannot tell apart: it compares hashes, and so does this.
+    fn eq(&self, other: &Self) -> bool {
+        let hash = |world: &Self| {
+            let mut hasher = DefaultHasher::new();
+            world.hash(&mut hasher);
+            hasher.finish()
+        };
+        hash(self) == hash(other)
+    }
+}
+
+/// The shipped settings in units of the model's time. The lag loop works in units of 10 ms and stands still here.
+#[must_use]
+pub fn settings(bounds: &Bounds) -> Settings {
+    let shipped = Settings::default();
+    let window = match bounds.window_records {
+        0 => shipped.send_window_bytes,
+        records => u64::from(records) * 65,
+    };
+    Settings {
+        heartbeat_every_ns: HEARTBEAT_UNITS,
+        failure_after_ns: FAILURE_UNITS,
+        claim_retry_ns: 1,
+        claim_retry_max_ns: 1,
+        progress_every_ns: u64::MAX,
+        send_window_bytes: window,
+        ..shipped
+    }
+}
+
+impl Host {
+    /// A host with `side` on it.
+    #[must_use]
+    pub fn new(side: Side) -> Self {
+        Self {
+            side,
+            life: 1,
+            clock: 0,
+            drowsy: false,
+            slept: false,
+            sent_at: 0,
+            toy: Toy::default(),
+            doubts: Vec::new(),
+            asks: None,
+            answer: None,
+            unlinked: false,
+        }
+    }
+
+    /// Its clock, as the protocol reads it.
+    #[must_use]
+    pub fn now(&self) -> HostTime {
+        HostTime(self.clock)
+    }
+
+    /// Its part and generation, if it has one.
+    #[must_use]
+    pub fn role(&self) -> Option<(Role, Generation)> {
+        let report = match &self.side {
+            Side::Live(primary) => primary.report(),
+            Side::Standby(backup) => backup.report(),
+            Side::Starting { .. } | Side::Down(_) => return None,
+        };
+        Some((report.state, report.generation))
+    }
+
+    /// Whether it runs the VM and owes nobody anything.
+    #[must_use]
+    pub fn runs_alone(&self) -> bool {
+        matches!(self.side, Side::Live(_)) && matches!(self.role(), Some((Role::Solo, _)))
+    }
+
+    /// Whether there is a process on it.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        !matches!(self.side, Side::Down(_))
+    }
+}
+
+impl World {
+    /// A pair that has just been made, and a third host on which nothing has been started.
+    #[must_use]
+    pub fn pair(bounds: Bounds) -> Self {
+        let (first, now) = (Generation(1), HostTime(0));
+        let primary = Primary::new_protected(settings(&bounds), first, now);
+        let mut world = Self::starting(bounds);
+        world.hosts[0].side = Side::Live(Arc::new(primary));
+        world.grant(first, Holder { host: 0, life: 1 });
+        world
+    }
+
+    /// A primary that has yet to win its first generation, its backup, and a third host.
+    #[must_use]
+    pub fn starting(bounds: Bounds) -> Self {
+        let backup = Backup::new(settings(&bounds), Generation(1), HostTime(0));
+        let mut hosts = vec![
+            Host::new(Side::Starting { protected: true, found: None }),
+            Host::new(Side::Standby(Arc::new(backup))),
+        ];
+        if bounds.starts > 0 {
+            hosts.push(Host { life: 0, unlinked: true, ..Host::new(Side::Down(Down::NotStarted)) });
+        }
+        Self {
+            hosts,
+            wires: Default::default(),
+            ledger: Arc::default(),
+            said: Vec::new(),
+            owners: Vec::new(),
+            left: bounds,
+            broken: None,
+        }
+    }
+
+    /// The arbiter's test-and-set.
+    pub fn grant(&mut self, generation: Generation, holder: Holder) -> Verdict {
+        let claim = Claim { vm: VM.into(), generation, holder: name(holder) };
+        match Arc::make_mut(&mut self.ledger).claim(&claim) {
+            Ok(Decision::Won) => Verdict::Won,
+            Ok(Decision::Lost { .. }) => Verdict::Lost,
+            Err(never) => match never {},
+        }
+    }
+
+    /// The newest generation, and the process that holds it if that is still there.
+    #[must_use]
+    pub fn newest(&self) -> Option<(Generation, Option<usize>)> {
+        let generation = self.ledger.newest(VM)?.generation;
+        let holds = |host: &usize| self.hosts[*host].is_up() && self.holds_newest(*host);
+        Some((generation, (0..self.hosts.len()).find(holds)))
+    }
+
+    /// Whether the newest generation belongs to the process on this host, or to the last that was there.
+    #[must_use]
+    pub fn holds_newest(&self, host: usize) -> bool {
+        let own = name(Holder { host: host as u8, life: self.hosts[host].life });
+        self.ledger.newest(VM).is_some_and(|claim| claim.holder == own)
+    }
+
+    /// Sends to host `to`, if there is a link.
+    pub fn send(&mut self, to: usize, message: Message) {
+        let Some(wire) = self.wires.get_mut(to) else { return };
+        if wire.cut || self.hosts[to].unlinked {
+            wire.damaged = true;
+        } else if wire.messages.last().is_none_or(|last| **last != message) {
+            wire.messages.push(Arc::new(message));
+        }
+    }
+
+    /// Whether a message to host `to` can be sent.
+    #[must_use]
+    pub fn has_room(&self, to: usize) -> bool {
+        self.wires
+            .get(to)
+            .is_none_or(|wire| wire.cut || wire.messages.len() < usize::from(self.left.link_room))
+    }
+}
+
+/// A holder's name, as the arbiter has it.
+fn name(holder: Holder) -> String {
+    format!("host-{}-{}", holder.host, holder.life)
+}

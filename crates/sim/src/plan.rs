@@ -1,0 +1,162 @@
+//! What a seed means: a deployment, and a schedule of faults. Everything that is drawn before the run.
+//!
+//! Invariant: a plan is a function of its seed; a run is a function of its plan. A schedule may be made smaller
+//! ([`crate::shrink`]) without changing anything else of the plan.
+
+use crate::fault::{DiskFault, Fault, FaultKind, Order};
+use crate::machines::MachineKind;
+use crate::random::Random;
+use std::fmt;
+
+pub(crate) const US: u64 = 1_000;
+pub(crate) const MS: u64 = 1_000_000;
+
+/// Faults begin before this instant, and none lasts beyond [`HEALED_NS`].
+const FAULTS_UNTIL_NS: u64 = 1_200 * MS;
+/// From here on the world is as it should be.
+pub(crate) const HEALED_NS: u64 = 1_800 * MS;
+/// Every how many seeds the machine is the real one.
+pub const GUEST_EVERY: u64 = 8;
+
+/// A deployment and what will happen to it.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where it all comes from.
+    pub seed: u64,
+    /// The machine.
+    pub machine: MachineKind,
+    /// One image that both hosts reach; else each host has its own.
+    pub shared_disk: bool,
+    /// Protocol settings, as a VM file has them.
+    pub(crate) failure_ns: u64,
+    pub(crate) heartbeat_ns: u64,
+    pub(crate) retry_max_ns: u64,
+    pub(crate) window_bytes: u64,
+    pub(crate) digest_every_ns: u64,
+    /// What a thousand steps take on each host.
+    pub(crate) ns_per_kstep: [u64; 2],
+    /// How much faster than the world each host's clock is, in parts per million; less than 0: slower.
+    pub(crate) drift_ppm: [i64; 2],
+    /// One-way delay of the link between the hosts: shortest and longest.
+    pub(crate) link_ns: (u64, u64),
+    /// What a request to a disk takes at least and at most.
+    pub(crate) disk_ns: (u64, u64),
+    pub(crate) clients: u64,
+    pub(crate) keys: u64,
+    /// Longest time that a client thinks between two requests.
+    pub(crate) think_ns: u64,
+    /// The schedule, in order of time.
+    pub faults: Vec<Fault>,
+}
+
+impl Plan {
+    /// What `seed` means. `machine`: always this one, whatever the seed says.
+    #[must_use]
+    pub fn draw(seed: u64, machine: Option<MachineKind>) -> Self {
+        let mut random = Random::new(seed, "plan");
+        let own = if seed.is_multiple_of(GUEST_EVERY) { MachineKind::Guest } else { MachineKind::Model };
+        let failure_ns = random.pick(&[60, 100, 200, 300]) * MS;
+        let mut plan = Self {
+            seed,
+            machine: machine.unwrap_or(own),
+            shared_disk: random.chance(250),
+            failure_ns,
+            heartbeat_ns: failure_ns / 6,
+            retry_max_ns: random.pick(&[100, 200, 400]) * MS,
+            window_bytes: random.pick(&[8 << 10, 256 << 10, 64 << 20]),
+            digest_every_ns: random.pick(&[20, 60, 150]) * MS,
+            ns_per_kstep: [0; 2].map(|_| random.pick(&[5_000, 10_000, 20_000])),
+            drift_ppm: [0; 2].map(|_| random.between(0, 400) as i64 - 200),
+            link_ns: random.pick(&[(20 * US, 60 * US), (100 * US, 2 * MS), (5 * MS, 12 * MS)]),
+            disk_ns: random.pick(&[(50 * US, 200 * US), (500 * US, 8 * MS)]),
+            clients: random.between(2, 4),
+            keys: random.between(1, 4),
+            think_ns: random.pick(&[5, 20, 60]) * MS,
+            faults: Vec::new(),
+        };
+        for _ in 0..random.between(1, 6) {
+            plan.faults.push(fault(&mut random, failure_ns));
+        }
+        plan.faults.sort_by_key(|fault| fault.at_ns);
+        plan
+    }
+
+    /// The same with these faults of its schedule only, by number from 0 on; numbers that it has not are ignored.
+    #[must_use]
+    pub fn only(&self, faults: &[usize]) -> Self {
+        let kept = self.faults.iter().enumerate().filter(|(number, _)| faults.contains(number));
+        Self { faults: kept.map(|(_, fault)| fault.clone()).collect(), ..self.clone() }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let machine = match self.machine {
+            MachineKind::Model => "model machine",
+            MachineKind::Guest => "real machine",
+        };
+        let disk = if self.shared_disk { "shared disk" } else { "replicated disk" };
+        writeln!(
+            f,
+            "seed {}: {machine}, {disk}, {} clients, {} blocks, failure after {} ms, window {} KiB, digest every {} ms",
+            self.seed,
+            self.clients,
+            self.keys,
+            self.failure_ns / MS,
+            self.window_bytes >> 10,
+            self.digest_every_ns / MS
+        )?;
+        for (number, fault) in self.faults.iter().enumerate() {
+            writeln!(f, "  fault {number} {fault}")?;
+        }
+        Ok(())
+    }
+}
+
+fn fault(random: &mut Random, failure_ns: u64) -> Fault {
+    let at_ns = random.between(2 * MS, FAULTS_UNTIL_NS);
+    let host = random.below(2) as usize;
+    // Short against the timeout, about as long, or long: what matters happens on both sides of it.
+    let for_ns = if random.chance(400) {
+        random.log_between(MS, failure_ns)
+    } else {
+        random.between(failure_ns * 3 / 4, failure_ns * 3)
+    };
+    let for_ns = for_ns.min(HEALED_NS - at_ns);
+    let kind = match random.below(100) {
+        0..20 => FaultKind::Crash {
+            host: if random.chance(750) { 0 } else { host },
+            effects: random.below(12),
+            power: random.chance(500),
+            restart_ns: random.chance(200).then(|| random.between(MS, 400 * MS)),
+        },
+        20..32 => FaultKind::Pause { host, for_ns },
+        32..38 => FaultKind::SlowHost { host, for_ns, factor: random.pick(&[2, 5, 20]) },
+        38..46 => FaultKind::Cut { from: host, for_ns },
+        46..53 => FaultKind::Partition { for_ns },
+        53..58 => {
+            FaultKind::SlowLink { from: host, for_ns, extra_ns: random.log_between(MS, failure_ns / 2) }
+        }
+        58..61 => FaultKind::Corrupt { from: host },
+        61..64 => FaultKind::Reset { host, other_after_ns: random.log_between(US, 400 * MS) },
+        64..67 => FaultKind::LoseHeartbeats { from: host, for_ns },
+        67..69 => FaultKind::Doubled { from: host, for_ns },
+        69..73 => FaultKind::NetCut { host, for_ns },
+        73..77 => FaultKind::NetChaos { for_ns, permille: random.pick(&[50, 200, 500]) },
+        77..82 => FaultKind::ArbiterCut { host, for_ns, silent: random.chance(500) },
+        82..86 => FaultKind::ArbiterDown { for_ns },
+        86..93 => FaultKind::Disk { host, for_ns, fault: disk_fault(random) },
+        93..98 => FaultKind::Clock { host, jump_ns: random.log_between(MS, 2_000 * MS) },
+        _ => FaultKind::Operator { host, order: random.pick(&[Order::Stop, Order::PowerButton]) },
+    };
+    Fault { at_ns, kind }
+}
+
+fn disk_fault(random: &mut Random) -> DiskFault {
+    match random.below(5) {
+        0 | 1 => DiskFault::Slow(random.log_between(MS, 60 * MS)),
+        2 => DiskFault::Fails,
+        3 => DiskFault::Full,
+        _ => DiskFault::Torn,
+    }
+}

@@ -1,0 +1,96 @@
+//! One run: a plan, from the beginning to a verdict.
+
+use crate::check::{Broken, Violation};
+use crate::clock::HostClock;
+use crate::machines::guest::Prepared;
+use crate::machines::model::{Model, pattern};
+use crate::machines::{BLOCK, DISK, MachineKind, Observed, Tally};
+use crate::plan::Plan;
+use crate::random::Random;
+use crate::timeline::Timeline;
+use crate::world::{Host, Stats, World};
+use pollux_machine::Machine;
+use pollux_node::{DiskMode, Live, Node, Pacing, Settings, Standby};
+use pollux_protocol::{Backup, Primary};
+use pollux_vocab::Generation;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+/// The pair starts in this generation.
+const FIRST: Generation = Generation(1);
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The property that does not hold, if one does not.
+    pub violation: Option<Violation>,
+    /// Numbers.
+    pub stats: Stats,
+    /// What happened, if that was wanted.
+    pub timeline: String,
+}
+
+/// Runs a plan. `timeline`: whether to write down what happens.
+///
+/// A panic of the code under test is a violation like any other.
+#[must_use]
+pub fn run(plan: &Plan, prepared: &Prepared, timeline: bool) -> Report {
+    let mut world = build(plan, prepared, Timeline::new(timeline));
+    let judged = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(Broken("nothing panics", text.unwrap_or_else(|| "a panic without words".into())))
+    });
+    let violation = judged.err().map(|Broken(property, what)| Violation { at_ns: world.now, property, what });
+    if let Some(Violation { at_ns, property, what }) = &violation {
+        world.timeline.say(*at_ns, "checker", format_args!("VIOLATION: {property}: {what}"));
+    } else {
+        let at = world.now;
+        world.timeline.say(at, "checker", format_args!("no violation: {:?}", world.stats));
+    }
+    Report { violation, stats: world.stats, timeline: world.timeline.finish() }
+}
+
+fn build(plan: &Plan, prepared: &Prepared, timeline: Timeline) -> World {
+    let protocol = pollux_protocol::Settings {
+        heartbeat_every_ns: plan.heartbeat_ns,
+        failure_after_ns: plan.failure_ns,
+        send_window_bytes: plan.window_bytes,
+        claim_retry_ns: plan.retry_max_ns / 4,
+        claim_retry_max_ns: plan.retry_max_ns,
+        ..pollux_protocol::Settings::default()
+    };
+    let mode = if plan.shared_disk { DiskMode::Shared } else { DiskMode::Replicated };
+    let settings = Settings {
+        protocol: protocol.clone(),
+        pacing: Pacing::RealTime,
+        disk_modes: vec![(DISK, mode)],
+        digest_every_ns: plan.digest_every_ns,
+    };
+    let image = match plan.machine {
+        MachineKind::Model => (0..plan.keys).flat_map(|_| pattern(0)).collect(),
+        MachineKind::Guest => prepared.disk.clone(),
+    };
+    debug_assert!(image.len().is_multiple_of(BLOCK));
+    let hosts = [0, 1].map(|host| {
+        let mut random = Random::new(plan.seed, &format!("host {host}"));
+        let clock = HostClock::new(random.between(1, 1 << 40), plan.drift_ppm[host]);
+        let now = clock.show(0);
+        let machine: Box<dyn Machine> = match plan.machine {
+            MachineKind::Model => Box::new(Model::new()),
+            MachineKind::Guest => Box::new(prepared.machine()),
+        };
+        let tally = Rc::<RefCell<Tally>>::default();
+        let machine = Observed::new(machine, tally.clone());
+        let node = if host == 0 {
+            let primary = Primary::new_protected(protocol.clone(), FIRST, now);
+            Node::Live(Box::new(Live::new(machine, primary, settings.clone(), now, Vec::new())))
+        } else {
+            let backup = Backup::new(protocol.clone(), FIRST, now);
+            Node::Standby(Box::new(Standby::new(machine, backup, settings.clone())))
+        };
+        Host::new(node, tally, clock, random)
+    });
+    World::new(plan.clone(), hosts, image, timeline)
+}

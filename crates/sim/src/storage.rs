@@ -1,0 +1,127 @@
+//! The arbiter's storage: the shipped rules on a ledger, reached by messages that take their time and get lost.
+//!
+//! A claim is asked as in production: one after the other on each host, each a claim at rest that is written and
+//! read with the shipped encoding. A storage that does not answer may have done its work.
+
+use crate::check::Broken;
+use crate::fault::{HostId, NAMES};
+use crate::random::Random;
+use pollux_arbiter::{Arbiter, Claim, Decision, Ledger, decode, encode, first_generation};
+use pollux_protocol::Verdict;
+use pollux_vocab::Generation;
+use std::collections::BTreeMap;
+
+/// The VM's name.
+const VM: &str = "vm";
+
+/// Storage that both hosts reach, mostly.
+#[derive(Debug)]
+pub(crate) struct Storage {
+    ledger: Ledger,
+    /// To whom each generation went: what the checkers believe.
+    granted: BTreeMap<u64, HostId>,
+    pub(crate) down_until_ns: u64,
+    /// A host does not reach the storage until then; `true`: it does, and hears no answer.
+    pub(crate) cut_until_ns: [(u64, bool); 2],
+    /// Each host asks one thing at a time.
+    busy_until_ns: [u64; 2],
+    random: Random,
+}
+
+/// What became of a claim, and when its answer is there.
+pub(crate) type Answered = (u64, Verdict);
+
+impl Storage {
+    pub(crate) fn new(random: Random) -> Self {
+        Self {
+            ledger: Ledger::default(),
+            granted: BTreeMap::new(),
+            down_until_ns: 0,
+            cut_until_ns: [(0, false); 2],
+            busy_until_ns: [0; 2],
+            random,
+        }
+    }
+
+    /// When a claim that is made now reaches the storage.
+    pub(crate) fn arrival_ns(&mut self, now_ns: u64, host: HostId) -> u64 {
+        let at = now_ns.max(self.busy_until_ns[host]) + self.random.log_between(50_000, 5_000_000);
+        self.busy_until_ns[host] = at;
+        at
+    }
+
+    /// A claim has arrived, or would have.
+    pub(crate) fn claim(
+        &mut self,
+        now_ns: u64,
+        host: HostId,
+        generation: Generation,
+    ) -> Result<Answered, Broken> {
+        let (cut_until, silent) = self.cut_until_ns[host];
+        let cut = now_ns < cut_until;
+        let down = now_ns < self.down_until_ns;
+        let reached = (!cut || silent) && (!down || self.random.chance(300));
+        let verdict = if reached { self.decide(host, generation)? } else { Verdict::Unreachable };
+        if cut || down {
+            let patience = self.random.log_between(1_000_000, 200_000_000);
+            self.busy_until_ns[host] = now_ns + patience;
+            return Ok((now_ns + patience, Verdict::Unreachable));
+        }
+        let at = now_ns + self.random.log_between(50_000, 5_000_000);
+        self.busy_until_ns[host] = at;
+        Ok((at, verdict))
+    }
+
+    fn decide(&mut self, host: HostId, generation: Generation) -> Result<Verdict, Broken> {
+        let claim = Claim { vm: VM.into(), generation, holder: NAMES[host].into() };
+        let broken = |what: String| Broken("a claim survives being written down", what);
+        let written = decode(&encode(&claim)).map_err(|error| broken(error.to_string()))?;
+        let Ok(decision) = self.ledger.claim(&written);
+        if decision != Decision::Won {
+            return Ok(Verdict::Lost);
+        }
+        let first = *self.granted.entry(generation.0).or_insert(host);
+        if first != host {
+            let what =
+                format!("generation {generation} was given to {} and to {}", NAMES[first], NAMES[host]);
+            return Err(Broken("a generation is given once", what));
+        }
+        Ok(Verdict::Won)
+    }
+
+    /// At the start: the primary holds the first generation.
+    pub(crate) fn begin(&mut self, host: HostId) {
+        let first = first_generation(None).unwrap_or(Generation(1));
+        // An empty ledger gives to whoever asks.
+        let _ = self.decide(host, first);
+    }
+
+    /// The VM has ended in good order on this host, in this generation: the next is nobody's (`cli`, `tenure`).
+    pub(crate) fn end(&mut self, now_ns: u64, host: HostId, own: Generation) {
+        let is_reached = now_ns >= self.down_until_ns && now_ns >= self.cut_until_ns[host].0;
+        let mut own = own;
+        while is_reached && self.holder(own.0) == Some(host) {
+            let Ok(decision) = self.ledger.claim(&Claim::end(VM, own));
+            if decision == Decision::Won {
+                return;
+            }
+            own = own.next();
+        }
+    }
+
+    /// Somebody starts the VM: may they?
+    pub(crate) fn may_start(&self) -> bool {
+        first_generation(self.ledger.newest(VM)).is_ok()
+    }
+
+    /// Who holds a generation.
+    pub(crate) fn holder(&self, generation: u64) -> Option<HostId> {
+        self.granted.get(&generation).copied()
+    }
+
+    /// Who holds the newest; `None` if the VM has ended.
+    pub(crate) fn newest_holder(&self) -> Option<HostId> {
+        let newest = self.ledger.newest(VM).filter(|claim| !claim.is_end())?;
+        self.holder(newest.generation.0)
+    }
+}

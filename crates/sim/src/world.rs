@@ -1,0 +1,528 @@
+//! The world: two hosts, what lies between them, and the queue of what will happen. Virtual time jumps from one
+//! happening to the next; what happens at one instant happens in the order in which it was scheduled.
+//!
+//! Invariant: everything that is drawn is drawn from the plan's seed, and every collection is ordered, so a plan has
+//! one course of events. There is no clock and no thread in here.
+
+use crate::check::Broken;
+use crate::check::digests::Digests;
+use crate::check::endings::{End, Ending};
+use crate::check::exclusive::Exclusive;
+use crate::check::linear::History;
+use crate::check::outputs::Outputs;
+use crate::client::Client;
+use crate::clock::HostClock;
+use crate::desk::Desk;
+use crate::disk::Disk;
+use crate::fault::{HostId, NAMES};
+use crate::link::Pipe;
+use crate::machines::{Observed, Tally};
+use crate::net::Net;
+use crate::plan::{HEALED_NS, MS, Plan};
+use crate::random::Random;
+use crate::storage::Storage;
+use crate::timeline::Timeline;
+use pollux_node::{DiskCompletion, Event, Next, Node, Outcome, wire};
+use pollux_protocol::{Role, Verdict};
+use pollux_vocab::Generation;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+/// A run of so many happenings never ends.
+const HAPPENINGS_MAX: u64 = 3_000_000;
+/// A client that has no answer asks again after this.
+const ASK_AGAIN_NS: u64 = 40 * MS;
+/// How often a shared disk looks whether its node is back.
+const LOOK_NS: u64 = 5 * MS;
+
+/// Something that will happen.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    /// The host's node takes a turn, if that is still the turn it waits for.
+    Turn(HostId, u64),
+    /// Bytes arrive at a host's end of the link.
+    LinkBytes(HostId, Vec<u8>),
+    /// A host's end of the link hears that it is over.
+    LinkEnd(HostId),
+    /// A frame arrives at a host.
+    ToGuest(HostId, Vec<u8>),
+    /// A frame arrives at the clients.
+    ToClient(Vec<u8>),
+    /// A client asks, or asks the question of that number again.
+    Client(usize, u64),
+    /// Something for a host's node.
+    Tell(HostId, Event),
+    /// A host's disk looks for work.
+    Disk(HostId),
+    /// A host's disk has finished a request.
+    DiskDone(HostId, DiskCompletion),
+    /// A claim arrives at the arbiter.
+    Claim(HostId, Generation),
+    /// A fault of the schedule begins.
+    Fault(usize),
+    Death(HostId),
+    Restart(HostId),
+}
+
+/// One host.
+pub(crate) struct Host {
+    pub(crate) node: Option<Node<Observed>>,
+    pub(crate) end: End,
+    pub(crate) tally: Rc<RefCell<Tally>>,
+    pub(crate) inbox: VecDeque<Event>,
+    pub(crate) clock: HostClock,
+    pub(crate) disk: Disk,
+    pub(crate) random: Random,
+    pub(crate) is_backup: bool,
+    pub(crate) heard: bool,
+    pub(crate) ordered: bool,
+    pub(crate) paused_until_ns: u64,
+    pub(crate) slow_until_ns: u64,
+    pub(crate) slow_factor: u64,
+    /// Effects until the process is killed.
+    pub(crate) effects_left: Option<u64>,
+    pub(crate) power: bool,
+    /// The last turn began then, and ended then.
+    turn_ns: u64,
+    busy_until_ns: u64,
+    /// The next turn, and its number: an older one is void.
+    next_turn: (u64, u64),
+}
+
+/// What the checkers have seen.
+#[derive(Debug, Default)]
+pub(crate) struct Checks {
+    pub(crate) exclusive: Exclusive,
+    pub(crate) outputs: Outputs,
+    pub(crate) digests: Digests,
+    pub(crate) history: History,
+}
+
+/// What a run came to, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// How often each host went on alone or went live.
+    pub takeovers: [u64; 2],
+    /// Turns that nodes took.
+    pub turns: u64,
+    /// Machine steps, both hosts together.
+    pub steps: u64,
+    /// Outputs released.
+    pub outputs: u64,
+    /// Outputs of an older generation that left after the first of a newer one, all of them repeated by the survivor.
+    pub late: u64,
+    /// Operations judged for linearizability.
+    pub operations: u64,
+    /// Registers whose history was too long a search.
+    pub undecided: u64,
+    /// Digests compared.
+    pub digests: u64,
+    /// Faults that began.
+    pub faults: u64,
+    /// The longest that a client waited for an answer, in nanoseconds.
+    pub longest_ns: u64,
+}
+
+/// Everything.
+pub(crate) struct World {
+    pub(crate) now: u64,
+    queue: BTreeMap<(u64, u64), Happening>,
+    scheduled: u64,
+    pub(crate) plan: Plan,
+    pub(crate) hosts: [Host; 2],
+    /// From each host to the other.
+    pub(crate) pipes: [Pipe; 2],
+    pub(crate) net: Net,
+    pub(crate) storage: Storage,
+    images: Vec<Vec<u8>>,
+    clients: Vec<Client>,
+    pub(crate) checks: Checks,
+    pub(crate) timeline: Timeline,
+    pub(crate) stats: Stats,
+}
+
+impl Host {
+    pub(crate) fn new(
+        node: Node<Observed>,
+        tally: Rc<RefCell<Tally>>,
+        clock: HostClock,
+        random: Random,
+    ) -> Self {
+        Self {
+            is_backup: matches!(node, Node::Standby(_)),
+            node: Some(node),
+            end: End::Runs(Role::Backup),
+            tally,
+            inbox: VecDeque::new(),
+            clock,
+            disk: Disk::new(),
+            random,
+            heard: false,
+            ordered: false,
+            paused_until_ns: 0,
+            slow_until_ns: 0,
+            slow_factor: 1,
+            effects_left: None,
+            power: false,
+            turn_ns: 0,
+            busy_until_ns: 0,
+            next_turn: (u64::MAX, 0),
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn new(plan: Plan, hosts: [Host; 2], image: Vec<u8>, timeline: Timeline) -> Self {
+        let seed = plan.seed;
+        let stream = |name: &str| Random::new(seed, name);
+        let pipe = |name| Pipe::new(plan.link_ns, stream(name));
+        let images = if plan.shared_disk { vec![image] } else { vec![image.clone(), image] };
+        let clients =
+            (0..plan.clients).map(|id| Client::new(id + 1, stream(&format!("client {id}")))).collect();
+        let mut world = Self {
+            now: 0,
+            queue: BTreeMap::new(),
+            scheduled: 0,
+            hosts,
+            pipes: [pipe("pipe 0"), pipe("pipe 1")],
+            net: Net::new(stream("net")),
+            storage: Storage::new(stream("storage")),
+            images,
+            clients,
+            checks: Checks::default(),
+            timeline,
+            stats: Stats::default(),
+            plan,
+        };
+        world.storage.begin(0);
+        (0..2).for_each(|host| world.wake(host, 0));
+        for index in 0..world.clients.len() {
+            world.schedule(MS * (1 + index as u64), Happening::Client(index, 0));
+        }
+        for index in 0..world.plan.faults.len() {
+            world.schedule(world.plan.faults[index].at_ns, Happening::Fault(index));
+        }
+        world
+    }
+
+    /// Puts something into the queue.
+    pub(crate) fn schedule(&mut self, at_ns: u64, happening: Happening) {
+        self.scheduled += 1;
+        self.queue.insert((at_ns.max(self.now), self.scheduled), happening);
+    }
+
+    /// When clients begin their last round: the faults are over, and the protocol has had its timeouts.
+    fn last_round_ns(&self) -> u64 {
+        HEALED_NS + 2 * self.plan.failure_ns + 2 * self.plan.retry_max_ns + 300 * MS
+    }
+
+    /// Runs to the end, and judges.
+    pub(crate) fn run(&mut self) -> Result<(), Broken> {
+        let deadline = self.last_round_ns() + 1_500 * MS;
+        while let Some(((at, _), happening)) = self.queue.pop_first() {
+            self.now = at;
+            self.happen(happening)?;
+            if self.scheduled > HAPPENINGS_MAX {
+                return Err(Broken("time goes on", format!("more than {HAPPENINGS_MAX} happenings")));
+            }
+            let over = at > self.last_round_ns();
+            if over && (at > deadline || !self.serves() || self.clients.iter().all(|client| client.done)) {
+                break;
+            }
+        }
+        self.judge()
+    }
+
+    /// Whether a VM runs, and clients may expect to be served.
+    fn serves(&self) -> bool {
+        self.hosts.iter().any(|host| matches!(host.end, End::Runs(Role::Solo | Role::Primary)))
+    }
+
+    /// Whether the VM was ended on some host.
+    pub(crate) fn has_ended(&self) -> bool {
+        let ended =
+            |host: &Host| matches!(host.end, End::Finished(Outcome::PoweredOff { .. } | Outcome::Reset));
+        self.hosts.iter().any(ended)
+    }
+
+    fn judge(&mut self) -> Result<(), Broken> {
+        for client in &self.clients {
+            client.finish(&mut self.checks.history);
+            self.stats.longest_ns = self.stats.longest_ns.max(client.longest_ns);
+        }
+        self.stats.operations = self.checks.history.operations;
+        self.stats.digests = self.checks.digests.compared as u64;
+        self.stats.late = self.checks.exclusive.late;
+        self.stats.outputs = self.checks.outputs.released.iter().map(|released| released.len() as u64).sum();
+        self.stats.steps = self.hosts.iter().map(|host| host.tally.borrow().steps).sum();
+        {
+            let [first, second] = [0, 1].map(|host| self.hosts[host].tally.borrow());
+            self.checks.outputs.judge([&first.made, &second.made])?;
+        }
+        let judged = self.checks.history.judge();
+        self.stats.undecided = self.checks.history.undecided;
+        judged?;
+        let [a, b] = &self.hosts;
+        let ending = Ending {
+            hosts: [&a.end, &b.end],
+            holder: self.storage.newest_holder(),
+            ordered: [a.ordered, b.ordered],
+            disk_failed: a.disk.failed || b.disk.failed,
+            heard: [a.heard, b.heard],
+        };
+        ending.judge()?;
+        let waits = self.clients.iter().find(|client| !client.done);
+        match waits {
+            Some(client) if self.serves() => {
+                let what = format!("client {} waits for an answer to {:?}", client.id, client.op());
+                Err(Broken("the VM serves again once nothing is wrong", what))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) -> Result<(), Broken> {
+        match happening {
+            Happening::Turn(host, number) if self.hosts[host].next_turn == (self.now, number) => {
+                self.take_turn(host)?;
+            }
+            Happening::Turn(..) => {}
+            Happening::LinkBytes(host, bytes) => self.link_bytes(host, &bytes),
+            Happening::LinkEnd(host) => self.link_ends(host),
+            Happening::ToGuest(host, frame) => {
+                self.tell(host, Event::Packet { slot: crate::machines::NET, frame });
+            }
+            Happening::ToClient(frame) => self.clients_hear(&frame)?,
+            Happening::Client(index, seq) => self.client_acts(index, seq),
+            Happening::Tell(host, event) => self.tell(host, event),
+            Happening::Disk(host) => self.disk_looks(host),
+            Happening::DiskDone(host, done) => {
+                if self.hosts[host].node.is_some() {
+                    self.hosts[host].disk.finish();
+                    self.tell(host, Event::DiskDone(done));
+                    self.disk_looks(host);
+                }
+            }
+            Happening::Claim(host, generation) => {
+                let (at, verdict) = self.storage.claim(self.now, host, generation)?;
+                self.timeline.say(
+                    self.now,
+                    "arbiter",
+                    format_args!("{} claims generation {generation}: {verdict:?}", NAMES[host]),
+                );
+                self.schedule(at, Happening::Tell(host, Event::Verdict(generation, verdict)));
+            }
+            Happening::Fault(index) => {
+                self.stats.faults += 1;
+                let fault = self.plan.faults[index].clone();
+                self.inject(&fault);
+            }
+            Happening::Death(host) => self.die(host),
+            Happening::Restart(host) => self.restart(host)?,
+        }
+        Ok(())
+    }
+
+    // ---- hosts ----
+
+    /// Something for a host's node; it takes a turn soon.
+    pub(crate) fn tell(&mut self, host: HostId, event: Event) {
+        if self.hosts[host].node.is_none() {
+            return;
+        }
+        if let Event::Verdict(generation, verdict @ (Verdict::Won | Verdict::Lost)) = &event {
+            let line = format_args!("is told that generation {generation} is {verdict:?}");
+            self.timeline.say(self.now, NAMES[host], line);
+        }
+        self.hosts[host].heard |= matches!(event, Event::Message(_));
+        self.hosts[host].inbox.push_back(event);
+        let latency = self.hosts[host].random.between(1_000, 20_000);
+        self.wake(host, self.now + latency);
+    }
+
+    /// A host's node takes a turn at that instant, if not before.
+    pub(crate) fn wake(&mut self, host: HostId, at_ns: u64) {
+        let state = &mut self.hosts[host];
+        let at = at_ns.max(state.busy_until_ns).max(self.now);
+        if at < state.next_turn.0 && state.node.is_some() {
+            let number = state.next_turn.1 + 1;
+            state.next_turn = (at, number);
+            self.schedule(at, Happening::Turn(host, number));
+        }
+    }
+
+    fn take_turn(&mut self, me: HostId) -> Result<(), Broken> {
+        self.hosts[me].next_turn.0 = u64::MAX;
+        if self.hosts[me].paused_until_ns > self.now {
+            self.wake(me, self.hosts[me].paused_until_ns);
+            return Ok(());
+        }
+        let Some(mut node) = self.hosts[me].node.take() else { return Ok(()) };
+        self.stats.turns += 1;
+        self.hosts[me].turn_ns = self.now;
+        let mut desk = Desk::new(self, me);
+        let next = node.step(&mut desk);
+        let (ended, released, killed, broken) =
+            (desk.at_ns(), desk.released, desk.killed, desk.broken.take());
+        let report = node.report();
+        let host = &mut self.hosts[me];
+        host.is_backup = matches!(node, Node::Standby(_));
+        host.node = Some(node);
+        host.busy_until_ns = ended;
+        host.end = End::Runs(report.state);
+        if let Some(broken) = broken {
+            return Err(broken);
+        }
+        let generation = report.generation.0;
+        let holder = self.storage.holder(generation);
+        self.checks.exclusive.handle_turn(me, report.state, generation, released, holder)?;
+        if killed {
+            self.die(me);
+            return Ok(());
+        }
+        match next {
+            Next::Again => self.wake(me, ended + 200),
+            Next::WaitUntil(until) => {
+                let soon = if self.hosts[me].inbox.is_empty() { u64::MAX } else { ended + 1_000 };
+                let at = self.hosts[me].clock.when(until).min(soon);
+                self.wake(me, at);
+            }
+            Next::Finished(outcome) => self.finish(me, outcome, report.generation),
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, me: HostId, outcome: Outcome, generation: Generation) {
+        self.timeline.say(self.now, NAMES[me], format_args!("has finished: {outcome:?}"));
+        let was_live = !self.hosts[me].is_backup;
+        if was_live && matches!(outcome, Outcome::PoweredOff { .. } | Outcome::Reset) {
+            self.storage.end(self.now, me, generation);
+        }
+        self.bury(me, End::Finished(outcome), false);
+        self.link_closes(me);
+    }
+
+    /// There is no process on the host any more.
+    pub(crate) fn bury(&mut self, host: HostId, end: End, power: bool) {
+        let image = if self.plan.shared_disk { 0 } else { host };
+        let state = &mut self.hosts[host];
+        state.node = None;
+        state.end = end;
+        state.inbox.clear();
+        state.disk.end(power, &mut self.images[image]);
+        self.net.forget(host);
+        self.checks.exclusive.handle_gone(host);
+    }
+
+    // ---- link ----
+
+    fn link_bytes(&mut self, host: HostId, bytes: &[u8]) {
+        let pipe = &mut self.pipes[1 - host];
+        let lost = pipe.lost_from_ns.is_some_and(|from| self.now >= from);
+        if !pipe.heard || lost {
+            return;
+        }
+        pipe.decoder.push(bytes);
+        loop {
+            match self.pipes[1 - host].decoder.poll().map(|wire| wire.map(wire::from_wire)) {
+                Ok(Some(Some(message))) => self.tell(host, Event::Message(message)),
+                Ok(None) => return,
+                Ok(Some(None)) => break,
+                Err(error) => {
+                    self.timeline.say(self.now, NAMES[host], format_args!("finds the link damaged: {error}"));
+                    break;
+                }
+            }
+        }
+        self.link_ends(host);
+    }
+
+    /// A host's end of the link hears that it is over, and closes its own half.
+    pub(crate) fn link_ends(&mut self, host: HostId) {
+        if std::mem::take(&mut self.pipes[1 - host].heard) {
+            self.timeline.say(self.now, NAMES[host], format_args!("has lost the link"));
+            self.tell(host, Event::LinkLost);
+            self.link_closes(host);
+        }
+    }
+
+    /// A host says no more on the link; the other hears that behind all that was said before.
+    pub(crate) fn link_closes(&mut self, host: HostId) {
+        self.pipes[1 - host].heard = false;
+        if std::mem::take(&mut self.pipes[host].open) {
+            let at = self.pipes[host].arrival_ns(self.now);
+            self.schedule(at, Happening::LinkEnd(1 - host));
+        }
+    }
+
+    // ---- disks ----
+
+    fn disk_looks(&mut self, host: HostId) {
+        let shared = self.plan.shared_disk;
+        let state = &mut self.hosts[host];
+        if state.node.is_none() || state.disk.busy {
+            return;
+        }
+        if !state.disk.may_begin(self.now, state.turn_ns, shared) {
+            if shared && state.disk.is_behind_fence() {
+                self.schedule(self.now + LOOK_NS, Happening::Disk(host));
+            }
+            return;
+        }
+        let image = if shared { 0 } else { host };
+        let (least, most) = self.plan.disk_ns;
+        let takes = state.random.between(least, most) + state.disk.extra_ns(self.now);
+        if let Some(done) = state.disk.begin(self.now, &mut self.images[image]) {
+            if done.status != pollux_vocab::DiskStatus::Ok {
+                let line = format_args!("its disk fails request {}", done.request);
+                self.timeline.say(self.now, NAMES[host], line);
+            }
+            self.schedule(self.now + takes, Happening::DiskDone(host, done));
+        }
+    }
+
+    // ---- clients ----
+
+    /// A client asks its next question, or question `seq` again if that is not answered.
+    fn client_acts(&mut self, index: usize, seq: u64) {
+        let last = self.now > self.last_round_ns();
+        let (now, keys) = (self.now, self.plan.keys);
+        let client = &mut self.clients[index];
+        let again = client.waits_since_ns.is_some();
+        if seq != client.seq() || client.done {
+            return;
+        }
+        let op = if again { client.op() } else { client.ask(now, keys, last) };
+        let Some(op) = op else { return };
+        let (id, seq) = (client.id, client.seq());
+        let wait = ASK_AGAIN_NS + client.random.below(ASK_AGAIN_NS / 4);
+        if !again {
+            self.timeline.say(now, "clients", format_args!("{id} asks {seq}: {op:?}"));
+        }
+        let frame = crate::service::request(self.plan.machine, id, seq, op);
+        for port in self.net.ports(again) {
+            for arrival in self.net.arrivals(now, *port) {
+                self.schedule(arrival, Happening::ToGuest(*port, frame.clone()));
+            }
+        }
+        self.schedule(now + wait, Happening::Client(index, seq));
+    }
+
+    fn clients_hear(&mut self, frame: &[u8]) -> Result<(), Broken> {
+        let clients = &self.clients;
+        let of = |id: u64| clients.get((id as usize).wrapping_sub(1));
+        let is_block = |id, seq| of(id).is_some_and(|client| client.is_block(seq));
+        let Some(reply) = crate::service::read(self.plan.machine, frame, is_block) else { return Ok(()) };
+        let index = (reply.client as usize).wrapping_sub(1);
+        let (now, think_ns) = (self.now, self.plan.think_ns);
+        let Some(client) = self.clients.get_mut(index) else { return Ok(()) };
+        if client.hear(now, reply, &mut self.checks.history)? {
+            let (id, seq) = (client.id, client.seq());
+            let pause = client.random.below(think_ns);
+            self.timeline.say(now, "clients", format_args!("{id} hears {seq}: {:?}", reply.answer));
+            self.schedule(now + pause, Happening::Client(index, seq));
+        }
+        Ok(())
+    }
+}

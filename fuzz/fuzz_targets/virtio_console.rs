@@ -1,0 +1,10 @@
+//! The virtio console against a hostile guest; what is held true is in `pollux_fuzz::guest`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pollux_fuzz::guest;
+use pollux_machine::DeviceConfig;
+
+fuzz_target!(|bytes: &[u8]| {
+    guest::play(bytes, DeviceConfig::Console, 2);
+});

@@ -1,0 +1,10 @@
+//! The virtio network card against a hostile guest; what is held true is in `pollux_fuzz::guest`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pollux_fuzz::guest;
+use pollux_machine::DeviceConfig;
+
+fuzz_target!(|bytes: &[u8]| {
+    guest::play(bytes, DeviceConfig::Net { mac: [2; 6] }, 2);
+});

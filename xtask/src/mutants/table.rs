@@ -1,0 +1,250 @@
+//! The mutants: one rule of the protocol each, taken out by replacing one piece of the shipped text.
+//!
+//! A piece stands exactly once in its file (a test sees to it), so that the table cannot fall behind the code.
+
+/// One rule taken out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mutant {
+    /// Its name on the command line.
+    pub(crate) name: &'static str,
+    /// The rule that is missing then.
+    pub(crate) rule: &'static str,
+    /// The file, from the workspace's folder.
+    pub(crate) file: &'static str,
+    /// What stands there, exactly once.
+    pub(crate) old: &'static str,
+    /// What stands there instead.
+    pub(crate) new: &'static str,
+}
+
+/// A program that must find every mutant, and nothing to complain of in the shipped text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Judge {
+    /// Its name on the command line.
+    pub(crate) name: &'static str,
+    /// Cargo's arguments that build it; that must succeed, also with a mutant.
+    pub(crate) build: &'static [&'static str],
+    /// Cargo's arguments that run it.
+    pub(crate) run: &'static [&'static str],
+    /// The exit status with which it says that a rule is broken. Any other but 0 is a failure of its own.
+    pub(crate) found: i32,
+}
+
+/// Who judges.
+pub(crate) const JUDGES: [Judge; 1] = [Judge {
+    name: "model",
+    build: &["build", "--release", "-p", "pollux-sim", "--example", "model"],
+    run: &["run", "--release", "-q", "-p", "pollux-sim", "--example", "model", "--", "--quick"],
+    found: 10,
+}];
+
+const PRIMARY: &str = "crates/protocol/src/primary.rs";
+const BACKUP: &str = "crates/protocol/src/backup.rs";
+const GATE: &str = "crates/protocol/src/output_gate.rs";
+const ARBITER: &str = "crates/arbiter/src/lib.rs";
+
+/// The rules of DESIGN 5, in its order, and what `docs/protocol.md` adds to them.
+pub(crate) const MUTANTS: [Mutant; 28] = [
+    Mutant {
+        name: "no-mark",
+        rule: "output mark: a record of its own, behind the output, covers it",
+        file: PRIMARY,
+        old: "let mark = self.admit(icount, RecordBody::Mark);\n                    self.gate.seal(mark.lsn);",
+        new: "self.gate.seal(self.lsn);",
+    },
+    Mutant {
+        name: "release-unacked",
+        rule: "ack before release: an output waits for the acknowledgement",
+        file: GATE,
+        old: "if *covering <= self.acked",
+        new: "if *covering <= Lsn(u64::MAX)",
+    },
+    Mutant {
+        name: "release-one-early",
+        rule: "ack before release: of the mark itself, not of what is before it",
+        file: GATE,
+        old: "if *covering <= self.acked",
+        new: "if covering.0 <= self.acked.0 + 1",
+    },
+    Mutant {
+        name: "sent-is-acked",
+        rule: "ack before release: what was sent has not been received",
+        file: PRIMARY,
+        old: "self.gate.ack(received);",
+        new: "self.gate.ack(self.sent);",
+    },
+    Mutant {
+        name: "gap-accepted",
+        rule: "acknowledge on receipt: only of a log without gaps",
+        file: BACKUP,
+        old: "if record.lsn != self.received.next() {",
+        new: "if false {",
+    },
+    Mutant {
+        name: "live-without-arbiter",
+        rule: "arbiter before going live",
+        file: BACKUP,
+        old: "(State::Backup, Cause::PrimaryGone(now)) => self.seek_live(now),",
+        new: "(State::Backup, Cause::PrimaryGone(_)) => {\n                self.ack_due = false;\n                \
+              self.state = State::Draining(self.generation.next());\n                \
+              self.go_live_when_replayed();\n            }",
+    },
+    Mutant {
+        name: "alone-without-arbiter",
+        rule: "arbiter before running on alone",
+        file: PRIMARY,
+        old: "(State::Primary, Cause::BackupGone(now)) => self.seek_solo(now),",
+        new: "(State::Primary, Cause::BackupGone(now)) => {\n                self.seek_solo(now);\n                \
+              self.commands.clear();\n                self.go_solo();\n            }",
+    },
+    Mutant {
+        name: "release-while-claiming",
+        rule: "arbiter before running on alone: nothing leaves while it is asked",
+        file: PRIMARY,
+        old: "State::Claiming(_) | State::Halted => false,",
+        new: "State::Claiming(_) => true,\n            State::Halted => false,",
+    },
+    Mutant {
+        name: "loser-runs-on",
+        rule: "the loser halts (primary)",
+        file: PRIMARY,
+        old: "(State::Claiming(_), Cause::Lost) => self.halt(HaltReason::LostClaim(self.generation.next())),",
+        new: "(State::Claiming(_), Cause::Lost) => self.go_solo(),",
+    },
+    Mutant {
+        name: "loser-goes-live",
+        rule: "the loser halts (backup)",
+        file: BACKUP,
+        old: "(State::Claiming(_), Cause::Lost) => self.halt(HaltReason::LostClaim(self.generation.next())),",
+        new: "(State::Claiming(_), Cause::Lost) => {\n                \
+              self.state = State::Draining(self.generation.next());\n                \
+              self.go_live_when_replayed();\n            }",
+    },
+    Mutant {
+        name: "unreachable-is-won-alone",
+        rule: "an arbiter that cannot be reached lets nobody run (primary)",
+        file: PRIMARY,
+        old: "asking.handle_unreachable(now);",
+        new: "let _ = (asking, now);\n                    self.move_on(Cause::Won);",
+    },
+    Mutant {
+        name: "unreachable-is-won-live",
+        rule: "an arbiter that cannot be reached lets nobody run (backup)",
+        file: BACKUP,
+        old: "asking.handle_unreachable(now);",
+        new: "let _ = (asking, now);\n                    self.move_on(Cause::Won);",
+    },
+    Mutant {
+        name: "asks-once-alone",
+        rule: "an arbiter that could not be reached is asked again (primary)",
+        file: PRIMARY,
+        old: "if asking.is_due(now) {",
+        new: "if asking.is_due(now) && false {",
+    },
+    Mutant {
+        name: "asks-once-live",
+        rule: "an arbiter that could not be reached is asked again (backup)",
+        file: BACKUP,
+        old: "if asking.is_due(now) {",
+        new: "if asking.is_due(now) && false {",
+    },
+    Mutant {
+        name: "claims-its-own",
+        rule: "the generation that is claimed is the next one",
+        file: BACKUP,
+        old: "let claim = BackupCommand::Claim(self.generation.next());",
+        new: "let claim = BackupCommand::Claim(self.generation);",
+    },
+    Mutant {
+        name: "last-claim-wins",
+        rule: "test-and-set: the first claim stands",
+        file: ARBITER,
+        old: "decide(self.claims.entry(place).or_insert_with(|| wanted.clone()), wanted)",
+        new: "{\n            self.claims.insert(place, wanted.clone());\n            Decision::Won\n        }",
+    },
+    Mutant {
+        name: "any-holder-wins",
+        rule: "test-and-set: a generation is one holder's",
+        file: ARBITER,
+        old: "if standing == wanted {",
+        new: "if standing.vm == wanted.vm {",
+    },
+    Mutant {
+        name: "returning-primary-starts",
+        rule: "a returning primary finds its generation spent: a VM that is held is not started",
+        file: ARBITER,
+        old: "Some(claim) => Err(HeldError { generation: claim.generation, holder: claim.holder.clone() }),",
+        new: "Some(claim) => Ok(claim.generation.next()),",
+    },
+    Mutant {
+        name: "no-generation-check",
+        rule: "generation check: whoever hears a newer generation halts",
+        file: PRIMARY,
+        old: "if message.generation() > self.generation {",
+        new: "if false {",
+    },
+    Mutant {
+        name: "live-before-the-end",
+        rule: "going live: replay the log to its end",
+        file: BACKUP,
+        old: "            && self.log.is_empty()\n        {",
+        new: "        {\n            self.log.clear();\n            self.log_bytes = 0;",
+    },
+    Mutant {
+        name: "live-before-the-mark",
+        rule: "going live: through the last mark",
+        file: BACKUP,
+        old: "            && self.log.is_empty()\n        {",
+        new: "            && self.log.iter().all(|record| record.body == pollux_vocab::RecordBody::Mark)\n        {\n            \
+              self.log.clear();\n            self.log_bytes = 0;",
+    },
+    Mutant {
+        name: "takes-in-while-claiming",
+        rule: "from its claim on a backup takes nothing in and acknowledges nothing",
+        file: BACKUP,
+        old: "if !matches!(self.state, State::Backup) {",
+        new: "if matches!(self.state, State::Live | State::Halted) {",
+    },
+    Mutant {
+        name: "never-heard-claims",
+        rule: "a backup that never heard its primary claims nothing",
+        file: BACKUP,
+        old: "(State::Backup, Cause::PrimaryGone(_)) if !self.heard => self.halt(HaltReason::NeverHeard),",
+        new: "",
+    },
+    Mutant {
+        name: "sleeper-does-not-ask",
+        rule: "a primary that slept asks first",
+        file: PRIMARY,
+        old: "if was_away || self.silence.is_dead(now) {",
+        new: "if self.silence.is_dead(now) {",
+    },
+    Mutant {
+        name: "sleeper-releases",
+        rule: "a primary that slept releases nothing before it has looked at the clock",
+        file: PRIMARY,
+        old: "State::Primary => !self.is_away(now),",
+        new: "State::Primary => true,",
+    },
+    Mutant {
+        name: "silent-releases",
+        rule: "a primary that has been silent for the failure timeout asks first",
+        file: PRIMARY,
+        old: "self.silence.is_away(now) || now.since(self.spoke_at) >= self.settings.failure_after_ns",
+        new: "self.silence.is_away(now)",
+    },
+    Mutant {
+        name: "forgets-doubts",
+        rule: "duplicates, not gaps: what may not have been released is repeated",
+        file: BACKUP,
+        old: "self.released = self.released.max(released.min(self.received));",
+        new: "self.released = self.released.max(released).max(self.received);",
+    },
+    Mutant {
+        name: "leaves-with-the-vm",
+        rule: "who has won is the VM, and cannot leave",
+        file: BACKUP,
+        old: "(State::Backup, Cause::Told) => {",
+        new: "(State::Backup | State::Draining(_), Cause::Told) => {",
+    },
+];
