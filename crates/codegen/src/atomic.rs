@@ -18,6 +18,7 @@ impl Translator<'_> {
         let inst = place.inst;
         let bytes = if inst.opcode >= Op::LrD { 8 } else { 4 };
         let mut slow = Vec::new();
+        self.start = self.asm.here();
         match inst.opcode {
             Op::LrW | Op::LrD => self.load_reserved(inst, bytes),
             Op::ScW | Op::ScD => slow = self.store_conditional(inst, bytes),

@@ -13,6 +13,8 @@ use pollux_isa::{Format, Inst, Opcode as Op};
 
 /// A group spans at most this many bytes, so that it hardly ever lies across two pages.
 const SPAN_MAX: i32 = 1024;
+/// So the bytes that an access or a group proves are fewer, wherever its lowest lies.
+pub(crate) const GROUP_BYTES_MAX: i32 = SPAN_MAX + 16;
 
 /// How an instruction gets at memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -26,6 +26,8 @@ pub(crate) struct OtherPage {
     /// The engine word of the register's tag.
     pub(crate) tag: usize,
     pub(crate) store: bool,
+    /// Whether it must be aligned.
+    pub(crate) aligned: bool,
     /// Where the access goes on once the page is remembered.
     pub(crate) back: u32,
     /// Taken if not all that it proves lies in one page.
@@ -46,6 +48,7 @@ impl Translator<'_> {
     /// The host memory that `bytes` bytes at rs1 + imm are. Uses rax, rcx and rdx.
     fn translate_address(&mut self, place: Place, bytes: u8, store: bool) -> Mem {
         let Inst { rs1, imm, .. } = place.inst;
+        self.start = self.asm.here();
         let (low, high, align) = match self.plan.way {
             Way::Follows { store } => return self.proved(rs1, imm, store),
             Way::Leads { low, high, align } => (low, high, align),
@@ -91,7 +94,7 @@ impl Translator<'_> {
     /// rdx.
     pub(crate) fn find_page(&mut self, base: u8, bytes: u8, store: bool) {
         self.asm.mov(RDX, RAX);
-        self.other_page = Some(self.check_page(base, bytes, store));
+        self.other_page = Some(OtherPage { aligned: true, ..self.check_page(base, bytes, store) });
         self.asm.alu(Alu::Add, W::Q, RAX, word(addend_word(base, store)));
     }
 
@@ -101,7 +104,16 @@ impl Translator<'_> {
         self.asm.alu_imm(Alu::And, W::Q, RDX, -4096 | i32::from(align - 1));
         self.asm.alu(Alu::Cmp, W::Q, RDX, word(tag));
         let from = self.asm.jcc(Cond::Ne as u8);
-        OtherPage { from, base: None, low: 0, tag, store, back: self.asm.here(), across: None }
+        OtherPage {
+            from,
+            base: None,
+            low: 0,
+            tag,
+            store,
+            aligned: false,
+            back: self.asm.here(),
+            across: None,
+        }
     }
 
     /// The same, for an address in a page that the block has proved to be the one remembered for the register.
@@ -138,7 +150,7 @@ impl Translator<'_> {
         let other_page = self.other_page.take();
         let copies = self.copies.clone();
         let (back, lent) = (self.asm.here(), self.lent());
-        self.cold.push(Cold::Step { from, other_page, info, back, copies, lent });
+        self.cold.push(Cold::Step { from, other_page, info, start: self.start, back, copies, lent });
     }
 
     /// An integer load.

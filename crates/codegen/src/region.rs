@@ -64,6 +64,8 @@ pub(crate) enum Cold {
         from: Vec<Fixup>,
         other_page: Option<OtherPage>,
         info: StepInfo,
+        /// Where the instruction is tried again, and where it has been executed.
+        start: u32,
         back: u32,
         copies: Copies,
         /// Which of [`Translator::lent`], if any.
@@ -110,6 +112,8 @@ pub(crate) struct Translator<'a> {
     pub(crate) copies: Copies,
     /// Of the present instruction: its way to the TLB.
     pub(crate) other_page: Option<OtherPage>,
+    /// Of the present instruction: where what it does for an access begins.
+    pub(crate) start: u32,
     /// In the present block: whether floating point has been found to be on.
     pub(crate) float_checked: bool,
     /// Of the present block.
@@ -150,6 +154,7 @@ pub fn translate(
         plan: ALONE,
         copies: Copies::default(),
         other_page: None,
+        start: 0,
         float_checked: false,
         homes: Homes::default(),
         lent: Vec::new(),
@@ -414,7 +419,7 @@ impl Translator<'_> {
         let mut routines: Option<(usize, [u32; 2])> = None;
         for cold in core::mem::take(&mut self.cold) {
             match cold {
-                Cold::Step { mut from, other_page, info, back, copies, lent } => {
+                Cold::Step { mut from, other_page, info, start, back, copies, lent } => {
                     let lent = lent.map(|index| match routines {
                         Some((known, places)) if known == index => places,
                         _ => {
@@ -430,15 +435,21 @@ impl Translator<'_> {
                     from.into_iter().for_each(|jump| self.asm.bind_here(jump));
                     lent.into_iter().for_each(|[take_back, _]| self.call(take_back));
                     self.step_here(info);
-                    if !info.comes_back {
+                    if !info.comes_back && other_page.is_none() {
                         continue;
                     }
                     lent.into_iter().for_each(|[_, lend_again]| self.call(lend_again));
                     for (guest, double, xmm) in copies.all() {
                         self.asm.load_xmm(double, xmm, state::f(guest));
                     }
-                    let jump = self.asm.jmp();
-                    self.asm.bind(jump, back);
+                    if other_page.is_some() {
+                        let again = self.asm.jcc(Cond::Ne as u8);
+                        self.asm.bind(again, start);
+                    }
+                    if info.comes_back {
+                        let jump = self.asm.jmp();
+                        self.asm.bind(jump, back);
+                    }
                 }
                 Cold::Short { from, offset, steps } => {
                     self.asm.bind_here(from);
@@ -473,7 +484,7 @@ impl Translator<'_> {
 
     /// Asks the TLB, out of line; returns the jump that is taken if it does not know.
     fn emit_other_page(&mut self, other_page: &OtherPage) -> Fixup {
-        let &OtherPage { from, tag, store, back, low, base, .. } = other_page;
+        let &OtherPage { from, tag, store, aligned, back, low, base, .. } = other_page;
         self.asm.bind_here(from);
         match base {
             Some(base) => self.asm.lea(RAX, at(base, low)),
@@ -481,7 +492,12 @@ impl Translator<'_> {
             None => {}
         }
         self.asm.mov_imm(RCX, word_offset(tag) as u64);
-        self.call(if store { self.thunks.remember_store } else { self.thunks.remember_load });
+        self.call(match (store, aligned) {
+            (false, false) => self.thunks.remember_load,
+            (false, true) => self.thunks.remember_load_aligned,
+            (true, false) => self.thunks.remember_store,
+            (true, true) => self.thunks.remember_store_aligned,
+        });
         if base.is_none() && low != 0 {
             self.asm.lea(RAX, at(RAX, -low));
         }

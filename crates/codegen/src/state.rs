@@ -88,6 +88,15 @@ pub const CODE: usize = NEAR - 1;
 /// Engine word: the fetch context that the table of jump targets is for.
 pub const TABLE_CONTEXT: usize = NEAR - 2;
 
+/// Engine word: 1 or 2 if the step is one of a load or a store whose page is not in the TLB, with the address in
+/// [`MISSED_AT`]; else 0. Whoever takes the step takes the word. What the instruction accesses is in that page.
+pub const MISSED: usize = NEAR - 7;
+/// See [`MISSED`].
+pub const MISSED_AT: usize = NEAR - 8;
+/// Engine word: 1 if the step has put the page in the TLB, for the instruction to be tried again; 0 if it has executed
+/// it.
+pub const AGAIN: usize = NEAR - 9;
+
 /// MXCSR with no exceptions noted, all masked, rounding to nearest even (Intel SDM volume 1, 10.2.3).
 pub const MXCSR_CLEAN: u64 = 0x1f80;
 

@@ -4,6 +4,7 @@ use crate::asm::{
     Alu, Asm, Cond, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Reg, Shift, W, at, at2,
     indexed, scaled,
 };
+use crate::groups::GROUP_BYTES_MAX;
 use crate::state::{self, PINNED, after, part, word, x};
 use crate::system;
 use alloc::vec::Vec;
@@ -17,12 +18,16 @@ const TLB_ENTRY_SHIFT: u8 = 4;
 pub struct Thunks {
     /// `extern "sysv64" fn(registers: *mut u8, code: *const u8)`: runs translated code until it leaves.
     pub enter: u32,
-    /// Steps: eax is a [`state::StepInfo`]. Called; returns if it answers [`after::NEXT`].
+    /// Steps: eax is a [`state::StepInfo`]. Called; returns if it answers [`after::NEXT`], with the
+    /// zero flag unless the instruction is to be tried again ([`state::AGAIN`]).
     pub(crate) step: u32,
     /// rax is an address, rdx its tag, rcx where (from rbp) its register's tag is: looks the address up in the TLB,
     /// for a load or a store, and remembers it there. Called; returns with the zero flag if that went well.
     pub(crate) remember_load: u32,
     pub(crate) remember_store: u32,
+    /// The same for accesses that must be aligned; of the others, only those that may not lie in one page fail.
+    pub(crate) remember_load_aligned: u32,
+    pub(crate) remember_store_aligned: u32,
     /// Leaves, with rax for the program counter. Jumped to.
     pub(crate) leave_at: u32,
     /// Goes to the translation of the code at virtual address rax, which the table of jump targets does not know, or
@@ -85,6 +90,7 @@ pub fn thunks() -> (Vec<u8>, Thunks) {
     asm.test(W::D, RAX, RAX);
     let elsewhere = asm.jcc(Cond::Ne as u8);
     fill(&mut asm);
+    asm.alu_imm(Alu::Cmp, W::Q, word(state::AGAIN), 0);
     asm.ret();
     asm.bind_here(elsewhere);
     // Never back to the block: its return address is of no use.
@@ -95,8 +101,10 @@ pub fn thunks() -> (Vec<u8>, Thunks) {
     fill(&mut asm);
     asm.load(W::Q, RAX, part(layout::PC));
     lookup(&mut asm, find);
-    let remember_load = remember(&mut asm, layout::TLB_READ, false);
-    let remember_store = remember(&mut asm, layout::TLB_WRITE, true);
+    let remember_load = remember(&mut asm, layout::TLB_READ, false, false);
+    let remember_store = remember(&mut asm, layout::TLB_WRITE, true, false);
+    let remember_load_aligned = remember(&mut asm, layout::TLB_READ, false, true);
+    let remember_store_aligned = remember(&mut asm, layout::TLB_WRITE, true, true);
     let ecall = system::ecall(&mut asm, find);
     let sret = system::sret(&mut asm, find);
     let status_changed = system::status_changed(&mut asm);
@@ -106,6 +114,8 @@ pub fn thunks() -> (Vec<u8>, Thunks) {
         step,
         remember_load,
         remember_store,
+        remember_load_aligned,
+        remember_store_aligned,
         leave_at,
         find,
         ecall,
@@ -133,15 +143,30 @@ fn spill(asm: &mut Asm) {
 }
 
 /// A thunk that fills the words of [`state::LOAD_TAGS`] from the TLB.
-fn remember(asm: &mut Asm, tlb: usize, store: bool) -> u32 {
+fn remember(asm: &mut Asm, tlb: usize, store: bool, aligned: bool) -> u32 {
     let place = asm.here();
     asm.push(RBX);
     asm.push(RSI);
+    let mut misses = alloc::vec![];
+    asm.mov32(RSI, RDX);
+    asm.alu_imm(Alu::And, W::D, RSI, 7);
+    let is_aligned = asm.jcc(Cond::E as u8);
+    if aligned {
+        asm.alu_imm(Alu::Or, W::D, RSI, 1);
+        misses.push(asm.jmp());
+    } else {
+        asm.mov32(RSI, RAX);
+        asm.alu_imm(Alu::And, W::D, RSI, 0xfff);
+        asm.alu_imm(Alu::Cmp, W::D, RSI, 0x1000 - 8);
+        misses.push(asm.jcc(Cond::A as u8));
+        asm.alu_imm(Alu::And, W::Q, RDX, -8);
+    }
+    asm.bind_here(is_aligned);
     tlb_entry(asm, RBX, RSI, layout::DATA_MIXES, tlb);
     asm.load(W::Q, RSI, indexed(part(layout::DATA_CONTEXTS), RSI, 3));
     asm.alu(Alu::Or, W::Q, RSI, RDX);
     asm.alu(Alu::Cmp, W::Q, RSI, at(RBX, 0));
-    let mut misses = alloc::vec![asm.jcc(Cond::Ne as u8)];
+    let unknown = asm.jcc(Cond::Ne as u8);
     asm.load(W::Q, RBX, at(RBX, 8));
     if store {
         // The page's flags, by the offset in RAM.
@@ -158,6 +183,19 @@ fn remember(asm: &mut Asm, tlb: usize, store: bool) -> u32 {
     asm.store(W::Q, at2(RBP, RCX, 8 * state::TAG_TO_ADDEND as i32), RBX);
     asm.alu(Alu::Cmp, W::D, RBX, RBX);
     misses.into_iter().for_each(|miss| asm.bind_here(miss));
+    asm.pop(RSI);
+    asm.pop(RBX);
+    asm.ret();
+    // The page can be found without executing the instruction, if it accesses no other one.
+    asm.bind_here(unknown);
+    asm.mov32(RSI, RAX);
+    asm.alu_imm(Alu::And, W::D, RSI, 0xfff);
+    asm.alu_imm(Alu::Cmp, W::D, RSI, 0x1000 - GROUP_BYTES_MAX);
+    let perhaps_across = asm.jcc(Cond::A as u8);
+    asm.store_imm(W::Q, word(state::MISSED), if store { 2 } else { 1 });
+    asm.store(W::Q, word(state::MISSED_AT), RAX);
+    asm.bind_here(perhaps_across);
+    asm.alu_imm(Alu::Or, W::D, RSI, 1);
     asm.pop(RSI);
     asm.pop(RBX);
     asm.ret();

@@ -3,7 +3,7 @@
 use crate::cache::Cache;
 use crate::enter::enter;
 use pollux_codegen::state::{self, StepInfo, after};
-use pollux_machine::engine::{Guest, Page};
+use pollux_machine::engine::{Found, Guest, Page};
 
 /// A run.
 pub(crate) struct Run<'r, 'g, 'a, 'b> {
@@ -51,6 +51,7 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
         words[state::FLAGS] = flags as u64;
         words[state::CLEAN] = state::MXCSR_CLEAN;
         words[state::SHORT] = 0;
+        words[state::MISSED] = 0;
         words[state::LINES] = lines;
         words[state::LOAD_TAGS..state::TAGS_END].fill(state::NO_TAG);
     }
@@ -117,10 +118,34 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
         }
     }
 
+    /// Puts the page into the TLB that an access did not find there, if that is all that it needs; the instruction is
+    /// tried again then. One that does not come back must not: what is proved of other pages may hold no longer.
+    fn finds_page(&mut self, comes_back: bool) -> bool {
+        let words = self.guest.words();
+        words[state::AGAIN] = 0;
+        let (missed, addr) = (std::mem::take(&mut words[state::MISSED]), words[state::MISSED_AT]);
+        if missed == 0 {
+            return false;
+        }
+        match self.guest.find_data(addr, missed == 2) {
+            Found::No => return false,
+            Found::WithNewTables if !comes_back => return false,
+            Found::WithNewTables => {
+                self.guest.words()[state::STORE_TAGS..state::TAGS_END].fill(state::NO_TAG);
+            }
+            Found::Yes => {}
+        }
+        self.guest.words()[state::AGAIN] = 1;
+        true
+    }
+
     /// Has one instruction of translated code interpreted.
     pub(crate) fn step(&mut self, info: u32) -> u32 {
         let info = StepInfo::unpack(info);
         self.accrue();
+        if self.finds_page(info.comes_back) {
+            return after::NEXT;
+        }
         let words = self.guest.words();
         let in_block = words[state::BUDGET];
         let before = in_block.wrapping_add(u64::from(info.unexecuted));

@@ -12,7 +12,8 @@
 use crate::hart::code::PageOrigin;
 use crate::hart::csr::{envcfg, status};
 use crate::hart::execute::{self, Env};
-use crate::hart::{Hart, Mode, fetch, memory, system};
+use crate::hart::memory::{self, Target};
+use crate::hart::{Access, Hart, Mode, fetch, system};
 use crate::mmu::PAGE_MASK;
 use crate::ram::{PAGE, Ram};
 
@@ -140,6 +141,17 @@ pub enum Page {
     Unknown,
 }
 
+/// Whether the TLB knows a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Found {
+    /// No: the access has more to it, or the page may not be cached.
+    No,
+    /// Yes.
+    Yes,
+    /// Yes, and pages became tables by that, to which stores are the interpreter's.
+    WithNewTables,
+}
+
 /// A hart and what is around it, lent to an engine for one run.
 pub struct Guest<'a, 'b> {
     hart: &'a mut Hart,
@@ -213,6 +225,21 @@ impl<'a, 'b> Guest<'a, 'b> {
         let is_found = fetch::refill(self.hart, self.ram, self.env.code);
         memory::settle(self.ram, self.env);
         is_found
+    }
+
+    /// Puts the page of a load or a store that is about to be executed into the TLB.
+    pub fn find_data(&mut self, addr: u64, store: bool) -> Found {
+        let tables = self.ram.tables();
+        let access = if store { Access::Store } else { Access::Load };
+        let is_ram = matches!(memory::resolve(self.hart, self.ram, addr, 1, access), Ok(Target::Ram(_)));
+        memory::settle(self.ram, self.env);
+        let entries = if store { &self.hart.tlb.write } else { &self.hart.tlb.read };
+        let is_cached = entries[self.hart.data.slot(addr)].tag == addr & PAGE_MASK | self.hart.data.tag(addr);
+        match is_ram && is_cached && !self.env.leave {
+            true if self.ram.tables() == tables => Found::Yes,
+            true => Found::WithNewTables,
+            false => Found::No,
+        }
     }
 
     /// Where `pc` leads.

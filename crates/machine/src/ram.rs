@@ -398,6 +398,11 @@ impl Ram {
         }
     }
 
+    /// How many pages have been flagged as tables since all were forgotten.
+    pub(crate) fn tables(&self) -> usize {
+        self.table_pages.len()
+    }
+
     /// Flags the table at this guest physical address as one whose upper half is known by its content: any change there
     /// makes the address spaces stale that begin with it.
     pub(crate) fn mark_root(&mut self, root: u64) {

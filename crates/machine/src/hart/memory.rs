@@ -45,7 +45,7 @@ pub(super) fn translate(hart: &mut Hart, ram: &mut Ram, addr: u64, access: Acces
 }
 
 /// Where an access within one page goes.
-pub(super) enum Target {
+pub(crate) enum Target {
     /// RAM, at this offset.
     Ram(usize),
     /// Not RAM: this physical address.
@@ -53,7 +53,7 @@ pub(super) enum Target {
 }
 
 /// Translates an access within one page, checks PMP, and caches the translation if the whole page allows it.
-pub(super) fn resolve(
+pub(crate) fn resolve(
     hart: &mut Hart,
     ram: &mut Ram,
     addr: u64,
