@@ -11,13 +11,14 @@ use alloc::vec::Vec;
 use pollux_machine::{Machine, Stop};
 use pollux_vocab::{Control, Icount, Output, Record, RecordBody};
 
-/// Steps between two chances for the caller to do something else.
+/// Steps between two chances for the caller to do something else, if it does not say.
 pub const SLICE_STEPS: u64 = 10_000_000;
 
 /// A replay under way.
 #[derive(Debug)]
 pub struct Replay<M> {
     machine: M,
+    slice_steps: u64,
     digests_agreed: u64,
     records: u64,
     inputs: u64,
@@ -37,10 +38,16 @@ pub enum Replayed {
 impl<M: Machine> Replay<M> {
     /// A replay from the state that `machine` is in.
     pub fn new(machine: M) -> Self {
-        Self { machine, digests_agreed: 0, records: 0, inputs: 0 }
+        Self { machine, slice_steps: SLICE_STEPS, digests_agreed: 0, records: 0, inputs: 0 }
     }
 
-    /// Goes at most [`SLICE_STEPS`] towards `record` and applies it when it is reached; the outputs made by either
+    /// The same, with this many steps between two chances for the caller to do something else.
+    #[must_use]
+    pub fn in_slices(self, slice_steps: u64) -> Self {
+        Self { slice_steps: slice_steps.max(1), ..self }
+    }
+
+    /// Goes at most one slice of steps ([`SLICE_STEPS`], or what was asked for) towards `record` and applies it when it is reached; the outputs made by either
     /// are appended to `outputs`.
     pub fn step(&mut self, record: &Record, outputs: &mut Vec<Output>) -> Result<Replayed, Divergence> {
         if self.machine.icount() > record.icount {
@@ -49,7 +56,7 @@ impl<M: Machine> Replay<M> {
                 record.lsn, record.icount
             )));
         }
-        let limit = self.machine.icount().after(SLICE_STEPS).min(record.icount);
+        let limit = self.machine.icount().after(self.slice_steps).min(record.icount);
         while self.machine.icount() < limit {
             let stop = self.machine.run(limit);
             while let Some(output) = self.machine.take_output() {

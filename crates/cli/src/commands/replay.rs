@@ -7,8 +7,8 @@ use clap::Args;
 use pollux_codec::logfile::{LogEnd, LogItem, LogReader};
 use pollux_machine::{Computer, Machine};
 use pollux_node::Divergence;
-use pollux_node::replay::{Replay, Replayed};
-use pollux_vocab::{Input, Output, Record, RecordBody};
+use pollux_node::replay::{Replay, Replayed, SLICE_STEPS};
+use pollux_vocab::{Digest, Input, Output, Record, RecordBody};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -39,6 +39,9 @@ pub struct ReplayArgs {
     /// Forget every cache this often, in records: it must not show (for testing)
     #[arg(long, value_name = "N")]
     pub cold: Option<u64>,
+    /// Take a state digest every so many steps as well, and print what all of them come to: the same for every engine
+    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub chain: Option<u64>,
     /// Flip one bit of RAM before the record at or behind this icount: ICOUNT:ADDRESS (for testing)
     #[arg(long, value_name = "ICOUNT:ADDRESS")]
     pub flip: Option<String>,
@@ -137,8 +140,9 @@ pub fn run(args: &ReplayArgs) -> Result<u8> {
     let mut machine = Computer::restore(&snapshot).context("the snapshot that the replay starts from")?;
     engine::install(&mut machine, args.engine)?;
     let start = machine.icount();
-    let mut replay = Replay::new(machine);
-    match play(args, &mut log, &mut replay, start)? {
+    let mut replay = Replay::new(machine).in_slices(args.chain.unwrap_or(SLICE_STEPS));
+    let mut chain = Chain::default();
+    match play(args, &mut log, &mut replay, start, &mut chain)? {
         Some(divergence) => {
             tracing::error!(
                 "the replay differs from the recording at icount {}: {}",
@@ -153,7 +157,7 @@ pub fn run(args: &ReplayArgs) -> Result<u8> {
             }
             return Ok(exit::DIVERGED);
         }
-        None => finish(args, &log, &mut replay, begun)?,
+        None => finish(args, &log, &mut replay, &chain, begun)?,
     }
     Ok(0)
 }
@@ -163,6 +167,7 @@ fn play(
     log: &mut Log,
     replay: &mut Replay<Computer>,
     start: pollux_vocab::Icount,
+    chain: &mut Chain,
 ) -> Result<Option<Divergence>> {
     let mut flip = args.flip.as_deref().map(parse_flip).transpose()?;
     let mut outputs = Vec::new();
@@ -191,6 +196,7 @@ fn play(
             let replayed = replay.step(&record, &mut outputs);
             show(args, &mut outputs);
             match replayed {
+                Ok(Replayed::Running) if args.chain.is_some() => chain.add(&replay.machine().digest()),
                 Ok(Replayed::Running) => {}
                 Ok(Replayed::Applied) => break,
                 Ok(Replayed::Ended) => return Ok(None),
@@ -199,6 +205,25 @@ fn play(
         }
     }
     Ok(None)
+}
+
+/// State digests, each hashed with all before it.
+#[derive(Default)]
+struct Chain {
+    count: u64,
+    hash: u64,
+}
+
+impl Chain {
+    fn add(&mut self, digest: &Digest) {
+        self.count += 1;
+        self.hash = (self.hash ^ condense(digest)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31);
+    }
+}
+
+/// A digest as one number.
+fn condense(digest: &Digest) -> u64 {
+    digest.harts.iter().chain(&digest.devices).fold(digest.ram, |all, h| all.rotate_left(7) ^ h)
 }
 
 /// A record without its payload.
@@ -228,7 +253,13 @@ fn show(args: &ReplayArgs, outputs: &mut Vec<Output>) {
     }
 }
 
-fn finish(args: &ReplayArgs, log: &Log, replay: &mut Replay<Computer>, begun: Instant) -> Result<()> {
+fn finish(
+    args: &ReplayArgs,
+    log: &Log,
+    replay: &mut Replay<Computer>,
+    chain: &Chain,
+    begun: Instant,
+) -> Result<()> {
     if args.until.is_none()
         && let LogEnd::Cut { good_bytes, torn_bytes } = log.end()?
     {
@@ -246,17 +277,21 @@ fn finish(args: &ReplayArgs, log: &Log, replay: &mut Replay<Computer>, begun: In
     let digest = replay.machine().digest();
     let icount = replay.icount();
     let seconds = begun.elapsed().as_secs_f64();
-    let state = digest.harts.iter().chain(&digest.devices).fold(digest.ram, |all, h| all.rotate_left(7) ^ h);
+    let state = condense(&digest);
     if args.json {
         println!(
             "{}",
             serde_json::json!({ "icount": icount.0, "records": records, "inputs": inputs, "digests_equal": digests,
-                "state": format!("{state:016x}"), "seconds": seconds })
+                "state": format!("{state:016x}"), "chained": chain.count, "chain": format!("{:016x}", chain.hash),
+                "seconds": seconds })
         );
     } else {
         eprintln!(
             "replayed {icount} steps in {seconds:.1} s: {records} records, {inputs} inputs, {digests} digests equal, final state {state:016x}"
         );
+        if args.chain.is_some() {
+            eprintln!("{} digests on the way, which come to {:016x}", chain.count, chain.hash);
+        }
     }
     Ok(())
 }
