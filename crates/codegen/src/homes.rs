@@ -2,8 +2,8 @@
 //!
 //! Between blocks, the ten guest registers that programs use most have host registers (`state::PINNED`), the others
 //! lie in the hart. A long block of, say, a hash function uses others more: it lends them the host registers of those
-//! that it uses little, and takes them back where it ends; a block that repeats itself, after the last time. The choice holds for the whole block, so that wherever the
-//! block is left, the same few moves restore what everybody outside expects.
+//! that it uses little, and takes them back where it ends; a block that repeats itself, after the last time. The choice
+//! holds for the whole block, so that wherever it is left, the same few moves restore what everybody outside expects.
 
 use crate::asm::{Asm, Reg, W};
 use crate::groups::written;
