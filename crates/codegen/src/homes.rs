@@ -2,8 +2,8 @@
 //!
 //! Between blocks, the ten guest registers that programs use most have host registers (`state::PINNED`), the others
 //! lie in the hart. A long block of, say, a hash function uses others more: it lends them the host registers of those
-//! that it uses little, and takes them back where it ends. The choice holds for the whole block, so that wherever the
-//! block is left, the same few moves restore what everybody outside expects.
+//! that it uses little, and takes them back where it ends; a block that repeats itself, after the last time. The choice
+//! holds for the whole block, so that wherever it is left, the same few moves restore what everybody outside expects.
 
 use crate::asm::{Asm, Reg, W};
 use crate::groups::written;
@@ -35,8 +35,8 @@ pub(crate) struct Homes {
 }
 
 impl Homes {
-    /// Chooses for the instructions of a block.
-    pub(crate) fn choose(block: impl Iterator<Item = Inst>) -> Self {
+    /// Chooses for the instructions of a block; one that `repeats` itself lends once for many times.
+    pub(crate) fn choose(block: impl Iterator<Item = Inst>, repeats: bool) -> Self {
         let mut worth = [0; 32];
         let mut is_written = [false; 32];
         for inst in block {
@@ -58,7 +58,8 @@ impl Homes {
             let is_written = is_written[usize::from(borrower)];
             // The owner is stored and loaded, the borrower loaded and perhaps stored.
             let cost = WRITE + READ + READ + if is_written { WRITE } else { 0 };
-            if by_worth(&borrower) - by_worth(&owner) <= cost {
+            let gain = by_worth(&borrower) - by_worth(&owner);
+            if gain <= if repeats { 0 } else { cost } {
                 break;
             }
             let Some(reg) = pinned(owner) else { break };
@@ -161,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_register_that_a_block_uses_much_borrows_from_one_that_it_does_not_use() {
-        let homes = Homes::choose([add(28, 28, 29); 10].into_iter());
+        let homes = Homes::choose([add(28, 28, 29); 10].into_iter(), false);
         let reg = homes.of(28).unwrap();
         let owners: Vec<u8> = (1..32).filter(|&guest| pinned(guest) == Some(reg)).collect();
         assert_eq!(owners.len(), 1);
@@ -171,8 +172,10 @@ mod tests {
 
     #[test]
     fn what_is_used_little_stays_where_it_is() {
-        let homes = Homes::choose([add(28, 28, 29), add(15, 15, 28)].into_iter());
+        let little = [add(28, 28, 29), add(15, 15, 28)];
+        let homes = Homes::choose(little.into_iter(), false);
         assert!(homes.are_plain());
+        assert!(!Homes::choose(little.into_iter(), true).are_plain(), "unless it is used again and again");
         assert_eq!(homes.of(28), None);
         assert_eq!(homes.of(15), pinned(15));
     }
@@ -180,6 +183,6 @@ mod tests {
     #[test]
     fn nobody_lends_what_is_worth_as_much_to_the_block() {
         let busy: Vec<Inst> = PINNED.iter().flat_map(|&(guest, _)| [add(guest, guest, guest); 4]).collect();
-        assert!(Homes::choose(busy.iter().copied().chain([add(28, 28, 28); 4])).are_plain());
+        assert!(Homes::choose(busy.iter().copied().chain([add(28, 28, 28); 4]), true).are_plain());
     }
 }

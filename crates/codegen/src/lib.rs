@@ -16,8 +16,9 @@
 //! not been executed.
 //!
 //! Map: `asm` the assembler; [`state`] registers and words; `thunks`; `region` finding blocks; `emit` instructions,
-//! `bits`, `emit_float`, `atomic`, `system`, `fuse` two as one, `guard` branches over a few; `memory` loads and stores, and `groups` which of
-//! them share a check; `homes` which registers a block has in host registers, and `xmm` which floating-point ones.
+//! `bits`, `emit_float`, `atomic`, `system`, `fuse` two as one, `guard` branches over a few; `memory` loads and stores,
+//! and `groups` which of them share a check; `homes` which registers a block has in host registers, and `xmm` which
+//! floating-point ones.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;

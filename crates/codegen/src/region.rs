@@ -72,9 +72,18 @@ pub(crate) enum Cold {
         lent: Option<usize>,
     },
     /// The budget does not suffice for the block at `offset`, which has taken `steps` off.
-    Short { from: Fixup, offset: u16, steps: u16 },
+    Short { from: Fixup, offset: u16, steps: u16, lent: Option<usize> },
     /// A taken branch to another page: the offset from this one's beginning.
     Far { from: Fixup, offset: i32 },
+}
+
+/// A block that its last branch repeats.
+#[derive(Clone, Copy)]
+struct Loop {
+    offset: u16,
+    steps: u16,
+    /// Where it begins once its registers are lent.
+    body: u32,
 }
 
 /// An instruction and where it is.
@@ -88,6 +97,11 @@ impl Place {
     /// Where the next instruction is.
     pub(crate) fn next(self) -> u16 {
         self.offset + u16::from(self.inst.len)
+    }
+
+    /// Where a direct jump leads, from the page's beginning.
+    pub(crate) fn target(self) -> i32 {
+        i32::from(self.offset) + self.inst.imm
     }
 }
 
@@ -120,6 +134,8 @@ pub(crate) struct Translator<'a> {
     pub(crate) homes: Homes,
     /// Of all blocks in which registers are lent.
     lent: Vec<Homes>,
+    /// Of the present block, if registers are lent in it and it repeats itself.
+    repeats: Option<Loop>,
     /// What rax holds, if it is what the memory that a register points into adds to addresses: the engine word.
     pub(crate) addend_in_rax: Option<usize>,
 }
@@ -158,6 +174,7 @@ pub fn translate(
         float_checked: false,
         homes: Homes::default(),
         lent: Vec::new(),
+        repeats: None,
         addend_in_rax: None,
     };
     while let Some(offset) = translator.pending.pop() {
@@ -214,7 +231,7 @@ impl Translator<'_> {
 
     /// The few instructions that a branch may skip, if they compute one register and no more.
     fn skipped(&self, branch: Place) -> Option<Vec<Place>> {
-        let target = i32::from(branch.offset) + branch.inst.imm;
+        let target = branch.target();
         let mut skipped: Vec<Place> = Vec::new();
         let mut at = branch.next();
         while i32::from(at) < target && target < i32::from(PAGE) && skipped.len() < SKIPPED_MAX {
@@ -301,13 +318,13 @@ impl Translator<'_> {
         self.copies.clear();
         self.asm.alu_imm(Alu::Sub, W::Q, R15, i32::from(steps));
         let from = self.asm.jcc(Cond::L as u8);
-        self.cold.push(Cold::Short { from, offset, steps });
+        self.cold.push(Cold::Short { from, offset, steps, lent: None });
         let plans = if self.grouped { plan(&places, &|inst| self.is_step(inst)) } else { Vec::new() };
-        self.lend(&places, &end);
+        self.lend(&places, &end, steps);
         let mut done = 0;
         while let Some(&place) = places.get(done) {
             if is_branch(place.inst.opcode) {
-                let target = i32::from(place.offset) + place.inst.imm;
+                let target = place.target();
                 let behind = &places[done + 1..];
                 let skipped = behind.iter().take_while(|place| i32::from(place.offset) < target).count();
                 self.guard(place, &behind[..skipped]);
@@ -342,17 +359,34 @@ impl Translator<'_> {
     }
 
     /// Lets the block's registers borrow, if nothing is always interpreted in it.
-    fn lend(&mut self, places: &[Place], end: &End) {
+    fn lend(&mut self, places: &[Place], end: &End, steps: u16) {
         self.addend_in_rax = None;
+        self.repeats = None;
         if places.iter().any(|place| self.is_step(place.inst)) {
             return;
         }
         let jump = if let End::Jump(place) = *end { Some(place) } else { None };
-        self.homes = Homes::choose(insts(places, jump));
+        let first = places.first().copied().or(jump).map_or(0, |place| place.offset);
+        let repeats =
+            jump.is_some_and(|place| is_branch(place.inst.opcode) && place.target() == i32::from(first));
+        self.homes = Homes::choose(insts(places, jump), repeats);
         if !self.homes.are_plain() {
             self.homes.lend(&mut self.asm);
             self.lent.push(self.homes.clone());
+            self.repeats = repeats.then(|| Loop { offset: first, steps, body: self.asm.here() });
         }
+    }
+
+    /// The branch back to the block's own beginning: its registers stay lent.
+    fn repeat(&mut self, cond: u8, Loop { offset, steps, body }: Loop) {
+        let out = self.asm.jcc(cond ^ 1);
+        self.asm.alu_imm(Alu::Sub, W::Q, R15, i32::from(steps));
+        let again = self.asm.jcc(Cond::Ge as u8);
+        self.asm.bind(again, body);
+        let from = self.asm.jmp();
+        self.cold.push(Cold::Short { from, offset, steps, lent: self.lent() });
+        self.asm.bind_here(out);
+        self.take_back();
     }
 
     /// Which of the blocks in which registers are lent this one is.
@@ -367,8 +401,8 @@ impl Translator<'_> {
 
     /// The jump that ends a block; returns where to go on.
     fn jump(&mut self, place: Place) -> Option<u16> {
-        let Place { inst, offset } = place;
-        let target = i32::from(offset) + inst.imm;
+        let inst = place.inst;
+        let target = place.target();
         match inst.opcode {
             Opcode::Jal => {
                 self.link_register(place);
@@ -387,6 +421,10 @@ impl Translator<'_> {
             }
             _ => {
                 let cond = self.compare(inst);
+                if let Some(repeats) = self.repeats {
+                    self.repeat(cond, repeats);
+                    return Some(place.next());
+                }
                 self.take_back();
                 let from = self.asm.jcc(cond);
                 if !(0..i32::from(PAGE)).contains(&target) {
@@ -420,14 +458,7 @@ impl Translator<'_> {
         for cold in core::mem::take(&mut self.cold) {
             match cold {
                 Cold::Step { mut from, other_page, info, start, back, copies, lent } => {
-                    let lent = lent.map(|index| match routines {
-                        Some((known, places)) if known == index => places,
-                        _ => {
-                            let places = self.lending_routines(index);
-                            routines = Some((index, places));
-                            places
-                        }
-                    });
+                    let lent = lent.map(|index| self.lending_routines(index, &mut routines));
                     if let Some(other_page) = other_page {
                         from.extend(other_page.across);
                         from.push(self.emit_other_page(&other_page));
@@ -451,8 +482,10 @@ impl Translator<'_> {
                         self.asm.bind(jump, back);
                     }
                 }
-                Cold::Short { from, offset, steps } => {
+                Cold::Short { from, offset, steps, lent } => {
+                    let lent = lent.map(|index| self.lending_routines(index, &mut routines));
                     self.asm.bind_here(from);
+                    lent.into_iter().for_each(|[take_back, _]| self.call(take_back));
                     self.asm.alu_imm(Alu::Add, W::Q, R15, i32::from(steps));
                     self.asm.store_imm(W::Q, word(state::SHORT), 1);
                     self.leave_at(offset);
@@ -465,8 +498,14 @@ impl Translator<'_> {
         }
     }
 
-    /// What steps in a block in which registers are lent call before and after: where it is.
-    fn lending_routines(&mut self, index: usize) -> [u32; 2] {
+    /// What steps in a block in which registers are lent call before and after: where it is. `last` is the answer for
+    /// the block that was asked for last.
+    fn lending_routines(&mut self, index: usize, last: &mut Option<(usize, [u32; 2])>) -> [u32; 2] {
+        if let Some((known, places)) = *last
+            && known == index
+        {
+            return places;
+        }
         let homes = core::mem::take(&mut self.lent[index]);
         let take_back = self.asm.here();
         homes.take_back(&mut self.asm);
@@ -474,6 +513,7 @@ impl Translator<'_> {
         let lend_again = self.asm.here();
         homes.lend_again(&mut self.asm);
         self.asm.ret();
+        *last = Some((index, [take_back, lend_again]));
         [take_back, lend_again]
     }
 
