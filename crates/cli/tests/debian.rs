@@ -253,12 +253,21 @@ fn a_recorded_boot_replays_to_the_same_digests_warm_cold_from_the_middle_and_the
 }
 
 #[test]
-fn a_boot_recorded_with_the_interpreter_replays_with_the_jit_to_the_same_digests() {
+fn a_boot_recorded_with_the_interpreter_replays_with_both_engines_to_the_same_digests() {
     let (Some(image), Some(_)) = (image(), mixed_engines()) else { return };
     let recorded = record_a_boot(image, &["--digest-s", "0.05", "--engine", "interpreter"]);
-    let (code, result, said) = replay(&[&recorded.log, "--engine", "jit"]);
-    assert_eq!(code, Some(0), "{said}");
-    assert!(result["digests_equal"].as_u64() >= Some(20), "{result}");
+    let chained = |engine| {
+        let (code, result, said) = replay(&[&recorded.log, "--engine", engine, "--chain", "20000"]);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(result["digests_equal"].as_u64() >= Some(20), "{result}");
+        assert!(result["chained"].as_u64() >= Some(50_000), "{result}");
+        result["chain"].clone()
+    };
+    assert_eq!(
+        chained("jit"),
+        chained("interpreter"),
+        "a digest every 20,000 steps, each hashed with all before"
+    );
 }
 
 /// Kills the primary during a write load, again and again; every acknowledged write must be on the survivor's disk,
