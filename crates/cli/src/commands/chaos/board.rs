@@ -33,7 +33,7 @@ pub struct Board {
     pub instructions: u64,
     /// Faults injected, by name.
     pub injected: BTreeMap<&'static str, u64>,
-    /// Rounds by phase of the blow.
+    /// Blows by phase.
     pub phases: BTreeMap<String, u64>,
     /// The backup took over.
     pub failovers: u64,
@@ -94,7 +94,10 @@ impl Board {
         }
         let phase = serde_json::to_value(outcome.plan.phase).ok();
         let phase = phase.as_ref().and_then(|name| name.as_str()).unwrap_or_default();
-        *self.phases.entry(phase.to_owned()).or_default() += 1;
+        // The blow does not fall if the troubles before it were too much already.
+        if outcome.injected.contains(&outcome.plan.blow.name()) {
+            *self.phases.entry(phase.to_owned()).or_default() += 1;
+        }
         match outcome.ending {
             Ending::Failover => {
                 self.failovers += 1;

@@ -91,11 +91,11 @@ impl Watch {
     /// Starts to look.
     pub fn start(folder: PathBuf, stats: Stats) -> std::io::Result<Self> {
         let watch = Self { sights: Arc::default(), over: Arc::default(), stats: stats.clone() };
-        for side in 0..2 {
+        for (side, instance) in INSTANCES.into_iter().enumerate() {
             let (sights, over, folder) = (watch.sights.clone(), watch.over.clone(), folder.clone());
             std::thread::Builder::new().name(format!("watch{side}")).spawn(move || {
                 while !over.load(Ordering::Relaxed) {
-                    if let Ok(status) = status_of(&folder, INSTANCES[side]) {
+                    if let Ok(status) = status_of(&folder, instance) {
                         lock(&sights).hear(side, status);
                     }
                     std::thread::sleep(ASK_EVERY);

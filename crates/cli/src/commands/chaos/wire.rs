@@ -132,3 +132,63 @@ fn deliver(due: &mpsc::Receiver<(Instant, Vec<u8>)>, output: &mut File, waiting:
         waiting.fetch_sub(1, Ordering::AcqRel);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixDatagram;
+
+    /// A wire between sockets that keep frames apart, as the devices do, and the far ends of those.
+    fn wire() -> (Wire, [UnixDatagram; 2]) {
+        let pairs = [0, 1].map(|_| UnixDatagram::pair().expect("sockets"));
+        let [(a, near_a), (b, near_b)] = pairs;
+        for far in [&a, &b] {
+            far.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
+        }
+        let ends = [near_a, near_b].map(|near| File::from(OwnedFd::from(near)));
+        (Wire::lay(ends, 1).expect("threads"), [a, b])
+    }
+
+    fn received(end: &UnixDatagram) -> Option<u8> {
+        let mut buffer = [0; 9];
+        let bytes = end.recv(&mut buffer).ok()?;
+        (bytes == 1).then_some(buffer[0])
+    }
+
+    #[test]
+    fn a_cut_takes_one_direction_and_is_mended() {
+        let (wire, [a, b]) = wire();
+        wire.change(|weather| weather.cut = [true, false]);
+        a.send(&[1]).expect("sent");
+        b.send(&[2]).expect("sent");
+        assert_eq!((received(&a), received(&b)), (Some(2), None));
+        wire.change(|weather| weather.cut = [false; 2]);
+        a.send(&[3]).expect("sent");
+        assert_eq!(received(&b), Some(3));
+        assert_eq!(wire.frames(), [2, 1]);
+    }
+
+    #[test]
+    fn delayed_frames_are_late_and_keep_their_order_when_the_delay_ends() {
+        let (wire, [a, b]) = wire();
+        wire.change(|weather| weather.delay = Duration::from_millis(50));
+        let begun = Instant::now();
+        a.send(&[1]).expect("sent");
+        while wire.frames() != [1, 0] {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        wire.change(|weather| weather.delay = Duration::ZERO);
+        a.send(&[2]).expect("sent");
+        assert_eq!((received(&b), received(&b)), (Some(1), Some(2)));
+        assert!(begun.elapsed() >= Duration::from_millis(50));
+    }
+
+    #[test]
+    fn all_is_lost_at_a_thousand_in_a_thousand() {
+        let (wire, [a, b]) = wire();
+        wire.change(|weather| weather.loss_permille = 1000);
+        a.send(&[1]).expect("sent");
+        assert_eq!(received(&b), None);
+    }
+}
