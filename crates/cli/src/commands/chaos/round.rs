@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// How long the service may be away before it counts as gone.
 const SERVICE_PATIENCE: Duration = Duration::from_secs(15);
+/// How a report of that begins.
+const GONE: &str = "the service did not come back";
 /// How long the sides may take until it is clear who runs.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(8);
 /// Replies to each client that are waited for after the last fault.
@@ -191,12 +193,16 @@ impl Round<'_> {
     /// The blow, what comes back, and the second blow. Returns when it fell.
     fn blow(&mut self) -> Result<u64> {
         let plan = self.setup.plan;
-        if !self.is_whole() {
-            // The troubles were too much already: that is the round's fault.
-            self.wait_for_service();
-            return Ok(clock::now().0);
+        let begun_ns = clock::now().0;
+        if self.is_whole() {
+            self.await_phase();
         }
-        self.await_phase();
+        if !self.is_whole() {
+            // The troubles were too much already. A blow at the side that has just won would be a second fault.
+            self.clients.resume();
+            self.wait_for_service();
+            return Ok(begun_ns);
+        }
         let blow_ns = clock::now().0;
         let begun = Instant::now();
         self.outcome.injected.push(plan.blow.name());
@@ -311,7 +317,10 @@ impl Round<'_> {
         outcome.two_at_once = two.len() as u64;
         outcome.faults.extend(two);
         match result {
-            _ if outcome.ending == Ending::Double => outcome.faults.clear(),
+            // Nobody runs, as nobody should: that the service is gone is no fault, nor can anything be read back.
+            _ if outcome.ending == Ending::Double => {
+                outcome.faults.retain(|fault| !fault.starts_with(GONE));
+            }
             Err(error) => outcome.faults.push(format!("{error:#}")),
             Ok((seen, back)) => {
                 let waits = seen.iter().flat_map(|client| &client.times);
