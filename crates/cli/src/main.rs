@@ -51,6 +51,8 @@ enum Command {
     Bench(commands::bench::BenchArgs),
     /// Run whole deployments with faults in virtual time, each from a seed, and check what clients see
     Simulate(commands::simulate::SimulateArgs),
+    /// Break real pairs of Debian with redis at random, and check what their clients see
+    Chaos(commands::chaos::ChaosArgs),
     /// Inspect or reset who may run a VM
     Arbiter(commands::arbiter::ArbiterArgs),
 }
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => commands::demo::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Simulate(args) => commands::simulate::run(&args),
+        Command::Chaos(args) => commands::chaos::run(&args),
         Command::Arbiter(args) => commands::arbiter::run(&args),
     };
     match result {

@@ -39,10 +39,12 @@ mod timeline;
 mod world;
 
 pub use check::Violation;
+pub use check::linear::{Effect, Operation, is_linearizable};
 pub use fault::{DiskFault, Fault, FaultKind, Order};
 pub use machines::MachineKind;
 pub use machines::guest::Prepared;
 pub use plan::{GUEST_EVERY, Plan};
+pub use random::Random;
 pub use run::{Report, run};
 pub use shrink::shrink;
 pub use world::Stats;

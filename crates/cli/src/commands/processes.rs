@@ -20,8 +20,26 @@ pub fn status_of(folder: &Path, instance: &str) -> Result<Status> {
 
 /// Starts `pollux` with the words that `build` adds; what it says goes to `NAME.log`.
 pub fn spawn(folder: &Path, name: &str, build: impl FnOnce(&mut Command)) -> Result<Child> {
+    spawn_within(folder, name, &[], build)
+}
+
+/// The same behind the words of `wrapper`, a command that becomes another (`ip netns exec …`).
+pub fn spawn_within(
+    folder: &Path,
+    name: &str,
+    wrapper: &[String],
+    build: impl FnOnce(&mut Command),
+) -> Result<Child> {
     let log = File::create(folder.join(format!("{name}.log")))?;
-    let mut command = Command::new(std::env::current_exe().context("cannot find my own binary")?);
+    let own = std::env::current_exe().context("cannot find my own binary")?;
+    let mut command = match wrapper {
+        [] => Command::new(own),
+        [program, words @ ..] => {
+            let mut command = Command::new(program);
+            command.args(words).arg(own);
+            command
+        }
+    };
     build(&mut command);
     command.env("POLLUX_RUN_DIR", folder).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     command.spawn().with_context(|| format!("cannot start the {name}"))

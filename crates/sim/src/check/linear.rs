@@ -15,19 +15,24 @@ const PLACES_MAX: usize = 200_000;
 
 /// What an operation does to a register, or to the counter, which is a register that only counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
+pub enum Effect {
+    /// Sets the register; the answer says nothing.
     Write(u64),
+    /// The answer is the register.
     Read,
+    /// Counts up by one; the answer is the new count.
     Add,
 }
 
 /// An operation of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Operation {
-    pub(crate) effect: Effect,
-    pub(crate) invoked_ns: u64,
+pub struct Operation {
+    /// What was asked.
+    pub effect: Effect,
+    /// When it was asked, in nanoseconds of any one clock.
+    pub invoked_ns: u64,
     /// When it was answered, and with what. `None`: perhaps it happened, perhaps it will.
-    pub(crate) returned: Option<(u64, u64)>,
+    pub returned: Option<(u64, u64)>,
 }
 
 /// Which register: a block of the disk, or the counter.
@@ -69,7 +74,8 @@ impl History {
 }
 
 /// Whether there is an order; a register starts as 0. `None`: given up.
-pub(crate) fn is_linearizable(operations: &[Operation]) -> Option<bool> {
+#[must_use]
+pub fn is_linearizable(operations: &[Operation]) -> Option<bool> {
     let read = |operation: &Operation| match operation.effect {
         Effect::Read => operation.returned.map(|(_, value)| value),
         Effect::Write(_) | Effect::Add => None,

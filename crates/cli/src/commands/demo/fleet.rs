@@ -1,10 +1,10 @@
 //! The demo's processes: a switch, a backup, a primary, each a `pollux` of its own.
 
-use super::{DemoArgs, say};
+use super::DemoArgs;
+use crate::commands::guest_files::GuestFiles;
 use crate::commands::processes::{spawn, status_of, wait_for};
 use anyhow::{Context, Result, bail};
 use pollux_host::status::Status;
-use pollux_image::{BuildOptions, Image};
 use std::cell::RefCell;
 use std::fs::File;
 use std::net::SocketAddr;
@@ -16,49 +16,6 @@ use std::time::{Duration, Instant};
 const TINY_ELF: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../guests/tiny/tiny.elf"));
 /// Disk of the embedded guest.
 const TINY_DISK_BYTES: u64 = 8 << 20;
-
-/// What the guest is made of.
-pub struct GuestFiles {
-    kernel: Option<PathBuf>,
-    initrd: Option<PathBuf>,
-    disk: Option<PathBuf>,
-    command_line: String,
-    forward: &'static str,
-}
-
-impl GuestFiles {
-    /// Debian: the user's own files, or an image from the cache, built if it is not there.
-    pub fn debian(args: &DemoArgs) -> Result<Self> {
-        let forward = "tcp:127.0.0.1:0-:6379";
-        if let (Some(kernel), Some(disk)) = (&args.kernel, &args.disk) {
-            let (kernel, disk, initrd) = (Some(kernel.clone()), Some(disk.clone()), args.initrd.clone());
-            return Ok(Self { kernel, initrd, disk, command_line: args.append.clone(), forward });
-        }
-        say("looking for the Debian image (the first time it is built: a few minutes)");
-        let options = BuildOptions { cache_dir: args.cache.clone(), ..BuildOptions::default() };
-        let image: Image = pollux_image::build(&options, &mut crate::commands::image::Bar::default()).context(
-            "cannot build the Debian guest; give one of your own with --kernel, --initrd and --disk, or try `pollux demo --guest tiny`, which needs no download",
-        )?;
-        Ok(Self {
-            kernel: Some(image.kernel),
-            initrd: Some(image.initrd),
-            disk: Some(image.disk),
-            command_line: image.command_line,
-            forward,
-        })
-    }
-
-    /// The embedded guest.
-    pub fn tiny() -> Self {
-        Self {
-            kernel: None,
-            initrd: None,
-            disk: None,
-            command_line: String::new(),
-            forward: "udp:127.0.0.1:0-:7000",
-        }
-    }
-}
 
 /// The running processes and the folder they work in.
 pub struct Fleet {

@@ -10,12 +10,12 @@ mod redis;
 mod table;
 mod tiny;
 
+use super::guest_files::{GuestFiles, GuestSource};
 use crate::engine::Engine;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
-use fleet::{Fleet, GuestFiles};
+use fleet::Fleet;
 use history::Verdict;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 #[derive(Args, Clone, Debug)]
@@ -35,21 +35,8 @@ pub struct DemoArgs {
     /// RAM of the guest
     #[arg(long, default_value = "512M")]
     pub memory: String,
-    /// Where images are kept [default: the user's cache folder]
-    #[arg(long, value_name = "FOLDER")]
-    pub cache: Option<PathBuf>,
-    /// Use this kernel, --initrd and --disk (with redis on port 6379) and build nothing
-    #[arg(long, value_name = "FILE", requires = "disk")]
-    pub kernel: Option<PathBuf>,
-    /// Initial RAM disk to go with --kernel
-    #[arg(long, value_name = "FILE", requires = "kernel")]
-    pub initrd: Option<PathBuf>,
-    /// Raw disk image to go with --kernel; it is copied, not changed
-    #[arg(long, value_name = "FILE", requires = "kernel")]
-    pub disk: Option<PathBuf>,
-    /// Kernel command line to go with --kernel
-    #[arg(long, value_name = "TEXT", default_value = "console=ttyS0 root=/dev/vda rw quiet")]
-    pub append: String,
+    #[command(flatten)]
+    pub source: GuestSource,
     /// Print the result as JSON as well
     #[arg(long)]
     pub json: bool,
@@ -72,7 +59,7 @@ pub enum Guest {
 pub fn run(args: &DemoArgs) -> Result<u8> {
     ensure!((0.5..=3600.0).contains(&args.seconds), "--seconds must be 0.5 to 3600");
     let guest = match args.guest {
-        Guest::Debian => GuestFiles::debian(args)?,
+        Guest::Debian => GuestFiles::debian(&args.source, say)?,
         Guest::Tiny => GuestFiles::tiny(),
     };
     let fleet = Fleet::start(args, &guest)?;

@@ -2,10 +2,10 @@
 
 use super::fleet::Fleet;
 use super::history::{Exchange, Verdict};
-use anyhow::{Context, Result, bail, ensure};
+use crate::commands::redis::Connection;
+use anyhow::{Context, Result, ensure};
 use pollux_host::clock;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -13,42 +13,6 @@ use std::time::Duration;
 
 /// A reply that takes longer than this is an outage that the demo does not forgive.
 const REPLY_PATIENCE: Duration = Duration::from_secs(30);
-
-/// One connection to redis, RESP over TCP.
-struct Connection {
-    reader: BufReader<TcpStream>,
-}
-
-impl Connection {
-    fn open(address: SocketAddr, patience: Duration) -> Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, patience)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(patience))?;
-        Ok(Self { reader: BufReader::new(stream) })
-    }
-
-    /// Sends one command and waits for its reply: the integer, the string, or `None` for nil.
-    fn call(&mut self, command: &[&str]) -> Result<Option<String>> {
-        let mut request = format!("*{}\r\n", command.len());
-        for word in command {
-            request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
-        }
-        self.reader.get_mut().write_all(request.as_bytes())?;
-        let line = self.line()?;
-        match line.split_at_checked(1) {
-            Some(("+" | ":", text)) => Ok(Some(text.into())),
-            Some(("$", "-1")) => Ok(None),
-            Some(("$", _)) => Ok(Some(self.line()?)),
-            _ => bail!("redis answered {line:?} to {command:?}"),
-        }
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        ensure!(self.reader.read_line(&mut line)? > 0, "the connection was closed");
-        Ok(line.trim_end().into())
-    }
-}
 
 /// Waits until redis answers; returns how long the guest took since its start.
 pub fn wait_ready(fleet: &Fleet, patience: Duration) -> Result<Duration> {

@@ -1,0 +1,170 @@
+//! A pair of replicas, each a `pollux` of its own, and the switch, which runs in this process so that its counters can be
+//! read: it is the clients' side and outlives every fault.
+
+use super::base::{Base, from_reset};
+use super::cable::Cable;
+use super::plan::Plan;
+use crate::commands::guest_files::GuestFiles;
+use crate::commands::processes::{spawn_within, status_of, wait_for};
+use anyhow::{Context, Result, bail};
+use pollux_host::status::Status;
+use pollux_switch::{Config, Stats, Stopper, Switch, SwitchAddr};
+use rustix::process::{Pid, Signal, kill_process};
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus};
+use std::thread::JoinHandle;
+
+/// The instances' names; the primary is side 0.
+pub const INSTANCES: [&str; 2] = ["vm", "backup"];
+
+/// The switch, in a thread.
+pub struct Hub {
+    stopper: Stopper,
+    stats: Stats,
+    thread: Option<JoinHandle<()>>,
+    address: SwitchAddr,
+    /// Where redis is reached.
+    pub service: SocketAddr,
+}
+
+impl Hub {
+    /// Listens, and leads clients as `forward` says.
+    pub fn start(listen: SwitchAddr, forward: &str) -> Result<Self> {
+        let mut config = Config::new(listen.clone());
+        config.forwards.push(forward.parse().map_err(|e| anyhow::anyhow!("forward {forward}: {e}"))?);
+        // What it has to say is said by the replicas as well, in their logs.
+        let quiet = tracing::subscriber::NoSubscriber::default();
+        let switch = tracing::subscriber::with_default(quiet, || Switch::bind(config))?;
+        let service = *switch.bound().forwards.first().context("the switch forwards nothing")?;
+        let (stopper, stats) = (Stopper::new()?, switch.stats());
+        let stop = stopper.clone();
+        let thread = std::thread::Builder::new().name("switch".into()).spawn(move || {
+            let quiet = tracing::subscriber::NoSubscriber::default();
+            let _ = tracing::subscriber::with_default(quiet, || switch.run(&stop));
+        })?;
+        Ok(Self { stopper, stats, thread: Some(thread), address: listen, service })
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        self.stopper.stop();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Both sides, and the folder that they work in.
+pub struct Pair {
+    folder: PathBuf,
+    hub: Hub,
+    sides: [RefCell<Child>; 2],
+}
+
+/// How a pair is set up.
+pub struct Setup<'a> {
+    /// The guest.
+    pub guest: &'a GuestFiles,
+    /// Its RAM.
+    pub memory: &'a str,
+    /// The hosts, unless all is on the loopback device.
+    pub cable: Option<&'a Cable>,
+    /// What the guest starts from, unless it boots.
+    pub base: Option<&'a Base>,
+    /// The round's.
+    pub plan: &'a Plan,
+}
+
+impl Pair {
+    /// Starts everything in `folder`, on fresh copies of the disk.
+    pub fn start(setup: &Setup<'_>, folder: &Path) -> Result<Self> {
+        let folder = folder.to_owned();
+        let source = setup.base.map(|base| &base.disk).or(setup.guest.disk.as_ref());
+        let source = source.context("the guest has no disk")?;
+        let disks = ["primary.img", "backup.img"].map(|name| folder.join(name));
+        for disk in &disks {
+            pollux_image::fresh_disk_copy(source, disk)
+                .with_context(|| format!("cannot copy the disk to {}", disk.display()))?;
+        }
+        let address = match setup.cable {
+            Some(cable) => cable.switch_listen(),
+            None => format!("unix:{}", folder.join("switch.sock").display()),
+        };
+        let listen = address.parse().map_err(|e| anyhow::anyhow!("{address}: {e}"))?;
+        let hub = Hub::start(listen, setup.guest.forward)?;
+        let net = format!("switch={}", hub.address);
+        let arbiter = folder.join("arbiter");
+        let wrapper = |side| setup.cable.map(|cable| cable.wrapper(side)).unwrap_or_default();
+        let listen = setup.cable.map_or("127.0.0.1:0".into(), Cable::backup_listen);
+        let backup = spawn_within(&folder, "backup", &wrapper(1), |c| {
+            c.args(["backup", "--listen", &listen, "--instance", INSTANCES[1], "--trust-disks"]);
+            c.arg("--disk").arg(&disks[1]).args(["--net", &net, "--arbiter"]).arg(&arbiter);
+        })?;
+        let backup = RefCell::new(backup);
+        let listen = wait_for("the backup", &backup, || status_of(&folder, INSTANCES[1]).ok()?.listen)?;
+        let digest = (setup.plan.digest_ms as f64 / 1e3).to_string();
+        let primary = spawn_within(&folder, "primary", &wrapper(0), |c| {
+            c.args(["run", "--name", INSTANCES[0], "--backup", &listen, "--trust-disks", "--arbiter"]);
+            c.arg(&arbiter).arg("--disk").arg(&disks[0]).args(["--net", &net, "--digest-s", &digest]);
+            match setup.base {
+                Some(base) => {
+                    c.args(["--memory", setup.memory, "--snapshot"]).arg(&base.snapshot);
+                }
+                None => from_reset(c, setup.guest, setup.memory, setup.plan.harts),
+            }
+            c.arg("--console").arg(format!("file={}", folder.join("console").display()));
+        })?;
+        Ok(Self { folder, hub, sides: [RefCell::new(primary), backup] })
+    }
+
+    /// Where clients reach redis.
+    pub fn service(&self) -> SocketAddr {
+        self.hub.service
+    }
+
+    /// The switch's counters.
+    pub fn stats(&self) -> Stats {
+        self.hub.stats.clone()
+    }
+
+    /// What a side says of itself. A side that is stopped does not answer for seconds.
+    pub fn status(&self, side: usize) -> Result<Status> {
+        status_of(&self.folder, INSTANCES[side])
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, side: usize, signal: Signal) -> Result<()> {
+        let child = self.sides[side].borrow();
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
+        kill_process(pid, signal)
+            .with_context(|| format!("cannot signal the {}", ["primary", "backup"][side]))
+    }
+
+    /// How a side has ended, if it has.
+    pub fn ended(&self, side: usize) -> Option<ExitStatus> {
+        self.sides[side].borrow_mut().try_wait().ok().flatten()
+    }
+
+    /// Fails if one of them has ended.
+    pub fn check(&self) -> Result<()> {
+        for (side, name) in ["primary", "backup"].into_iter().enumerate() {
+            if let Some(status) = self.ended(side) {
+                bail!("the {name} ended too early ({status})");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        for child in &self.sides {
+            let mut child = child.borrow_mut();
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! One round: a pair is started, its clients work, the plan is carried out, and everything is judged.
+
+use super::clients::{Clients, wait_ready};
+use super::judge::judge;
+use super::pair::{Pair, Setup};
+use super::plan::{Blow, Phase, Plan, Trouble};
+use super::watch::{Watch, runs};
+use super::wire::Weather;
+use crate::exit;
+use anyhow::{Context, Result};
+use pollux_host::arbiter_file::FileArbiter;
+use pollux_host::clock;
+use pollux_vocab::Generation;
+use rustix::process::Signal;
+use serde::Serialize;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long the service may be away before it counts as gone.
+const SERVICE_PATIENCE: Duration = Duration::from_secs(15);
+/// How a report of that begins.
+const GONE: &str = "the service did not come back";
+/// How long the sides may take until it is clear who runs.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(8);
+/// Replies to each client that are waited for after the last fault.
+const REPLIES_AFTER: u64 = 60;
+
+/// How a round ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// The backup runs the VM.
+    Failover,
+    /// The primary runs it alone.
+    Alone,
+    /// They are still a pair.
+    Whole,
+    /// The side that had just won was then killed: two faults, and nobody may run.
+    Double,
+    /// Something else: a violation.
+    Wrong,
+}
+
+/// What a round came to.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Outcome {
+    /// What was done.
+    pub plan: Plan,
+    /// Faults that were injected, by name.
+    pub injected: Vec<&'static str>,
+    /// How it ended.
+    pub ending: Ending,
+    /// From the blow until the backup was live, milliseconds; 0 if it never was.
+    pub takeover_ms: f64,
+    /// The longest that a client waited for a reply once faults began, milliseconds.
+    pub gap_ms: f64,
+    /// Guest instructions of the round.
+    pub instructions: u64,
+    /// State digests found equal.
+    pub digests: u64,
+    /// Replies checked.
+    pub checked: u64,
+    /// Acknowledged writes that are gone.
+    pub lost: u64,
+    /// Answers that contradict others.
+    pub contradicted: u64,
+    /// Signs that two ran at once.
+    pub two_at_once: u64,
+    /// Objects whose search was given up.
+    pub undecided: u64,
+    /// Everything that is wrong, in words.
+    pub faults: Vec<String>,
+}
+
+/// A round in progress.
+struct Round<'a> {
+    setup: &'a Setup<'a>,
+    folder: &'a Path,
+    pair: Pair,
+    watch: Watch,
+    clients: Clients,
+    outcome: Outcome,
+    /// Instructions that the guest had behind it when the round began.
+    icount_before: u64,
+    /// Sides that were killed.
+    killed: [bool; 2],
+}
+
+/// Plays a round in `folder`. An error means that it could not begin.
+pub fn play(setup: &Setup<'_>, seed: u64, folder: &Path, boot_patience: Duration) -> Result<Outcome> {
+    let plan = setup.plan;
+    if let Some(cable) = setup.cable {
+        cable.wire.change(|weather| *weather = Weather::default());
+    }
+    let pair = Pair::start(setup, folder)?;
+    wait_ready(pair.service(), boot_patience, || pair.check()).context("the guest does not come up")?;
+    let watch = Watch::start(folder.to_owned(), pair.stats())?;
+    let clients = Clients::start(pair.service(), seed, plan.round)?;
+    let outcome = Outcome {
+        plan: plan.clone(),
+        injected: Vec::new(),
+        ending: Ending::Wrong,
+        takeover_ms: 0.0,
+        gap_ms: 0.0,
+        instructions: 0,
+        digests: 0,
+        checked: 0,
+        lost: 0,
+        contradicted: 0,
+        two_at_once: 0,
+        undecided: 0,
+        faults: Vec::new(),
+    };
+    // What the snapshot had behind it was counted by nobody, and is not this round's.
+    let icount_before =
+        if setup.base.is_some() { pair.status(0).map_or(0, |status| status.icount) } else { 0 };
+    let mut round = Round { setup, folder, pair, watch, clients, outcome, icount_before, killed: [false; 2] };
+    sleep_ms(plan.before_ms);
+    let begun_ns = clock::now().0;
+    round.trouble()?;
+    let blow_ns = round.blow()?;
+    round.settle();
+    Ok(round.finish(begun_ns, blow_ns))
+}
+
+fn sleep_ms(ms: u64) {
+    std::thread::sleep(Duration::from_millis(ms));
+}
+
+impl Round<'_> {
+    fn weather(&self, change: impl FnOnce(&mut Weather)) {
+        if let Some(cable) = self.setup.cable {
+            cable.wire.change(change);
+        }
+    }
+
+    /// Stops a side for a while.
+    fn stop_for(&self, side: usize, ms: u64) -> Result<()> {
+        self.pair.signal(side, Signal::STOP)?;
+        sleep_ms(ms);
+        self.pair.signal(side, Signal::CONT)
+    }
+
+    fn trouble(&mut self) -> Result<()> {
+        for trouble in &self.setup.plan.troubles {
+            if !self.is_whole() {
+                break;
+            }
+            self.outcome.injected.push(trouble.name());
+            match *trouble {
+                Trouble::Delay { ms, jitter_ms } => self.weather(|weather| {
+                    weather.delay = Duration::from_millis(ms);
+                    weather.jitter = Duration::from_millis(jitter_ms);
+                }),
+                Trouble::Loss { permille } => self.weather(|weather| weather.loss_permille = permille),
+                Trouble::ShortCut { ms } => {
+                    self.weather(|weather| weather.cut = [true; 2]);
+                    sleep_ms(ms);
+                    self.weather(|weather| weather.cut = [false; 2]);
+                }
+                Trouble::ShortStopPrimary { ms } => self.stop_for(0, ms)?,
+                Trouble::ShortStopBackup { ms } => self.stop_for(1, ms)?,
+            }
+            // Long enough for what was missed to be noticed, and for traffic to go on.
+            sleep_ms(120);
+        }
+        Ok(())
+    }
+
+    /// Both work, by what they say themselves.
+    fn is_whole(&self) -> bool {
+        let role = |side| self.pair.status(side).is_ok_and(|s| s.role == ["primary", "backup"][side]);
+        self.pair.check().is_ok() && role(0) && role(1)
+    }
+
+    /// Waits for the moment that the plan wants.
+    fn await_phase(&self) {
+        match self.setup.plan.phase {
+            Phase::Idle => self.clients.pause(),
+            Phase::Writes | Phase::GoLive => {}
+            Phase::Digest => {
+                let digests = || self.pair.status(1).map_or(0, |status| status.digests_agreed);
+                let (begun, before) = (Instant::now(), digests());
+                while digests() == before && begun.elapsed() < Duration::from_secs(2) {
+                    sleep_ms(2);
+                }
+                // A digest has just been compared; the next one is due after the interval.
+                sleep_ms(self.setup.plan.digest_ms.saturating_sub(5));
+            }
+        }
+    }
+
+    /// The blow, what comes back, and the second blow. Returns when it fell.
+    fn blow(&mut self) -> Result<u64> {
+        let plan = self.setup.plan;
+        let begun_ns = clock::now().0;
+        if self.is_whole() {
+            self.await_phase();
+        }
+        if !self.is_whole() {
+            // The troubles were too much already. A blow at the side that has just won would be a second fault.
+            self.clients.resume();
+            self.wait_for_service();
+            return Ok(begun_ns);
+        }
+        let blow_ns = clock::now().0;
+        let begun = Instant::now();
+        self.outcome.injected.push(plan.blow.name());
+        let cut = match plan.blow {
+            Blow::CrashPrimary | Blow::CutBoth => [true; 2],
+            Blow::CutToBackup => [true, false],
+            Blow::CutToPrimary => [false, true],
+            _ => [false; 2],
+        };
+        self.weather(|weather| weather.cut = cut);
+        let (struck, signal) = match plan.blow {
+            Blow::KillPrimary | Blow::CrashPrimary => (0, Some(Signal::KILL)),
+            Blow::StopPrimary => (0, Some(Signal::STOP)),
+            Blow::KillBackup => (1, Some(Signal::KILL)),
+            Blow::StopBackup => (1, Some(Signal::STOP)),
+            _ => (0, None),
+        };
+        if let Some(signal) = signal {
+            self.pair.signal(struck, signal)?;
+            self.killed[struck] = signal == Signal::KILL;
+        }
+        self.clients.resume();
+        if let Some((at_ms, for_ms)) = plan.second {
+            sleep_ms(at_ms);
+            self.outcome.injected.push("SIGSTOP of the backup at the takeover");
+            self.stop_for(1, for_ms)?;
+        }
+        let returns = signal == Some(Signal::STOP) || plan.blow != Blow::CrashPrimary && cut != [false; 2];
+        if returns {
+            std::thread::sleep(Duration::from_millis(plan.back_ms).saturating_sub(begun.elapsed()));
+            if signal.is_some() {
+                self.pair.signal(struck, Signal::CONT)?;
+            }
+            self.weather(|weather| weather.cut = [false; 2]);
+        }
+        self.wait_for_service();
+        Ok(blow_ns)
+    }
+
+    fn wait_for_service(&mut self) {
+        self.clients.mark();
+        let begun = Instant::now();
+        while self.clients.replies() < REPLIES_AFTER && !self.clients.have_ended() {
+            if begun.elapsed() > SERVICE_PATIENCE {
+                self.outcome
+                    .faults
+                    .push(format!("the service did not come back within {SERVICE_PATIENCE:?}"));
+                return;
+            }
+            sleep_ms(5);
+        }
+    }
+
+    /// Waits until it is clear who runs.
+    fn settle(&mut self) {
+        self.weather(|weather| *weather = Weather::default());
+        let begun = Instant::now();
+        loop {
+            let ended = [0, 1].map(|side| self.pair.ended(side));
+            let status = [0, 1].map(|side| match ended[side] {
+                Some(_) => None,
+                None => self.pair.status(side).ok(),
+            });
+            let running = [0, 1].map(|side: usize| status[side].as_ref().is_some_and(runs));
+            let role = |side: usize| status[side].as_ref().map_or("", |s| s.role.as_str());
+            self.outcome.ending = match (ended[0].is_some(), ended[1].is_some()) {
+                (true, false) if running[1] => Ending::Failover,
+                (false, true) if running[0] => Ending::Alone,
+                (false, false) if role(0) == "primary" && role(1) == "backup" => Ending::Whole,
+                (true, true) if self.winner_was_killed() => Ending::Double,
+                _ => Ending::Wrong,
+            };
+            if self.outcome.ending != Ending::Wrong {
+                return;
+            }
+            if begun.elapsed() > SETTLE_PATIENCE {
+                let roles = [0, 1].map(|side| format!("{:?} {:?}", role(side), ended[side]));
+                self.outcome.faults.push(format!("it is not clear who runs: {}; {}", roles[0], roles[1]));
+                return;
+            }
+            sleep_ms(10);
+        }
+    }
+
+    /// Whether the holder of the second generation is a side that was killed after it had won.
+    fn winner_was_killed(&self) -> bool {
+        let Ok(arbiter) = FileArbiter::open(&self.folder.join("arbiter")) else { return false };
+        let holder = |generation| arbiter.standing("vm", Generation(generation)).ok().flatten();
+        let (Some(first), Some(second)) = (holder(1), holder(2)) else { return false };
+        self.killed[usize::from(first.holder != second.holder)]
+    }
+
+    fn finish(mut self, begun_ns: u64, blow_ns: u64) -> Outcome {
+        let survivor = usize::from(self.outcome.ending == Ending::Failover);
+        for side in 0..2 {
+            let code = self.pair.ended(side).and_then(|status| status.code());
+            if let Some(code) = code.filter(|code| *code != i32::from(exit::HALTED)) {
+                let name = ["primary", "backup"][side];
+                self.outcome.faults.push(format!("the {name} ended with status {code}"));
+            }
+        }
+        let result = self.clients.finish();
+        let outcome = &mut self.outcome;
+        if let Ok(status) = self.pair.status(survivor) {
+            outcome.instructions = status.icount.saturating_sub(self.icount_before);
+            if outcome.ending == Ending::Failover {
+                outcome.takeover_ms = status.timeline.live_ns.saturating_sub(blow_ns) as f64 / 1e6;
+            }
+        }
+        outcome.digests = self.watch.sights().last[1].as_ref().map_or(0, |status| status.digests_agreed);
+        let two = self.watch.faults();
+        outcome.two_at_once = two.len() as u64;
+        outcome.faults.extend(two);
+        match result {
+            // Nobody runs, as nobody should: that the service is gone is no fault, nor can anything be read back.
+            _ if outcome.ending == Ending::Double => {
+                outcome.faults.retain(|fault| !fault.starts_with(GONE));
+            }
+            Err(error) => outcome.faults.push(format!("{error:#}")),
+            Ok((seen, back)) => {
+                let waits = seen.iter().flat_map(|client| &client.times);
+                let after = waits.filter(|(_, replied_ns)| *replied_ns >= begun_ns);
+                let longest = after.map(|(invoked_ns, replied_ns)| replied_ns - invoked_ns).max();
+                outcome.gap_ms = longest.unwrap_or(0) as f64 / 1e6;
+                let judgement = judge(&seen, &back);
+                outcome.checked = judgement.checked;
+                outcome.lost = judgement.lost;
+                outcome.contradicted = judgement.contradicted;
+                outcome.undecided = judgement.undecided;
+                outcome.faults.extend(judgement.faults);
+            }
+        }
+        self.outcome
+    }
+}

@@ -1,0 +1,194 @@
+//! The replication link between the two hosts: a TAP device on either end, and this process between them, which may
+//! delay, lose and cut. It stands in for `netem`, which few kernels have, and can do one direction alone.
+//!
+//! Invariant: frames are not reordered, doubled or damaged (TCP carries the link; it would hide that anyway).
+
+use anyhow::{Context, Result};
+use pollux_sim::Random;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+/// The longest frame; the devices are made for shorter ones.
+const FRAME_BYTES_MAX: usize = 10_000;
+/// How often a quiet wire looks whether it should end, nanoseconds.
+const LOOK_NS: i64 = 100_000_000;
+
+/// What a wire does to frames; the numbers are of one end, 0 for frames from the first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Weather {
+    /// Nothing from this end gets through.
+    pub cut: [bool; 2],
+    /// So many of a thousand are lost, both ways.
+    pub loss_permille: u64,
+    /// Every frame takes at least so long.
+    pub delay: Duration,
+    /// And up to so much more.
+    pub jitter: Duration,
+}
+
+#[derive(Default)]
+struct Shared {
+    weather: Mutex<Weather>,
+    over: AtomicBool,
+    carried: AtomicU64,
+    lost: AtomicU64,
+}
+
+/// A wire; it ends with this value.
+pub struct Wire {
+    shared: Arc<Shared>,
+}
+
+impl Shared {
+    fn weather(&self) -> MutexGuard<'_, Weather> {
+        self.weather.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wire {
+    /// Joins two devices.
+    pub fn lay(ends: [File; 2], seed: u64) -> Result<Self> {
+        let shared = Arc::<Shared>::default();
+        let [a, b] = ends;
+        let copies = [a.try_clone(), b.try_clone()];
+        let [a2, b2] = copies.map(|copy| copy.context("cannot share a TAP device"));
+        for (from, input, output) in [(0, a, b2?), (1, b, a2?)] {
+            let random = Random::new(seed, &format!("wire from {from}"));
+            let (late, due) = mpsc::channel();
+            let waiting = Arc::<AtomicU64>::default();
+            let (kept, still) = (shared.clone(), waiting.clone());
+            let mut delayed = output.try_clone()?;
+            std::thread::Builder::new()
+                .name(format!("wire{from}-late"))
+                .spawn(move || deliver(&due, &mut delayed, &still))?;
+            std::thread::Builder::new()
+                .name(format!("wire{from}"))
+                .spawn(move || carry(from, input, output, &kept, random, &late, &waiting))?;
+        }
+        Ok(Self { shared })
+    }
+
+    /// Changes the weather.
+    pub fn change(&self, change: impl FnOnce(&mut Weather)) {
+        change(&mut self.shared.weather());
+    }
+
+    /// Frames carried and lost so far.
+    pub fn frames(&self) -> [u64; 2] {
+        [&self.shared.carried, &self.shared.lost].map(|count| count.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.shared.over.store(true, Ordering::Relaxed);
+    }
+}
+
+fn carry(
+    from: usize,
+    mut input: File,
+    mut output: File,
+    shared: &Shared,
+    mut random: Random,
+    late: &mpsc::Sender<(Instant, Vec<u8>)>,
+    waiting: &AtomicU64,
+) {
+    let mut buffer = vec![0; FRAME_BYTES_MAX];
+    let look = Timespec { tv_sec: 0, tv_nsec: LOOK_NS };
+    while !shared.over.load(Ordering::Relaxed) {
+        if !matches!(poll(&mut [PollFd::new(&input, PollFlags::IN)], Some(&look)), Ok(1..)) {
+            continue;
+        }
+        let Ok(bytes) = input.read(&mut buffer) else { continue };
+        let weather = *shared.weather();
+        if weather.cut[from] || random.chance(weather.loss_permille) {
+            shared.lost.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
+        shared.carried.fetch_add(1, Ordering::Relaxed);
+        let jitter_us = random.below(weather.jitter.as_micros() as u64 + 1);
+        let delay = weather.delay + Duration::from_micros(jitter_us);
+        // Nothing overtakes what is under way.
+        if delay.is_zero() && waiting.load(Ordering::Acquire) == 0 {
+            // A device that is down loses frames, as a wire does.
+            let _ = output.write(&buffer[..bytes]);
+        } else {
+            waiting.fetch_add(1, Ordering::AcqRel);
+            let _ = late.send((Instant::now() + delay, buffer[..bytes].to_vec()));
+        }
+    }
+}
+
+/// Hands frames over when they are due; ends when nobody can send any more.
+fn deliver(due: &mpsc::Receiver<(Instant, Vec<u8>)>, output: &mut File, waiting: &AtomicU64) {
+    for (at, frame) in due {
+        std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        let _ = output.write(&frame);
+        waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixDatagram;
+
+    /// A wire between sockets that keep frames apart, as the devices do, and the far ends of those.
+    fn wire() -> (Wire, [UnixDatagram; 2]) {
+        let pairs = [0, 1].map(|_| UnixDatagram::pair().expect("sockets"));
+        let [(a, near_a), (b, near_b)] = pairs;
+        for far in [&a, &b] {
+            far.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
+        }
+        let ends = [near_a, near_b].map(|near| File::from(OwnedFd::from(near)));
+        (Wire::lay(ends, 1).expect("threads"), [a, b])
+    }
+
+    fn received(end: &UnixDatagram) -> Option<u8> {
+        let mut buffer = [0; 9];
+        let bytes = end.recv(&mut buffer).ok()?;
+        (bytes == 1).then_some(buffer[0])
+    }
+
+    #[test]
+    fn a_cut_takes_one_direction_and_is_mended() {
+        let (wire, [a, b]) = wire();
+        wire.change(|weather| weather.cut = [true, false]);
+        a.send(&[1]).expect("sent");
+        b.send(&[2]).expect("sent");
+        assert_eq!((received(&a), received(&b)), (Some(2), None));
+        wire.change(|weather| weather.cut = [false; 2]);
+        a.send(&[3]).expect("sent");
+        assert_eq!(received(&b), Some(3));
+        assert_eq!(wire.frames(), [2, 1]);
+    }
+
+    #[test]
+    fn delayed_frames_are_late_and_keep_their_order_when_the_delay_ends() {
+        let (wire, [a, b]) = wire();
+        wire.change(|weather| weather.delay = Duration::from_millis(50));
+        let begun = Instant::now();
+        a.send(&[1]).expect("sent");
+        while wire.frames() != [1, 0] {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        wire.change(|weather| weather.delay = Duration::ZERO);
+        a.send(&[2]).expect("sent");
+        assert_eq!((received(&b), received(&b)), (Some(1), Some(2)));
+        assert!(begun.elapsed() >= Duration::from_millis(50));
+    }
+
+    #[test]
+    fn all_is_lost_at_a_thousand_in_a_thousand() {
+        let (wire, [a, b]) = wire();
+        wire.change(|weather| weather.loss_permille = 1000);
+        a.send(&[1]).expect("sent");
+        assert_eq!(received(&b), None);
+    }
+}
