@@ -12,7 +12,7 @@
 use crate::hart::code::PageOrigin;
 use crate::hart::csr::{envcfg, status};
 use crate::hart::execute::{self, Env};
-use crate::hart::memory::{self, Target};
+use crate::hart::memory;
 use crate::hart::{Access, Hart, Mode, fetch, system};
 use crate::mmu::PAGE_MASK;
 use crate::ram::{PAGE, Ram};
@@ -220,22 +220,21 @@ impl<'a, 'b> Guest<'a, 'b> {
         self.hart.tlb.epoch()
     }
 
-    /// Finds out where `pc` leads, if that takes no more than a walk of the page tables; returns whether it did.
+    /// Finds out where `pc` leads, if that takes no more than a walk of the page tables that changes nothing; returns
+    /// whether it did.
     pub fn find_page(&mut self) -> bool {
-        let is_found = fetch::refill(self.hart, self.ram, self.env.code);
-        memory::settle(self.ram, self.env);
-        is_found
+        fetch::refill(self.hart, self.ram, self.env.code)
     }
 
-    /// Puts the page of a load or a store that is about to be executed into the TLB.
+    /// Puts the page of a load or a store that is about to be executed into the TLB. Changes nothing that the guest can
+    /// see: an accessed or dirty bit to be set may lie in what executes.
     pub fn find_data(&mut self, addr: u64, store: bool) -> Found {
         let tables = self.ram.tables();
         let access = if store { Access::Store } else { Access::Load };
-        let is_ram = matches!(memory::resolve(self.hart, self.ram, addr, 1, access), Ok(Target::Ram(_)));
-        memory::settle(self.ram, self.env);
+        let is_ram = memory::foresee(self.hart, self.ram, addr, access);
         let entries = if store { &self.hart.tlb.write } else { &self.hart.tlb.read };
         let is_cached = entries[self.hart.data.slot(addr)].tag == addr & PAGE_MASK | self.hart.data.tag(addr);
-        match is_ram && is_cached && !self.env.leave {
+        match is_ram && is_cached {
             true if self.ram.tables() == tables => Found::Yes,
             true => Found::WithNewTables,
             false => Found::No,

@@ -24,7 +24,11 @@ fn fault(addr: u64) -> Exception {
 
 /// The physical address of the instruction halfword at `addr`, if it may be fetched.
 fn translate_fetch(hart: &mut Hart, ram: &mut Ram, addr: u64) -> Result<u64, Exception> {
-    let physical = translate(hart, ram, addr, Access::Fetch)?;
+    let physical = translate(hart, ram, addr, Access::Fetch, true)?;
+    check_fetch(hart, ram, addr, physical)
+}
+
+fn check_fetch(hart: &Hart, ram: &Ram, addr: u64, physical: u64) -> Result<u64, Exception> {
     check_pmp(hart, addr, physical)?;
     let in_rom = (ROM_BASE..ROM_BASE + ROM_BYTES).contains(&physical);
     if in_rom || ram.offset(physical, 2).is_some() { Ok(physical) } else { Err(fault(addr)) }
@@ -59,10 +63,13 @@ pub(crate) fn fill(hart: &mut Hart, ram: &mut Ram, code: &mut CodeCache) -> Resu
     Ok(())
 }
 
-/// The same, as long as it needs no new decoded page; returns whether it did. A fetch that faults is left to [`fill`].
+/// The same, as long as it needs no new decoded page and sets no accessed bit, which may be one in code; returns whether
+/// it did. A fetch that faults is left to [`fill`].
 pub(crate) fn refill(hart: &mut Hart, ram: &mut Ram, code: &CodeCache) -> bool {
     let pc = hart.pc;
-    let Ok(physical) = translate_fetch(hart, ram, pc) else { return false };
+    let translated = translate(hart, ram, pc, Access::Fetch, false);
+    let checked = translated.and_then(|physical| check_fetch(hart, ram, pc, physical));
+    let Ok(physical) = checked else { return false };
     let page = physical & PAGE_MASK;
     let whole = hart.pmp.allows(page, PAGE_BYTES, Access::Fetch, hart.mode);
     match ram.offset(page, PAGE_BYTES).and_then(|at| code.known_page(at / PAGE)) {

@@ -31,16 +31,22 @@ fn mode_of(hart: &Hart, access: Access) -> Mode {
     if access == Access::Fetch { hart.mode } else { hart.data_mode() }
 }
 
-/// Translates an address by walking the tables. PMP of the result is the caller's to check.
-pub(super) fn translate(hart: &mut Hart, ram: &mut Ram, addr: u64, access: Access) -> Result<u64, Exception> {
+/// Translates an address by walking the tables; see [`Request::happens`]. PMP of the result is the caller's to check.
+pub(super) fn translate(
+    hart: &mut Hart,
+    ram: &mut Ram,
+    addr: u64,
+    access: Access,
+    happens: bool,
+) -> Result<u64, Exception> {
     let mode = mode_of(hart, access);
     let satp = hart.satp_for(mode);
     if satp >> 60 == 0 {
         return Ok(addr);
     }
     let mstatus = hart.csrs.mstatus;
-    let request =
-        Request { satp, mode, sum: mstatus & status::SUM != 0, mxr: mstatus & status::MXR != 0, access };
+    let (sum, mxr) = (mstatus & status::SUM != 0, mstatus & status::MXR != 0);
+    let request = Request { satp, mode, sum, mxr, access, happens };
     walk(ram, &hart.pmp, &request, addr).map_err(|fault| exception(fault, access, addr))
 }
 
@@ -53,14 +59,33 @@ pub(crate) enum Target {
 }
 
 /// Translates an access within one page, checks PMP, and caches the translation if the whole page allows it.
-pub(crate) fn resolve(
+pub(super) fn resolve(
     hart: &mut Hart,
     ram: &mut Ram,
     addr: u64,
     bytes: u64,
     access: Access,
 ) -> Result<Target, Exception> {
-    let physical = translate(hart, ram, addr, access)?;
+    let physical = translate(hart, ram, addr, access, true)?;
+    check_and_cache(hart, ram, addr, physical, bytes, access)
+}
+
+/// Caches the translation of an access that has not happened, if that changes nothing else; returns whether it is one to
+/// RAM that it can tell of.
+pub(crate) fn foresee(hart: &mut Hart, ram: &mut Ram, addr: u64, access: Access) -> bool {
+    translate(hart, ram, addr, access, false)
+        .and_then(|physical| check_and_cache(hart, ram, addr, physical, 1, access))
+        .is_ok_and(|target| matches!(target, Target::Ram(_)))
+}
+
+fn check_and_cache(
+    hart: &mut Hart,
+    ram: &Ram,
+    addr: u64,
+    physical: u64,
+    bytes: u64,
+    access: Access,
+) -> Result<Target, Exception> {
     let mode = mode_of(hart, access);
     if !hart.pmp.allows(physical, bytes, access, mode) {
         return Err(exception(Fault::Access, access, addr));

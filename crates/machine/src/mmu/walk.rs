@@ -47,6 +47,9 @@ pub(crate) struct Request {
     pub(crate) sum: bool,
     pub(crate) mxr: bool,
     pub(crate) access: Access,
+    /// Whether the access happens, and its accessed and dirty bits are to be set. Without, the walk fails where one is
+    /// missing, and changes nothing.
+    pub(crate) happens: bool,
 }
 
 impl Request {
@@ -105,7 +108,7 @@ pub(crate) fn walk(ram: &mut Ram, pmp: &Pmp, request: &Request, addr: u64) -> Re
         }
         let wanted = if request.access == Access::Store { pte::A | pte::D } else { pte::A };
         if entry & wanted != wanted {
-            if !pmp.allows(entry_addr, 8, Access::Store, Mode::Supervisor) {
+            if !request.happens || !pmp.allows(entry_addr, 8, Access::Store, Mode::Supervisor) {
                 return Err(Fault::Access);
             }
             ram.store_pte(at, entry | wanted);
