@@ -77,30 +77,7 @@ pub fn thunks() -> (Vec<u8>, Thunks) {
 
     let find = find(&mut asm, leave_at);
 
-    let step = asm.here();
-    spill(&mut asm);
-    asm.mxcsr(true, word(state::MXCSR));
-    asm.load(W::Q, RDI, word(state::CONTEXT));
-    asm.mov32(RSI, RAX);
-    // The call of this thunk has moved the stack by 8.
-    asm.alu_imm(Alu::Sub, W::Q, RSP, 8);
-    asm.call_mem(word(state::STEP));
-    asm.alu_imm(Alu::Add, W::Q, RSP, 8);
-    asm.mxcsr(false, word(state::CLEAN));
-    asm.test(W::D, RAX, RAX);
-    let elsewhere = asm.jcc(Cond::Ne as u8);
-    fill(&mut asm);
-    asm.alu_imm(Alu::Cmp, W::Q, word(state::AGAIN), 0);
-    asm.ret();
-    asm.bind_here(elsewhere);
-    // Never back to the block: its return address is of no use.
-    asm.alu_imm(Alu::Add, W::Q, RSP, 8);
-    asm.alu_imm(Alu::Cmp, W::D, RAX, after::JUMP as i32);
-    let out = asm.jcc(Cond::Ne as u8);
-    asm.bind(out, leave);
-    fill(&mut asm);
-    asm.load(W::Q, RAX, part(layout::PC));
-    lookup(&mut asm, find);
+    let step = step(&mut asm, leave, find);
     let remember_load = remember(&mut asm, layout::TLB_READ, false, false);
     let remember_store = remember(&mut asm, layout::TLB_WRITE, true, false);
     let remember_load_aligned = remember(&mut asm, layout::TLB_READ, false, true);
@@ -124,6 +101,35 @@ pub fn thunks() -> (Vec<u8>, Thunks) {
         end,
     };
     (asm.bytes, thunks)
+}
+
+/// [`Thunks::step`].
+fn step(asm: &mut Asm, leave: u32, find: u32) -> u32 {
+    let place = asm.here();
+    spill(asm);
+    asm.mxcsr(true, word(state::MXCSR));
+    asm.load(W::Q, RDI, word(state::CONTEXT));
+    asm.mov32(RSI, RAX);
+    // The call of this thunk has moved the stack by 8.
+    asm.alu_imm(Alu::Sub, W::Q, RSP, 8);
+    asm.call_mem(word(state::STEP));
+    asm.alu_imm(Alu::Add, W::Q, RSP, 8);
+    asm.mxcsr(false, word(state::CLEAN));
+    asm.test(W::D, RAX, RAX);
+    let elsewhere = asm.jcc(Cond::Ne as u8);
+    fill(asm);
+    asm.alu_imm(Alu::Cmp, W::Q, word(state::AGAIN), 0);
+    asm.ret();
+    asm.bind_here(elsewhere);
+    // Never back to the block: its return address is of no use.
+    asm.alu_imm(Alu::Add, W::Q, RSP, 8);
+    asm.alu_imm(Alu::Cmp, W::D, RAX, after::JUMP as i32);
+    let out = asm.jcc(Cond::Ne as u8);
+    asm.bind(out, leave);
+    fill(asm);
+    asm.load(W::Q, RAX, part(layout::PC));
+    lookup(asm, find);
+    place
 }
 
 /// Guest registers from the hart into host registers.
