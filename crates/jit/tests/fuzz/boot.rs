@@ -1,7 +1,7 @@
 //! What a guest starts with: reset code, trap handlers, page tables, registers.
 //!
 //! The handlers skip what faults, go on somewhere in the code after a wild jump, answer `ecall` by flipping something
-//! in `mstatus` or `satp`, and set the timer anew. They clobber t4 to t6 and need nothing to have survived.
+//! in `mstatus`, `satp` or PMP, and set the timer anew. They clobber t4 to t6 and need nothing to have survived.
 
 use super::asm::{Code, Jump};
 use super::layout::*;
@@ -22,10 +22,11 @@ pub enum World {
 }
 
 /// The control registers that reset sets, in this order.
-const CONTROL: [u16; 12] = [
+const CONTROL: [u16; 13] = [
     csr::MTVEC,
     csr::STVEC,
     csr::PMPADDR0,
+    csr::PMPADDR0 + 1,
     csr::PMPCFG0,
     csr::MCOUNTEREN,
     csr::SCOUNTEREN,
@@ -80,7 +81,9 @@ pub fn image(rng: &mut Rng, world: World, calm: bool, code: &[u8], starts: &[u64
         put64(&mut image, at, number(rng));
     }
     (0..2).for_each(|space| tables(rng, world, calm, &mut image, space));
-    (0..4).for_each(|hart| first(rng, world, &mut image, hart, starts));
+    let satps = [0, 1].map(|space| satp(space, rng.percent(30)));
+    let pmp = protection(rng);
+    (0..4).for_each(|hart| first(rng, world, &mut image, hart, starts, satps, pmp));
     for way in 0..WAYS {
         put64(&mut image, ENTRIES + 8 * way, entry(rng, world, starts));
     }
@@ -89,8 +92,38 @@ pub fn image(rng: &mut Rng, world: World, calm: bool, code: &[u8], starts: &[u64
     for index in 0..16 {
         put64(&mut image, FLIPS + 8 * index, rng.pick(&flips));
     }
-    put64(&mut image, FLIPS + 128, satp(0) ^ satp(1));
+    put64(&mut image, FLIPS + 128, satps[0] ^ satps[1]);
+    let other = protection(rng);
+    put64(&mut image, FLIPS + 136, pmp.0 ^ other.0);
+    put64(&mut image, FLIPS + 144, pmp.1 ^ other.1);
     image
+}
+
+/// `pmpcfg0` and `pmpaddr0`: a first entry about some piece of memory, or none, and a second one about all of it.
+fn protection(rng: &mut Rng) -> (u64, u64) {
+    let rights = rng.pick(&[0, 1, 3, 3, 4, 5, 7]);
+    let piece = rng.pick(&[
+        CODE,
+        DATA,
+        DATA,
+        DATA,
+        leaf_table(0),
+        leaf_table(1),
+        TABLES,
+        TABLES + PAGE,
+        TOPS,
+        HIGH_TABLE,
+    ]);
+    let page = if piece == DATA { DATA + rng.below(DATA_PAGES) * PAGE } else { piece };
+    // Whole pages, and parts of them.
+    let (matching, addr) = match rng.below(6) {
+        0 | 1 => (0, 0),
+        2 => (0x10, page + 8 * rng.below(512)),
+        3 => (0x18, (page + 8 * rng.below(512)) | 0x1c),
+        4 => (0x18, page | (0x7ffc >> rng.below(2))),
+        _ => (0x18, page | 0x7fc),
+    };
+    (0x1f00 | if matching == 0 { 0 } else { matching | rights }, addr >> 2)
 }
 
 fn put(image: &mut [u8], at: u64, bytes: &[u8]) {
@@ -198,6 +231,20 @@ fn flip(code: &mut Code, t: &TrapCsrs) {
     code.emit(Op::Xor, T5, T5, T4, 0);
     code.csrw(csr::SATP, T5);
     code.bind(same_space);
+    if t.back == Op::Mret {
+        let registers = [csr::PMPCFG0, csr::PMPADDR0];
+        code.csrr(T6, t.cycle);
+        code.emit(Op::Andi, T6, T6, 0, 12);
+        let same_protection = code.branch(Op::Bne, T6, 0);
+        code.address(T4, FLIPS + 136);
+        for (offset, number) in (0..).step_by(8).zip(registers) {
+            code.emit(Op::Ld, T5, T4, 0, offset);
+            code.csrr(T6, number);
+            code.emit(Op::Xor, T5, T5, T6, 0);
+            code.csrw(number, T5);
+        }
+        code.bind(same_protection);
+    }
 }
 
 /// Clears the hart's software interrupt and sets its `mtimecmp` anew.
@@ -230,6 +277,11 @@ fn tables(rng: &mut Rng, world: World, calm: bool, image: &mut [u8], space: u64)
     let giant = RESET >> 12 << 10 | rng.pick(&[0x2f, 0xef]);
     put64(image, root + 8 * (HIGH >> 30 & 511), if is_shared { pointer(HIGH_TABLE) } else { giant });
     put64(image, root + PAGE, pointer(root + 2 * PAGE));
+    // One level more.
+    let top = TOPS + space * PAGE;
+    put64(image, top, pointer(root));
+    put64(image, top + 8 * 511, pointer(if is_shared { HIGH_MIDDLE } else { root }));
+    put64(image, HIGH_MIDDLE + 8 * (HIGH >> 30 & 511), pointer(HIGH_TABLE));
     let user = if world == World::User { 0x10 } else { 0 };
     put64(image, root + PAGE + 8, RESET >> 12 << 10 | 0xcf | user);
     let leaf = leaf_table(space);
@@ -297,7 +349,15 @@ fn entry(rng: &mut Rng, world: World, starts: &[u64]) -> u64 {
     (if is_high { high(window) } else { window }) + rng.pick(starts)
 }
 
-fn first(rng: &mut Rng, world: World, image: &mut [u8], hart: u64, starts: &[u64]) {
+fn first(
+    rng: &mut Rng,
+    world: World,
+    image: &mut [u8],
+    hart: u64,
+    starts: &[u64],
+    satps: [u64; 2],
+    pmp: (u64, u64),
+) {
     let at = FIRST + hart * FIRST_BYTES;
     for x in 1..32 {
         let value = if rng.percent(30) { base_address(rng, world) } else { number(rng) };
@@ -306,8 +366,8 @@ fn first(rng: &mut Rng, world: World, image: &mut [u8], hart: u64, starts: &[u64
     for &x in &super::program::BASES {
         put64(image, at + 8 * u64::from(x), base_address(rng, world));
     }
-    for (space, &x) in (0..).zip(&SATP_REGISTERS) {
-        put64(image, at + 8 * u64::from(x), satp(space));
+    for (satp, &x) in satps.into_iter().zip(&SATP_REGISTERS) {
+        put64(image, at + 8 * u64::from(x), satp);
     }
     (0..32).for_each(|f| put64(image, at + 0x100 + 8 * f, number(rng)));
     let (mode, interrupts) = match world {
@@ -324,15 +384,16 @@ fn first(rng: &mut Rng, world: World, image: &mut [u8], hart: u64, starts: &[u64
     let control = [
         MACHINE_HANDLER,
         if rng.percent(60) { high(SUPERVISOR) } else { SUPERVISOR },
+        pmp.1,
         u64::MAX,
-        0x1f,
+        pmp.0,
         7,
         rng.pick(&[7, 7, 2]),
         1 << 63 | 0xf0,
         if world == World::Machine { 0 } else { delegated },
         rng.pick(&[0, 0x222]),
         lines,
-        if world == World::Machine && rng.percent(70) { 0 } else { satp(rng.below(2)) },
+        if world == World::Machine && rng.percent(70) { 0 } else { rng.pick(&satps) },
         status,
     ];
     for (index, value) in (0..).zip(control) {

@@ -24,10 +24,13 @@ pub const FIRST_BYTES: u64 = 0x400;
 /// Where the handlers go on after a wild jump: [`WAYS`] addresses.
 pub const ENTRIES: u64 = FIRST + 0x2000;
 pub const WAYS: u64 = 16;
-/// What the handlers flip: doublewords for `mstatus`, then for `sstatus`, then one for `satp`.
+/// What the handlers flip: doublewords for `mstatus`, then for `sstatus`, then one each for `satp`, `pmpcfg0` and `pmpaddr0`.
 pub const FLIPS: u64 = ENTRIES + 8 * WAYS;
 /// Bytes of the image.
-pub const IMAGE_BYTES: u64 = 0x1_c000;
+pub const IMAGE_BYTES: u64 = 0x1_f000;
+/// What an Sv48 address space's root is, above its Sv39 one, and the table between that and [`HIGH_TABLE`].
+pub const TOPS: u64 = RAM_BASE + 0x1_c000;
+pub const HIGH_MIDDLE: u64 = TOPS + 2 * PAGE;
 
 /// Where both address spaces map code and data, page by page as they lie in memory or permuted.
 pub const VIRTUAL: u64 = 0x4000_0000;
@@ -54,6 +57,8 @@ pub fn leaf_table(space: u64) -> u64 {
     TABLES + space * SPACE_BYTES + 2 * PAGE
 }
 
-pub fn satp(space: u64) -> u64 {
-    8 << 60 | (space + 1) << 44 | (TABLES + space * SPACE_BYTES) >> 12
+/// Sv48 if it is deep.
+pub fn satp(space: u64, is_deep: bool) -> u64 {
+    let root = if is_deep { TOPS + space * PAGE } else { TABLES + space * SPACE_BYTES };
+    (8 + u64::from(is_deep)) << 60 | (space + 1) << 44 | root >> 12
 }

@@ -1,5 +1,5 @@
 //! Address spaces that share their upper half: a machine whose caches are warm against one whose caches are dropped
-//! before every step, while software edits root tables, the tables below them and `satp` at random.
+//! before every step, while software edits root tables, the tables below them, `satp` (Sv39, Sv48) and PMP at random.
 
 use super::asm::r::*;
 use super::asm::*;
@@ -51,7 +51,19 @@ impl Random {
     fn virtual_address(&mut self) -> u64 {
         let slot = self.pick(&ROOT_SLOTS);
         let addr = slot << 30 | self.below(2) << 21 | self.below(2) << 12 | self.below(4) << 3;
+        if self.below(6) == 0 {
+            let deep = self.pick(&[0, 1, 256, 511]) << 39 | addr;
+            return ((deep << 16) as i64 >> 16) as u64;
+        }
         ((addr << 25) as i64 >> 25) as u64
+    }
+
+    /// A first entry of PMP about a piece of the tables: its address and what it allows; or none.
+    fn protection(&mut self) -> (u64, u64) {
+        let page = TABLES + self.below(TABLE_PAGES) * PAGE as u64;
+        let sizes = [0x7fc, 0x3fc, 0xbfc, 0x1c];
+        let addr = page | self.pick(&sizes);
+        (addr >> 2, self.pick(&[0, 0, 0x18, 0x19, 0x1b]))
     }
 
     /// Where an entry is, and what may be written there.
@@ -82,7 +94,11 @@ fn start() -> Computer {
         // RAM onto itself, so that code runs and tables can be stored to.
         let itself = entry(RAM_BASE, pte::V | pte::R | pte::W | pte::X | pte::A | pte::D);
         m.ram.write_u64(GuestAddr(root + 16), itself).unwrap();
+        // Under Sv48 it also is the table below itself.
+        m.ram.write_u64(GuestAddr(root), entry(root, pte::V)).unwrap();
     }
+    m.harts[0].pmp.set_addr(1, u64::MAX);
+    m.harts[0].pmp.set_cfg(0, 0x1f00);
     m.harts[0].csrs.mtvec = TRAPS;
     m
 }
@@ -108,7 +124,17 @@ fn address_spaces_that_share_an_upper_half_never_show_it() {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let (mut warm, mut cold) = (start(), start());
         for turn in 0..400 {
-            let satp = 8 << 60 | random.below(2) << 44 | (ROOTS + random.below(2) * PAGE as u64) >> 12;
+            let mode = 8 + random.below(6) / 5;
+            let satp = mode << 60 | random.below(2) << 44 | (ROOTS + random.below(2) * PAGE as u64) >> 12;
+            if random.below(40) == 0 {
+                let (addr, cfg) = random.protection();
+                for m in [&mut warm, &mut cold] {
+                    let Computer { harts, ram, .. } = m;
+                    harts[0].pmp.set_addr(0, addr);
+                    harts[0].pmp.set_cfg(0, 0x1f00 | cfg);
+                    harts[0].forget_translations(ram);
+                }
+            }
             let (pc, registers) = match random.below(10) {
                 0 | 8 => (SWITCH, [(A2, satp), (T0, 0)]),
                 1 => {
