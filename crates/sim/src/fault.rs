@@ -105,6 +105,14 @@ impl fmt::Display for Ms {
     }
 }
 
+struct Again(Option<u64>);
+
+impl fmt::Display for Again {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |ns| write!(f, ", and is started again after {}", Ms(ns)))
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "at {}: {}", Ms(self.at_ns), self.kind)
@@ -128,11 +136,7 @@ impl fmt::Display for FaultKind {
         match *self {
             K::Crash { host, effects, power, restart_ns } => {
                 let how = if power { "loses power" } else { "is killed" };
-                write!(f, "{} {how} after {effects} more effects", NAMES[host])?;
-                match restart_ns {
-                    Some(ns) => write!(f, ", and is started again after {}", Ms(ns)),
-                    None => Ok(()),
-                }
+                write!(f, "{} {how} after {effects} more effects{}", NAMES[host], Again(restart_ns))
             }
             K::Pause { host, for_ns } => write!(f, "{} stands still for {}", NAMES[host], Ms(for_ns)),
             K::Stumble { host, looks, for_ns } => {

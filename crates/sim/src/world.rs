@@ -208,12 +208,13 @@ impl World {
             plan,
         };
         world.storage.begin(0);
+        // First: a fault at the beginning is there before anybody does anything.
+        for index in 0..world.plan.faults.len() {
+            world.schedule(world.plan.faults[index].at_ns, Happening::Fault(index));
+        }
         (0..2).for_each(|host| world.wake(host, 0));
         for index in 0..world.clients.len() {
             world.schedule(MS * (1 + index as u64), Happening::Client(index, 0));
-        }
-        for index in 0..world.plan.faults.len() {
-            world.schedule(world.plan.faults[index].at_ns, Happening::Fault(index));
         }
         world
     }
