@@ -17,6 +17,9 @@ const FAULTS_UNTIL_NS: u64 = 1_200 * MS;
 pub(crate) const HEALED_NS: u64 = 1_800 * MS;
 /// How many seeds in a thousand have a rare fault.
 const RARE_PERMILLE: u64 = 150;
+/// How many seeds in a thousand have close calls, and how many of them.
+const CLOSE_PERMILLE: u64 = 150;
+const CLOSE_CALLS: u64 = 6;
 /// Every how many seeds the machine is the real one.
 pub const GUEST_EVERY: u64 = 8;
 
@@ -83,6 +86,10 @@ impl Plan {
         if rare.chance(RARE_PERMILLE) {
             plan.draw_rare(&mut rare);
         }
+        let mut close = Random::new(seed, "close calls");
+        if close.chance(CLOSE_PERMILLE) {
+            plan.draw_close(&mut close);
+        }
         plan.faults.sort_by_key(|fault| fault.at_ns);
         plan
     }
@@ -118,6 +125,16 @@ impl Plan {
                 let after_ns = random.log_between(US, 10 * MS);
                 self.add(at_ns, FaultKind::StopWinner { host: 1, after_ns });
             }
+        }
+    }
+
+    /// A primary stands still for hardly less than the timeout, several times: its backup, which has last heard it a
+    /// little before, may or may not have given it up.
+    fn draw_close(&mut self, random: &mut Random) {
+        for _ in 0..CLOSE_CALLS {
+            let at_ns = random.between(2 * MS, FAULTS_UNTIL_NS);
+            let for_ns = self.failure_ns - random.log_between(US, self.heartbeat_ns);
+            self.add(at_ns, FaultKind::Pause { host: 0, for_ns });
         }
     }
 
