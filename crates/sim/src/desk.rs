@@ -4,12 +4,13 @@
 //! of the machine what a step takes. A process that is killed in the middle of a turn has no effects from there on.
 
 use crate::check::Broken;
+use crate::check::exclusive::Exclusive;
 use crate::disk::Fence;
 use crate::fault::{HostId, NAMES};
 use crate::machines::print_of;
 use crate::world::{Happening, World};
 use pollux_node::{Event, HostTime, Notice, Ports, wire};
-use pollux_protocol::Message;
+use pollux_protocol::{Message, Verdict};
 use pollux_vocab::{Digest, DiskRequest, Generation, Icount, Output, Record};
 
 /// What a look at the clock takes.
@@ -23,6 +24,8 @@ pub(crate) struct Desk<'a> {
     me: HostId,
     /// Spent on anything but executing.
     spent_ns: u64,
+    /// Stood still.
+    stood_ns: u64,
     steps_before: u64,
     /// Outputs released in this turn.
     pub(crate) released: usize,
@@ -35,7 +38,7 @@ impl<'a> Desk<'a> {
     pub(crate) fn new(world: &'a mut World, me: HostId) -> Self {
         let steps_before = world.hosts[me].tally.borrow().steps;
         let spent_ns = world.hosts[me].random.between(500, 3_000);
-        Self { world, me, spent_ns, steps_before, released: 0, killed: false, broken: None }
+        Self { world, me, spent_ns, stood_ns: 0, steps_before, released: 0, killed: false, broken: None }
     }
 
     /// The instant, in the world's time.
@@ -43,7 +46,9 @@ impl<'a> Desk<'a> {
         let host = &self.world.hosts[self.me];
         let steps = host.tally.borrow().steps - self.steps_before;
         let slow = if self.world.now < host.slow_until_ns { host.slow_factor } else { 1 };
-        self.world.now + (self.spent_ns + steps * self.world.plan.ns_per_kstep[self.me] / 1000) * slow
+        self.world.now
+            + self.stood_ns
+            + (self.spent_ns + steps * self.world.plan.ns_per_kstep[self.me] / 1000) * slow
     }
 
     /// An effect is about to happen. False: the process is dead.
@@ -60,6 +65,26 @@ impl<'a> Desk<'a> {
     fn say(&mut self, what: std::fmt::Arguments<'_>) {
         let at = self.at_ns();
         self.world.timeline.say(at, NAMES[self.me], what);
+    }
+
+    fn check_asks(&mut self) {
+        if let Err(broken) = self.world.hosts[self.me].asks.handle_release(self.me) {
+            self.broken.get_or_insert(broken);
+        }
+    }
+
+    /// The process may stand still in the middle of its turn. What it does behind that happens then; what others do
+    /// meanwhile it hears in its next turn.
+    fn stumble(&mut self) {
+        match &mut self.world.hosts[self.me].stumble {
+            Some((0, for_ns)) => {
+                self.stood_ns += *for_ns;
+                self.world.hosts[self.me].stumble = None;
+                self.say(format_args!("has stood still in the middle of its turn"));
+            }
+            Some((looks, _)) => *looks -= 1,
+            None => {}
+        }
     }
 
     fn release_packet(&mut self, frame: &[u8]) {
@@ -83,12 +108,25 @@ impl<'a> Desk<'a> {
 impl Ports for Desk<'_> {
     fn now(&mut self) -> HostTime {
         self.spent_ns += LOOK_NS;
+        self.stumble();
         let at = self.at_ns();
-        self.world.hosts[self.me].clock.show(at)
+        let host = &mut self.world.hosts[self.me];
+        let now = host.clock.show(at);
+        if !host.is_backup {
+            host.asks.handle_look(now);
+        }
+        now
     }
 
     fn poll_event(&mut self) -> Option<Event> {
-        self.world.hosts[self.me].inbox.pop_front()
+        let host = &mut self.world.hosts[self.me];
+        let event = host.inbox.pop_front();
+        match event {
+            Some(Event::Verdict(_, Verdict::Won)) => host.asks.handle_won(),
+            Some(Event::Stop) => host.won_first |= host.asks.has_won(),
+            _ => {}
+        }
+        event
     }
 
     fn send_message(&mut self, message: Message) {
@@ -101,6 +139,7 @@ impl Ports for Desk<'_> {
             self.say(format_args!("sends {} (x{copies})", short(&message)));
         }
         let bytes = wire::to_wire(message).encode();
+        self.world.hosts[self.me].asks.handle_sent();
         for _ in 0..copies {
             for (arrival, piece) in self.world.pipes[self.me].send(at, bytes.clone()) {
                 self.world.schedule(arrival, Happening::LinkBytes(1 - self.me, piece));
@@ -123,6 +162,7 @@ impl Ports for Desk<'_> {
             return;
         }
         let Some(print) = print_of(&output) else { return };
+        self.check_asks();
         self.released += 1;
         let number = self.world.checks.outputs.released[self.me].len();
         self.world.checks.outputs.released[self.me].push(print);
@@ -134,6 +174,10 @@ impl Ports for Desk<'_> {
 
     fn submit_disk(&mut self, request: DiskRequest) {
         if self.lives() {
+            // On a shared disk a request is an output like any other.
+            if self.world.plan.shared_disk {
+                self.check_asks();
+            }
             let at = self.at_ns();
             self.world.hosts[self.me].disk.submit(request);
             self.world.schedule(at, Happening::Disk(self.me));
@@ -142,6 +186,11 @@ impl Ports for Desk<'_> {
 
     fn claim(&mut self, generation: Generation) {
         self.fence(Fence::Held);
+        let host = &mut self.world.hosts[self.me];
+        host.asks.handle_claim();
+        if let Err(broken) = Exclusive::handle_claim(self.me, host.is_backup, host.heard) {
+            self.broken.get_or_insert(broken);
+        }
         if self.lives() {
             self.say(format_args!("claims generation {generation}"));
             let at = self.at_ns();

@@ -57,6 +57,9 @@ pub enum FaultKind {
     },
     /// The host's process does not run.
     Pause { host: HostId, for_ns: u64 },
+    /// The process does not run, from the middle of a turn of its loop on: it stands still while it looks at its clock,
+    /// after so many looks.
+    Stumble { host: HostId, looks: u64, for_ns: u64 },
     /// The process runs this many times slower.
     SlowHost { host: HostId, for_ns: u64, factor: u64 },
     /// Nothing arrives on the link in this direction; it comes later, as TCP sends it again.
@@ -71,6 +74,9 @@ pub enum FaultKind {
     Reset { host: HostId, other_after_ns: u64 },
     /// Heartbeats, and acknowledgements, of this host are lost.
     LoseHeartbeats { from: HostId, for_ns: u64 },
+    /// The next records of this host are lost, and what comes behind them is not. TCP does not do this; whoever mends
+    /// connections in its place may.
+    LoseRecords { from: HostId },
     /// What this host says on the link is said twice.
     Doubled { from: HostId, for_ns: u64 },
     /// The host does not reach the clients' network.
@@ -87,6 +93,8 @@ pub enum FaultKind {
     Clock { host: HostId, jump_ns: u64 },
     /// An operator gives an order to this side.
     Operator { host: HostId, order: Order },
+    /// An operator stops this side so long after it is told that it has won the VM.
+    StopWinner { host: HostId, after_ns: u64 },
 }
 
 struct Ms(u64);
@@ -94,6 +102,14 @@ struct Ms(u64);
 impl fmt::Display for Ms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:03} ms", self.0 / 1_000_000, self.0 / 1000 % 1000)
+    }
+}
+
+struct Again(Option<u64>);
+
+impl fmt::Display for Again {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |ns| write!(f, ", and is started again after {}", Ms(ns)))
     }
 }
 
@@ -120,13 +136,17 @@ impl fmt::Display for FaultKind {
         match *self {
             K::Crash { host, effects, power, restart_ns } => {
                 let how = if power { "loses power" } else { "is killed" };
-                write!(f, "{} {how} after {effects} more effects", NAMES[host])?;
-                match restart_ns {
-                    Some(ns) => write!(f, ", and is started again after {}", Ms(ns)),
-                    None => Ok(()),
-                }
+                write!(f, "{} {how} after {effects} more effects{}", NAMES[host], Again(restart_ns))
             }
             K::Pause { host, for_ns } => write!(f, "{} stands still for {}", NAMES[host], Ms(for_ns)),
+            K::Stumble { host, looks, for_ns } => {
+                let name = NAMES[host];
+                write!(
+                    f,
+                    "{name} stands still for {} in its {looks}th look at the clock from then",
+                    Ms(for_ns)
+                )
+            }
             K::SlowHost { host, for_ns, factor } => {
                 write!(f, "{} runs {factor} times slower for {}", NAMES[host], Ms(for_ns))
             }
@@ -147,6 +167,7 @@ impl fmt::Display for FaultKind {
             K::LoseHeartbeats { from, for_ns } => {
                 write!(f, "heartbeats and acknowledgements from {} are lost for {}", NAMES[from], Ms(for_ns))
             }
+            K::LoseRecords { from } => write!(f, "the next records from {} are lost", NAMES[from]),
             K::Doubled { from, for_ns } => {
                 write!(f, "what {} says on the link is doubled for {}", NAMES[from], Ms(for_ns))
             }
@@ -169,6 +190,9 @@ impl fmt::Display for FaultKind {
                 write!(f, "the disk of {} {fault} for {}", NAMES[host], Ms(for_ns))
             }
             K::Clock { host, jump_ns } => write!(f, "the clock of {} jumps by {}", NAMES[host], Ms(jump_ns)),
+            K::StopWinner { host, after_ns } => {
+                write!(f, "an operator stops {} {} after it has won, if it does", NAMES[host], Ms(after_ns))
+            }
             K::Operator { host, order: Order::Stop } => write!(f, "an operator stops {}", NAMES[host]),
             K::Operator { host, order: Order::PowerButton } => {
                 write!(f, "an operator presses the power button at {}", NAMES[host])

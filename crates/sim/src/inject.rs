@@ -26,6 +26,7 @@ impl World {
                 let host = &mut self.hosts[host];
                 host.paused_until_ns = host.paused_until_ns.max(now + for_ns);
             }
+            K::Stumble { host, looks, for_ns } => self.hosts[host].stumble = Some((looks, for_ns)),
             K::SlowHost { host, for_ns, factor } => {
                 self.hosts[host].slow_until_ns = now + for_ns;
                 self.hosts[host].slow_factor = factor;
@@ -42,6 +43,7 @@ impl World {
                 self.schedule(now + other_after_ns, Happening::LinkEnd(1 - host));
             }
             K::LoseHeartbeats { from, for_ns } => self.pipes[from].lose_until_ns = now + for_ns,
+            K::LoseRecords { from } => self.pipes[from].lose_records = true,
             K::Doubled { from, for_ns } => self.pipes[from].double_until_ns = now + for_ns,
             K::NetCut { host, for_ns } => self.net.cut_until_ns[host] = now + for_ns,
             K::NetChaos { for_ns, permille } => {
@@ -58,6 +60,7 @@ impl World {
                 self.wake(host, now);
             }
             K::Operator { host, order } => self.give_order(host, order),
+            K::StopWinner { host, after_ns } => self.hosts[host].stop_after_win_ns = Some(after_ns),
         }
     }
 
@@ -68,10 +71,7 @@ impl World {
 
     fn give_order(&mut self, host: HostId, order: Order) {
         let event = match order {
-            Order::Stop => {
-                self.hosts[host].ordered = true;
-                Event::Stop
-            }
+            Order::Stop => Event::Stop,
             Order::PowerButton => Event::PowerButton,
         };
         self.tell(host, event);

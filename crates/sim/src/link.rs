@@ -26,6 +26,10 @@ pub(crate) struct Pipe {
     pub(crate) lose_until_ns: u64,
     pub(crate) double_until_ns: u64,
     pub(crate) corrupt_next: bool,
+    /// The next records are lost.
+    pub(crate) lose_records: bool,
+    /// Records were lost.
+    pub(crate) has_gap: bool,
     /// What the receiver makes of the bytes.
     pub(crate) decoder: FrameDecoder,
     last_arrival_ns: u64,
@@ -48,6 +52,8 @@ impl Pipe {
             lose_until_ns: 0,
             double_until_ns: 0,
             corrupt_next: false,
+            lose_records: false,
+            has_gap: false,
             decoder: FrameDecoder::new(),
             last_arrival_ns: 0,
             delay_ns,
@@ -58,7 +64,10 @@ impl Pipe {
     /// How often a message that is sent now is sent: not at all, once, twice.
     pub(crate) fn copies(&mut self, now_ns: u64, message: &Message) -> usize {
         let sign_of_life = matches!(message, Message::Heartbeat { .. } | Message::Ack { .. });
-        if !self.open || sign_of_life && now_ns < self.lose_until_ns {
+        if self.lose_records && matches!(message, Message::Records { .. }) {
+            (self.lose_records, self.has_gap) = (false, true);
+            0
+        } else if !self.open || sign_of_life && now_ns < self.lose_until_ns {
             0
         } else {
             1 + usize::from(now_ns < self.double_until_ns)

@@ -15,6 +15,11 @@ pub(crate) const MS: u64 = 1_000_000;
 const FAULTS_UNTIL_NS: u64 = 1_200 * MS;
 /// From here on the world is as it should be.
 pub(crate) const HEALED_NS: u64 = 1_800 * MS;
+/// How many seeds in a thousand have a rare fault.
+const RARE_PERMILLE: u64 = 150;
+/// How many seeds in a thousand have close calls, and how many of them.
+const CLOSE_PERMILLE: u64 = 150;
+const CLOSE_CALLS: u64 = 6;
 /// Every how many seeds the machine is the real one.
 pub const GUEST_EVERY: u64 = 8;
 
@@ -77,8 +82,64 @@ impl Plan {
         for _ in 0..random.between(1, 6) {
             plan.faults.push(fault(&mut random, failure_ns));
         }
+        let mut rare = Random::new(seed, "rare faults");
+        if rare.chance(RARE_PERMILLE) {
+            plan.draw_rare(&mut rare);
+        }
+        let mut close = Random::new(seed, "close calls");
+        if close.chance(CLOSE_PERMILLE) {
+            plan.draw_close(&mut close);
+        }
         plan.faults.sort_by_key(|fault| fault.at_ns);
         plan
+    }
+
+    /// What is of interest only at one moment, or together with something else.
+    fn draw_rare(&mut self, random: &mut Random) {
+        let at_ns = random.between(2 * MS, FAULTS_UNTIL_NS);
+        match random.below(4) {
+            // A host has one mishap in the middle of a turn.
+            0 => {
+                let host = random.below(2) as usize;
+                let crashes =
+                    |fault: &Fault| matches!(fault.kind, FaultKind::Crash { host: who, .. } if who == host);
+                self.faults.retain(|fault| !crashes(fault));
+                let for_ns = random.between(self.failure_ns * 3 / 4, self.failure_ns * 2);
+                self.add(at_ns, FaultKind::Stumble { host, looks: random.below(12), for_ns });
+            }
+            1 => self.add(at_ns, FaultKind::LoseRecords { from: 0 }),
+            // The primary's first word does not arrive: as far as the backup knows, it has never run.
+            2 => {
+                let for_ns = random.between(self.failure_ns, self.failure_ns * 3);
+                self.add(0, FaultKind::Cut { from: 0, for_ns });
+            }
+            // A backup whose disk lags has much to replay when it has won: an order then finds it on its way.
+            _ => {
+                let fault = DiskFault::Slow(random.between(10 * MS, 60 * MS));
+                let for_ns = (2 * self.failure_ns).min(HEALED_NS - at_ns);
+                self.add(at_ns, FaultKind::Disk { host: 1, for_ns, fault });
+                let effects = random.below(12);
+                let crash =
+                    FaultKind::Crash { host: 0, effects, power: random.chance(500), restart_ns: None };
+                self.add(at_ns + random.between(20 * MS, 100 * MS), crash);
+                let after_ns = random.log_between(US, 10 * MS);
+                self.add(at_ns, FaultKind::StopWinner { host: 1, after_ns });
+            }
+        }
+    }
+
+    /// A primary stands still for hardly less than the timeout, several times: its backup, which has last heard it a
+    /// little before, may or may not have given it up.
+    fn draw_close(&mut self, random: &mut Random) {
+        for _ in 0..CLOSE_CALLS {
+            let at_ns = random.between(2 * MS, FAULTS_UNTIL_NS);
+            let for_ns = self.failure_ns - random.log_between(US, self.heartbeat_ns);
+            self.add(at_ns, FaultKind::Pause { host: 0, for_ns });
+        }
+    }
+
+    fn add(&mut self, at_ns: u64, kind: FaultKind) {
+        self.faults.push(Fault { at_ns, kind });
     }
 
     /// The same with these faults of its schedule only, by number from 0 on; numbers that it has not are ignored.

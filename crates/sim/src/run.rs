@@ -1,5 +1,6 @@
 //! One run: a plan, from the beginning to a verdict.
 
+use crate::check::asks::Asks;
 use crate::check::{Broken, Violation};
 use crate::clock::HostClock;
 use crate::machines::guest::Prepared;
@@ -77,6 +78,7 @@ fn build(plan: &Plan, prepared: &Prepared, timeline: Timeline) -> World {
         let mut random = Random::new(plan.seed, &format!("host {host}"));
         let clock = HostClock::new(random.between(1, 1 << 40), plan.drift_ppm[host]);
         let now = clock.show(0);
+        let asks = Asks::new(plan.failure_ns, now);
         let machine: Box<dyn Machine> = match plan.machine {
             MachineKind::Model => Box::new(Model::new()),
             MachineKind::Guest => Box::new(prepared.machine()),
@@ -90,7 +92,7 @@ fn build(plan: &Plan, prepared: &Prepared, timeline: Timeline) -> World {
             let backup = Backup::new(protocol.clone(), FIRST, now);
             Node::Standby(Box::new(Standby::new(machine, backup, settings.clone())))
         };
-        Host::new(node, tally, clock, random)
+        Host::new(node, tally, clock, random, asks)
     });
     World::new(plan.clone(), hosts, image, timeline)
 }

@@ -5,6 +5,7 @@
 //! one course of events. There is no clock and no thread in here.
 
 use crate::check::Broken;
+use crate::check::asks::Asks;
 use crate::check::digests::Digests;
 use crate::check::endings::{End, Ending};
 use crate::check::exclusive::Exclusive;
@@ -77,6 +78,12 @@ pub(crate) struct Host {
     pub(crate) is_backup: bool,
     pub(crate) heard: bool,
     pub(crate) ordered: bool,
+    /// It had heard that it had won before it heard of the order.
+    pub(crate) won_first: bool,
+    pub(crate) stop_after_win_ns: Option<u64>,
+    pub(crate) asks: Asks,
+    /// Looks at the clock before it stands still in one, and how long it then does, in nanoseconds.
+    pub(crate) stumble: Option<(u64, u64)>,
     pub(crate) paused_until_ns: u64,
     pub(crate) slow_until_ns: u64,
     pub(crate) slow_factor: u64,
@@ -148,6 +155,7 @@ impl Host {
         tally: Rc<RefCell<Tally>>,
         clock: HostClock,
         random: Random,
+        asks: Asks,
     ) -> Self {
         Self {
             is_backup: matches!(node, Node::Standby(_)),
@@ -160,6 +168,10 @@ impl Host {
             random,
             heard: false,
             ordered: false,
+            won_first: false,
+            stop_after_win_ns: None,
+            asks,
+            stumble: None,
             paused_until_ns: 0,
             slow_until_ns: 0,
             slow_factor: 1,
@@ -196,12 +208,13 @@ impl World {
             plan,
         };
         world.storage.begin(0);
+        // First: a fault at the beginning is there before anybody does anything.
+        for index in 0..world.plan.faults.len() {
+            world.schedule(world.plan.faults[index].at_ns, Happening::Fault(index));
+        }
         (0..2).for_each(|host| world.wake(host, 0));
         for index in 0..world.clients.len() {
             world.schedule(MS * (1 + index as u64), Happening::Client(index, 0));
-        }
-        for index in 0..world.plan.faults.len() {
-            world.schedule(world.plan.faults[index].at_ns, Happening::Fault(index));
         }
         world
     }
@@ -270,6 +283,8 @@ impl World {
             ordered: [a.ordered, b.ordered],
             disk_failed: a.disk.failed || b.disk.failed,
             heard: [a.heard, b.heard],
+            won_first: [a.won_first, b.won_first],
+            has_gap: [self.pipes[1].has_gap, self.pipes[0].has_gap],
         };
         ending.judge()?;
         let waits = self.clients.iter().find(|client| !client.done);
@@ -334,7 +349,12 @@ impl World {
         if let Event::Verdict(generation, verdict @ (Verdict::Won | Verdict::Lost)) = &event {
             let line = format_args!("is told that generation {generation} is {verdict:?}");
             self.timeline.say(self.now, NAMES[host], line);
+            let order = self.hosts[host].stop_after_win_ns.filter(|_| *verdict == Verdict::Won);
+            if let Some(after_ns) = order {
+                self.schedule(self.now + after_ns, Happening::Tell(host, Event::Stop));
+            }
         }
+        self.hosts[host].ordered |= matches!(event, Event::Stop);
         self.hosts[host].heard |= matches!(event, Event::Message(_));
         self.hosts[host].inbox.push_back(event);
         let latency = self.hosts[host].random.between(1_000, 20_000);

@@ -5,7 +5,7 @@
 use crate::exit;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use pollux_sim::{MachineKind, Plan, Prepared, Report, run as simulate, shrink};
+use pollux_sim::{MachineKind, Plan, Prepared, Totals, many, run as simulate, shrink};
 use std::time::{Duration, Instant};
 
 #[derive(Args, Debug)]
@@ -41,41 +41,23 @@ enum Machine {
     Guest,
 }
 
-/// What many runs came to.
-#[derive(Default)]
-struct Totals {
-    runs: u64,
-    with_guest: u64,
-    failed: Vec<u64>,
-    faults: u64,
-    takeovers: [u64; 2],
-    outputs: u64,
-    late: u64,
-    operations: u64,
-    undecided: u64,
-    digests: u64,
-    steps: u64,
-    longest_ns: u64,
-}
-
 pub fn run(args: &SimulateArgs) -> Result<u8> {
     let prepared = Prepared::boot();
     // A panic of the code under test is a violation, and told as one.
     std::panic::set_hook(Box::new(|_| {}));
     let failed = match args.seed {
         Some(seed) => one(args, seed, &prepared),
-        None => many(args, &prepared),
+        None => several(args, &prepared),
     };
     Ok(if failed { exit::FAILED } else { 0 })
 }
 
 impl SimulateArgs {
-    fn plan(&self, seed: u64) -> Plan {
-        let kind = self.machine.map(|machine| match machine {
+    fn machine(&self) -> Option<MachineKind> {
+        self.machine.map(|machine| match machine {
             Machine::Model => MachineKind::Model,
             Machine::Guest => MachineKind::Guest,
-        });
-        Plan::draw(seed, kind)
+        })
     }
 
     /// What else must be said to get the same runs.
@@ -89,7 +71,7 @@ impl SimulateArgs {
 }
 
 fn one(args: &SimulateArgs, seed: u64, prepared: &Prepared) -> bool {
-    let mut plan = args.plan(seed);
+    let mut plan = Plan::draw(seed, args.machine());
     if let Some(only) = &args.only {
         let numbers: Vec<usize> = only.split(',').filter_map(|word| word.trim().parse().ok()).collect();
         plan = plan.only(&numbers);
@@ -102,30 +84,24 @@ fn one(args: &SimulateArgs, seed: u64, prepared: &Prepared) -> bool {
     report.violation.is_some()
 }
 
-fn many(args: &SimulateArgs, prepared: &Prepared) -> bool {
+fn several(args: &SimulateArgs, prepared: &Prepared) -> bool {
     let begun = Instant::now();
     let patience = args.hours.map(|hours| Duration::from_secs_f64(hours.max(0.0) * 3600.0));
-    let mut totals = Totals::default();
-    let mut seed = args.from;
-    loop {
+    let next = |totals: &Totals, _| {
         let over = match patience {
             Some(patience) => begun.elapsed() >= patience,
             None => totals.runs >= args.seeds,
         };
-        if over || args.first && !totals.failed.is_empty() {
-            break;
-        }
-        let plan = args.plan(seed);
-        let report = simulate(&plan, prepared, false);
-        totals.count(&plan, &report);
+        !over && (!args.first || totals.failed.is_empty())
+    };
+    let totals = many(args.from, args.machine(), prepared, next, |plan, report| {
         if let Some(violation) = &report.violation {
-            println!("seed {seed} FAILS: {}: {}", violation.property, violation.what);
-            println!("  replay: pollux simulate --seed {seed}{}", args.flags());
-            print_smallest(args, &plan, prepared);
+            println!("seed {} FAILS: {}: {}", plan.seed, violation.property, violation.what);
+            println!("  replay: pollux simulate --seed {}{}", plan.seed, args.flags());
+            print_smallest(args, plan, prepared);
         }
-        seed = seed.wrapping_add(1);
-    }
-    totals.print(args.from, begun.elapsed());
+    });
+    print!("{}", totals.describe(args.from, begun.elapsed()));
     !totals.failed.is_empty()
 }
 
@@ -138,54 +114,4 @@ fn print_smallest(args: &SimulateArgs, plan: &Plan, prepared: &Prepared) {
         println!("    {fault}");
     }
     println!("  replay: pollux simulate --seed {} --only '{numbers}'{}", plan.seed, args.flags());
-}
-
-impl Totals {
-    fn count(&mut self, plan: &Plan, report: &Report) {
-        let stats = &report.stats;
-        self.runs += 1;
-        self.with_guest += u64::from(plan.machine == MachineKind::Guest);
-        if report.violation.is_some() {
-            self.failed.push(plan.seed);
-        }
-        self.faults += stats.faults;
-        self.takeovers[0] += stats.takeovers[0];
-        self.takeovers[1] += stats.takeovers[1];
-        self.outputs += stats.outputs;
-        self.late += stats.late;
-        self.operations += stats.operations;
-        self.undecided += stats.undecided;
-        self.digests += stats.digests;
-        self.steps += stats.steps;
-        self.longest_ns = self.longest_ns.max(stats.longest_ns);
-    }
-
-    fn print(&self, from: u64, took: Duration) {
-        let last = from.wrapping_add(self.runs.saturating_sub(1));
-        let seconds = took.as_secs_f64();
-        println!(
-            "seeds {from} to {last}: {} failed, {:.1} s, {:.0} seeds a second, {} with the real machine",
-            self.failed.len(),
-            seconds,
-            self.runs as f64 / seconds.max(1e-9),
-            self.with_guest
-        );
-        println!(
-            "  {} faults; {} failovers, {} primaries that went on alone; {} outputs ({} of them late copies), {} operations judged ({} registers undecided), {} digests compared; {:.1} million steps; longest wait of a client {:.0} ms",
-            self.faults,
-            self.takeovers[1],
-            self.takeovers[0],
-            self.outputs,
-            self.late,
-            self.operations,
-            self.undecided,
-            self.digests,
-            self.steps as f64 / 1e6,
-            self.longest_ns as f64 / 1e6
-        );
-        if !self.failed.is_empty() {
-            let seeds: Vec<_> = self.failed.iter().map(u64::to_string).collect();
-            println!("  failed: {}", seeds.join(" "));
-        }
-    }
 }

@@ -27,6 +27,10 @@ pub(crate) struct Ending<'a> {
     pub(crate) disk_failed: bool,
     /// This host has received a message.
     pub(crate) heard: [bool; 2],
+    /// This host had heard that it had won before it heard an operator's order.
+    pub(crate) won_first: [bool; 2],
+    /// Records to this host were lost, and later ones were not.
+    pub(crate) has_gap: [bool; 2],
 }
 
 impl Ending<'_> {
@@ -53,7 +57,7 @@ impl Ending<'_> {
             }
             // A disk fault and then the loss of the other host: it cannot know what the rest of the log was read from.
             (End::Finished(Outcome::Halted(HaltCause::DiskDiffers { .. })), _) if self.disk_failed => Ok(()),
-            (End::Finished(Outcome::Halted(cause)), _) if !self.ordered[holder] => {
+            (End::Finished(Outcome::Halted(cause)), _) if !self.ordered[holder] || self.won_first[holder] => {
                 Err(Broken("who has won runs", format!("{name} holds the VM, and has halted: {cause:?}")))
             }
             _ => Ok(()),
@@ -65,7 +69,8 @@ impl Ending<'_> {
         let has_ended =
             matches!(self.hosts[other], End::Finished(Outcome::PoweredOff { .. } | Outcome::Reset));
         let justified = match cause {
-            HaltCause::Diverged(_) | HaltCause::Protocol(HaltReason::PeerFault(_)) => false,
+            HaltCause::Diverged(_) => false,
+            HaltCause::Protocol(HaltReason::PeerFault(_)) => self.has_gap[host],
             HaltCause::DiskDiffers { .. } => self.disk_failed,
             HaltCause::Protocol(HaltReason::LostClaim(_) | HaltReason::GenerationSpent(_)) => {
                 self.holder != Some(host)

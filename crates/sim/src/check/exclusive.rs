@@ -66,6 +66,15 @@ impl Exclusive {
         Ok(())
     }
 
+    /// A host claims. A backup does that in the place of a primary that it has `heard`: another one may never have run.
+    pub(crate) fn handle_claim(host: HostId, is_backup: bool, heard: bool) -> Result<(), Broken> {
+        if heard || !is_backup {
+            return Ok(());
+        }
+        let what = format!("{} claims, and has never heard its primary", NAMES[host]);
+        Err(Broken("nobody takes over what may never have run", what))
+    }
+
     /// The host's process is no more.
     pub(crate) fn handle_gone(&mut self, host: HostId) {
         self.alone[host] = false;

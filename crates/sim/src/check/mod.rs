@@ -3,6 +3,7 @@
 //! They see what the world sees (outputs, answers, claims) and what the node says of itself, never the protocol's
 //! insides; so they hold for any implementation of it.
 
+pub(crate) mod asks;
 pub(crate) mod digests;
 pub(crate) mod endings;
 pub(crate) mod exclusive;

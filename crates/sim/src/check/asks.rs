@@ -1,0 +1,90 @@
+//! Who may have been replaced asks first: a primary that has said nothing on the link for the failure timeout, by its
+//! own clock, or that has claimed, lets nothing out before it has been told that it has won.
+//!
+//! Its backup counts silence from what it hears, so from then on it may be live. What leaves late contradicts nothing
+//! if it had been acknowledged (`outputs`), so only the order of these events shows that nobody asked.
+//!
+//! What it cannot ask for: that a process looks at its clock between the decision to let an output out and the output.
+
+use super::Broken;
+use crate::fault::{HostId, NAMES};
+use pollux_node::HostTime;
+
+/// One host, as its ports see it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asks {
+    failure_ns: u64,
+    /// What the clock showed when it was last looked at.
+    looked_at: HostTime,
+    /// What it showed before the newest message.
+    spoke_at: HostTime,
+    must: bool,
+    has_won: bool,
+}
+
+impl Asks {
+    pub(crate) fn new(failure_ns: u64, now: HostTime) -> Self {
+        Self { failure_ns, looked_at: now, spoke_at: now, must: false, has_won: false }
+    }
+
+    /// The host has looked at its clock.
+    pub(crate) fn handle_look(&mut self, now: HostTime) {
+        self.looked_at = now;
+        self.must |= now.0.saturating_sub(self.spoke_at.0) >= self.failure_ns;
+    }
+
+    /// It has sent a message.
+    pub(crate) fn handle_sent(&mut self) {
+        self.spoke_at = self.looked_at;
+    }
+
+    /// It has claimed.
+    pub(crate) fn handle_claim(&mut self) {
+        self.must = true;
+    }
+
+    /// It has heard that it has won: it has no other side any more.
+    pub(crate) fn handle_won(&mut self) {
+        self.has_won = true;
+    }
+
+    /// Whether it has heard that.
+    pub(crate) fn has_won(&self) -> bool {
+        self.has_won
+    }
+
+    /// It lets an output out.
+    pub(crate) fn handle_release(&self, host: HostId) -> Result<(), Broken> {
+        if self.has_won || !self.must {
+            return Ok(());
+        }
+        let what = format!(
+            "{} has been silent for the failure timeout, or has claimed, and lets an output out",
+            NAMES[host]
+        );
+        Err(Broken("who may have been replaced asks first", what))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_and_claims_forbid_what_a_win_allows_again() {
+        let mut asks = Asks::new(100, HostTime(1_000));
+        asks.handle_look(HostTime(1_099));
+        assert!(asks.handle_release(0).is_ok());
+        asks.handle_sent();
+        asks.handle_look(HostTime(1_198));
+        assert!(asks.handle_release(0).is_ok(), "it has spoken meanwhile");
+        asks.handle_look(HostTime(1_199));
+        asks.handle_sent();
+        assert!(asks.handle_release(0).is_err(), "a message that comes late does not help");
+        asks.handle_won();
+        assert!(asks.handle_release(0).is_ok());
+        let mut asks = Asks::new(100, HostTime(0));
+        asks.handle_claim();
+        assert!(asks.handle_release(1).is_err());
+    }
+}
