@@ -57,6 +57,8 @@ pub struct Board {
     pub undecided: u64,
     /// Longest wait of a client in each failover: median, 99th percentile, maximum, milliseconds.
     pub gap_ms: [f64; 3],
+    /// Longest wait of a client before faults began, in every round: the same.
+    pub quiet_ms: [f64; 3],
     /// The same from the blow until the backup was live.
     pub takeover_ms: [f64; 3],
     /// Frames that crossed the link between the hosts, and that were lost on it.
@@ -65,6 +67,8 @@ pub struct Board {
     pub violations: Vec<Violation>,
     #[serde(skip)]
     gaps: Vec<f64>,
+    #[serde(skip)]
+    quiet: Vec<f64>,
     #[serde(skip)]
     takeovers: Vec<f64>,
 }
@@ -115,6 +119,8 @@ impl Board {
         self.contradicted += outcome.contradicted;
         self.two_at_once += outcome.two_at_once;
         self.undecided += outcome.undecided;
+        self.quiet.push(outcome.quiet_ms);
+        self.quiet_ms = quantiles(&mut self.quiet);
         self.gap_ms = quantiles(&mut self.gaps);
         self.takeover_ms = quantiles(&mut self.takeovers);
         if let Some(kept) = kept {
@@ -152,6 +158,7 @@ impl Board {
         row("two at once", self.two_at_once.to_string());
         row("undecided", self.undecided.to_string());
         row("takeover, p50 / p99 / max", times(self.takeover_ms));
+        row("longest wait before faults, p50 / p99 / max", times(self.quiet_ms));
         row("client gap at a failover, p50 / p99 / max", times(self.gap_ms));
         println!();
         for violation in &self.violations {

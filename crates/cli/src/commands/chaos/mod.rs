@@ -180,11 +180,13 @@ impl Run<'_> {
         let kept = (!outcome.faults.is_empty()).then(|| folder.keep());
         self.board.add(&outcome, kept);
         say(&format!(
-            "round {number}, {:.1} s: {plan}: {:?}, live after {:.0} ms, gap {:.0} ms, {} replies{}",
+            "round {number}, {:.1} s: {plan}: {:?}, live after {:.0} ms, gap {:.0} ms from {:.0} ms on (before all faults {:.0} ms), {} replies{}",
             begun.elapsed().as_secs_f64(),
             outcome.ending,
             outcome.takeover_ms,
             outcome.gap_ms,
+            outcome.gap_at_ms,
+            outcome.quiet_ms,
             outcome.checked,
             if outcome.faults.is_empty() {
                 String::new()

@@ -54,6 +54,10 @@ pub struct Outcome {
     pub takeover_ms: f64,
     /// The longest that a client waited for a reply once faults began, milliseconds.
     pub gap_ms: f64,
+    /// When that wait began, milliseconds behind the blow.
+    pub gap_at_ms: f64,
+    /// The longest wait before faults began, milliseconds: what the machine does to a pair by itself.
+    pub quiet_ms: f64,
     /// Guest instructions of the round.
     pub instructions: u64,
     /// State digests found equal.
@@ -102,6 +106,8 @@ pub fn play(setup: &Setup<'_>, seed: u64, folder: &Path, boot_patience: Duration
         ending: Ending::Wrong,
         takeover_ms: 0.0,
         gap_ms: 0.0,
+        gap_at_ms: 0.0,
+        quiet_ms: 0.0,
         instructions: 0,
         digests: 0,
         checked: 0,
@@ -323,10 +329,15 @@ impl Round<'_> {
             }
             Err(error) => outcome.faults.push(format!("{error:#}")),
             Ok((seen, back)) => {
-                let waits = seen.iter().flat_map(|client| &client.times);
-                let after = waits.filter(|(_, replied_ns)| *replied_ns >= begun_ns);
-                let longest = after.map(|(invoked_ns, replied_ns)| replied_ns - invoked_ns).max();
-                outcome.gap_ms = longest.unwrap_or(0) as f64 / 1e6;
+                let waits =
+                    || seen.iter().flat_map(|client| &client.times).map(|(from, to)| (to - from, *from));
+                let ms = |ns: u64| ns as f64 / 1e6;
+                if let Some((wait, from)) = waits().filter(|(wait, from)| from + wait >= begun_ns).max() {
+                    outcome.gap_ms = ms(wait);
+                    outcome.gap_at_ms = (from as f64 - blow_ns as f64) / 1e6;
+                }
+                let quiet = waits().filter(|(wait, from)| from + wait < begun_ns).max();
+                outcome.quiet_ms = quiet.map_or(0.0, |(wait, _)| ms(wait));
                 let judgement = judge(&seen, &back);
                 outcome.checked = judgement.checked;
                 outcome.lost = judgement.lost;
