@@ -7,7 +7,7 @@
 use pollux_sim::{Prepared, many};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A property is broken.
 const BROKEN: u8 = 10;
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
     // A panic of the code under test is a violation, and told as one.
     std::panic::set_hook(Box::new(|_| {}));
     std::thread::spawn(watch);
+    let began = Instant::now();
     let totals = many(
         1,
         None,
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
             }
         },
     );
-    println!("{} seeds, {} failed", totals.runs, totals.failed.len());
+    print!("{}", totals.describe(1, began.elapsed()));
     if totals.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) }
 }
 

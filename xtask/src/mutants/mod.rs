@@ -28,7 +28,7 @@ pub(crate) fn run(root: &Path, names: &[&str]) -> Result<()> {
     let judges = named(&JUDGES, names, |judge| judge.name);
     let mutants = named(&MUTANTS, names, |mutant| mutant.name);
     let scratch = Scratch::make(root)?;
-    let mut wrong = Vec::new();
+    let mut missed = Vec::new();
     for judge in &judges {
         let (status, output) = scratch.judge(judge)?;
         ensure!(status == Some(0), "{} complains of the text as it is ({status:?}):\n{output}", judge.name);
@@ -41,24 +41,23 @@ pub(crate) fn run(root: &Path, names: &[&str]) -> Result<()> {
         for judge in &judges {
             let began = Instant::now();
             let (status, output) = scratch.judge(judge).with_context(|| format!("mutant {}", mutant.name))?;
-            let reason = mutant.unseen.and_then(|(name, reason)| (name == judge.name).then_some(reason));
             let found = match status {
                 Some(code) if code == judge.found => {
                     output.lines().find_map(|line| line.strip_prefix("broken ")).unwrap_or("yes").to_owned()
                 }
-                Some(0) => format!("no: {}", reason.unwrap_or("**and it should be**")),
+                Some(0) => {
+                    missed.push(format!("{} by {}", mutant.name, judge.name));
+                    "**no**".to_owned()
+                }
                 other => bail!("{} failed on mutant {} ({other:?}):\n{output}", judge.name, mutant.name),
             };
-            if (status == Some(0)) != reason.is_some() {
-                wrong.push(format!("{} by {}", mutant.name, judge.name));
-            }
             let (name, rule, seconds) = (mutant.name, mutant.rule, began.elapsed().as_secs());
             println!("| `{name}` | {rule} | {} | {found} | {seconds} |", judge.name);
         }
         fs::write(&path, shipped)?;
     }
-    ensure!(wrong.is_empty(), "mutants: found or not, against the table: {}", wrong.join(", "));
-    println!("mutants: {} as the table says, by {} judges", mutants.len(), judges.len());
+    ensure!(missed.is_empty(), "mutants: not found: {}", missed.join(", "));
+    println!("mutants: each of {} found by each of {} judges", mutants.len(), judges.len());
     Ok(())
 }
 
