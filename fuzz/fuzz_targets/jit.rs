@@ -17,6 +17,8 @@ mod layout;
 mod privileged;
 #[path = "../../crates/jit/tests/fuzz/program.rs"]
 mod program;
+#[path = "../../crates/jit/tests/fuzz/straight.rs"]
+mod straight;
 #[path = "../../crates/jit/tests/fuzz/trace.rs"]
 mod trace;
 

@@ -152,10 +152,13 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
         let pc = words[state::PAGE_BASE].wrapping_add(u64::from(info.offset));
         self.guest.set_pc(pc);
         let (contexts, data_contexts) = (self.guest.fetch_contexts(), self.guest.data_contexts());
+        let views = self.guest.views();
         let steps = self.guest.interpret(self.limit - before, 1, false);
         let budget = before - steps;
         let renumbered = self.cache.catch_up_contexts(self.guest);
-        let is_elsewhere = renumbered || self.guest.fetch_contexts() != contexts;
+        // Tables of jump targets are ready for the modes that the views are of.
+        let is_elsewhere =
+            renumbered || self.guest.fetch_contexts() != contexts || self.guest.views() != views;
         if is_elsewhere {
             self.cache.prepare_words(self.guest);
         }

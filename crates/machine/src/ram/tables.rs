@@ -132,7 +132,8 @@ impl Ram {
         }
     }
 
-    /// How many pages have been flagged as tables since all were forgotten.
+    /// How often a page has been flagged as a table since all were forgotten: a page may count several times. As long as
+    /// it stays the same, no page has become one.
     pub(crate) fn tables(&self) -> usize {
         self.table_pages.len()
     }
