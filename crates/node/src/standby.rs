@@ -20,8 +20,12 @@ use pollux_machine::{Machine, Stop};
 use pollux_protocol::{Backup, BackupCommand, HostTime, Primary};
 use pollux_vocab::{Control, Generation, Icount, Input, Lsn, Output, Record, RecordBody, RequestId, SlotId};
 
-/// Steps replayed before the world is looked at again: about 0.2 ms, so that records are acknowledged soon.
-const SLICE_STEPS: u64 = 20_000;
+/// Host nanoseconds replayed before the world is looked at again, about: records are acknowledged soon, and looking
+/// costs little.
+const SLICE_NS: u64 = 100_000;
+/// Steps in a slice. How many take [`SLICE_NS`] depends on the guest and on the engine, and differs by a factor of a
+/// hundred; a slice that turns out slower than those before must not take long.
+const SLICE_STEPS: core::ops::RangeInclusive<u64> = 10_000..=1_000_000;
 
 /// The replaying side of the loop.
 #[derive(Debug)]
@@ -36,6 +40,8 @@ pub struct Standby<M> {
     doubts: Doubts,
     /// Set when the VM has ended: the machine has said its last word, or an operator stopped it.
     ended: bool,
+    /// Steps in the next slice.
+    slice_steps: u64,
     /// An operator stops this side. If it has won the VM by then, it ends the VM as soon as it is live.
     stop_asked: bool,
 }
@@ -69,6 +75,7 @@ impl<M: Machine> Standby<M> {
             begun: BTreeMap::new(),
             doubts: Doubts::default(),
             ended: false,
+            slice_steps: *SLICE_STEPS.start(),
             stop_asked: false,
         }
     }
@@ -94,9 +101,11 @@ impl<M: Machine> Standby<M> {
         if let Some(outcome) = self.drain_protocol(ports)? {
             return Ok(Next::Finished(outcome));
         }
+        let (began, from) = (ports.now(), self.machine.icount());
         match self.replay_slice(ports) {
             Ok(progress) => {
                 let now = ports.now();
+                self.fit_slice(self.machine.icount().since(from), now.since(began));
                 self.protocol.handle_executed(now, self.machine.icount(), self.machine.time());
                 if let Some(outcome) = self.drain_protocol(ports)? {
                     return Ok(Next::Finished(outcome));
@@ -164,8 +173,17 @@ impl<M: Machine> Standby<M> {
         Ok(None)
     }
 
+    /// Learns from a slice of `steps` steps that took `spent_ns`.
+    fn fit_slice(&mut self, steps: u64, spent_ns: u64) {
+        if spent_ns > SLICE_NS {
+            self.slice_steps = (self.slice_steps / 2).max(*SLICE_STEPS.start());
+        } else if steps >= self.slice_steps && spent_ns < SLICE_NS / 2 {
+            self.slice_steps = (self.slice_steps * 2).min(*SLICE_STEPS.end());
+        }
+    }
+
     fn replay_slice(&mut self, ports: &mut impl Ports) -> Result<Progress, alloc::boxed::Box<Outcome>> {
-        let limit = self.machine.icount().after(SLICE_STEPS);
+        let limit = self.machine.icount().after(self.slice_steps);
         let mut moved = false;
         while let Some(record) = self.protocol.next_record() {
             let at = record.icount;
