@@ -21,10 +21,10 @@ use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use pollux_vocab::{Generation, Icount, Lsn, Record, VirtTime};
+use pollux_vocab::{Generation, Icount, Lsn, Record, RecordBody, VirtTime};
 
-/// A sign of how far execution has come is sent at least this often while it moves.
-const EXECUTED_EVERY_NS: u64 = 5_000_000;
+/// A sign of how far this side has come is sent at least this often while it moves.
+const NEWS_EVERY_NS: u64 = 5_000_000;
 /// The log held may be this many times the send window: a primary overshoots by what one slice admits.
 const WINDOWS_MAX: u64 = 2;
 /// Commands that can ever wait: the states only go one way, and a claim that waits is not repeated.
@@ -96,8 +96,8 @@ pub struct Backup {
     /// What the primary says of the outputs that this record and older ones cover: they have been released.
     released: Lsn,
     ack_due: bool,
-    /// Execution has come further than the last acknowledgement says.
-    executed_more: bool,
+    /// More has been received or executed than the last acknowledgement says.
+    has_news: bool,
     said_at: HostTime,
     /// The primary has spoken in this generation, so it holds it.
     heard: bool,
@@ -124,7 +124,7 @@ impl Backup {
             time: VirtTime(0),
             released: Lsn(0),
             ack_due: false,
-            executed_more: false,
+            has_news: false,
             said_at: now,
             heard: false,
             messages: VecDeque::new(),
@@ -157,6 +157,7 @@ impl Backup {
         if !matches!(self.state, State::Backup) {
             return;
         }
+        let has_mark = records.iter().any(|record| matches!(record.body, RecordBody::Mark));
         for record in records {
             if let Err(what) = self.receive(record) {
                 self.move_on(Cause::Fault(what));
@@ -164,8 +165,13 @@ impl Backup {
             }
         }
         self.released = self.released.max(released.min(self.received));
-        // Rule: acknowledge on receipt, not on execution.
-        self.say_ack(now);
+        // Rule: acknowledge on receipt, not on execution. Somebody waits for that if outputs are held for it, which a
+        // mark seals; the rest has time until this side speaks anyway.
+        if has_mark {
+            self.say_ack(now);
+        } else {
+            self.has_news = true;
+        }
     }
 
     fn receive(&mut self, record: Record) -> Result<(), String> {
@@ -248,7 +254,7 @@ impl Backup {
     /// When to say something if nothing calls for it: soon if there is news, else as a heartbeat.
     fn speaks_at(&self) -> HostTime {
         let every_ns = self.settings.heartbeat_every_ns;
-        self.said_at.after(if self.executed_more { every_ns.min(EXECUTED_EVERY_NS) } else { every_ns })
+        self.said_at.after(if self.has_news { every_ns.min(NEWS_EVERY_NS) } else { every_ns })
     }
 
     // ---- transitions ----
@@ -352,7 +358,7 @@ impl Backup {
         let record = self.log.pop_front()?;
         self.log_bytes = self.log_bytes.saturating_sub(weight(&record));
         self.executed = record.lsn;
-        self.executed_more = true;
+        self.has_news = true;
         self.move_on(Cause::Replayed);
         self.invariants();
         Some(record)
@@ -360,10 +366,10 @@ impl Backup {
 
     /// The machine stands here now.
     pub fn handle_executed(&mut self, now: HostTime, icount: Icount, time: VirtTime) {
-        self.executed_more |= icount > self.icount || time > self.time;
+        self.has_news |= icount > self.icount || time > self.time;
         self.icount = icount;
         self.time = time;
-        if matches!(self.state, State::Backup) && self.executed_more && now >= self.speaks_at() {
+        if matches!(self.state, State::Backup) && self.has_news && now >= self.speaks_at() {
             self.say_ack(now);
         }
         self.invariants();
@@ -387,7 +393,7 @@ impl Backup {
     /// The next message to the primary.
     pub fn poll_message(&mut self) -> Option<Message> {
         if core::mem::take(&mut self.ack_due) {
-            self.executed_more = false;
+            self.has_news = false;
             return Some(Message::Ack {
                 generation: self.generation,
                 received: self.received,

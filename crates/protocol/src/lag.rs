@@ -97,10 +97,13 @@ impl LagLoop {
         self.lag_ns
     }
 
-    /// The primary's share of the time, in 1/1000.
+    /// The primary's share of the time, in 1/1000. A lag that grows faster than the loop follows has its say at once:
+    /// the closer to the target, the smaller the share.
     #[must_use]
     pub fn share_permille(&self) -> u16 {
-        self.share_permille
+        let over = self.lag_ns.saturating_sub(self.aim_ns).min(self.aim_ns);
+        let cut = u64::from(1000 - SHARE_MIN_PERMILLE).saturating_mul(over) / self.aim_ns;
+        self.share_permille.min(1000 - cut as u16)
     }
 
     /// Nobody lags behind a VM without a backup.
@@ -134,6 +137,16 @@ mod tests {
             lag.handle_measurement(HostTime(now), 0);
         }
         assert_eq!(lag.share_permille(), 1000, "it speeds up again");
+    }
+
+    #[test]
+    fn a_lag_close_to_its_target_slows_the_primary_at_once() {
+        let mut lag = LagLoop::new(100_000_000);
+        let share_at = |lag: &mut LagLoop, ms: u64| {
+            lag.handle_measurement(HostTime(1), ms * 1_000_000);
+            lag.share_permille()
+        };
+        assert_eq!([0, 50, 75, 100, 1000].map(|ms| share_at(&mut lag, ms)), [1000, 1000, 525, 50, 50]);
     }
 
     #[test]
