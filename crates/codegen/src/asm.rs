@@ -125,6 +125,8 @@ pub(crate) enum Cond {
     E = 4,
     Ne = 5,
     A = 7,
+    /// Negative.
+    S = 8,
     /// Parity: unordered, after a comparison of floating-point numbers.
     P = 10,
     /// Signed less.

@@ -30,6 +30,9 @@ pub(crate) struct OtherPage {
     pub(crate) aligned: bool,
     /// Where the access goes on once the page is remembered.
     pub(crate) back: u32,
+    /// Where it goes on once what is to be added to the address has been: in rax, or to rax if there is no base. 0 if
+    /// there is no such place.
+    pub(crate) added: u32,
     /// Taken if not all that it proves lies in one page.
     pub(crate) across: Option<Fixup>,
 }
@@ -76,7 +79,7 @@ impl Translator<'_> {
             self.asm.alu(Alu::Cmp, W::D, RCX, tag);
             self.other_page = Some(OtherPage { across: Some(self.asm.jcc(Cond::Ne as u8)), ..other_page });
         }
-        match home {
+        let place = match home {
             Some(reg) => {
                 // What another page's way has done to rax is made good here.
                 self.asm.load(W::Q, RAX, word(addend_word(rs1, store)));
@@ -87,6 +90,19 @@ impl Translator<'_> {
                 self.asm.alu(Alu::Add, W::Q, RAX, word(addend_word(rs1, store)));
                 at(RAX, imm)
             }
+        };
+        self.address_is_ready();
+        place
+    }
+
+    /// What is to be added to the address has been. What another page's way finds goes on here, unless it has more to
+    /// prove.
+    fn address_is_ready(&mut self) {
+        let here = self.asm.here();
+        if let Some(other_page) = &mut self.other_page
+            && other_page.across.is_none()
+        {
+            other_page.added = here;
         }
     }
 
@@ -96,6 +112,7 @@ impl Translator<'_> {
         self.asm.mov(RDX, RAX);
         self.other_page = Some(OtherPage { aligned: true, ..self.check_page(base, bytes, store) });
         self.asm.alu(Alu::Add, W::Q, RAX, word(addend_word(base, store)));
+        self.address_is_ready();
     }
 
     /// Compares rdx with the page that is remembered for a register.
@@ -112,6 +129,7 @@ impl Translator<'_> {
             store,
             aligned: false,
             back: self.asm.here(),
+            added: 0,
             across: None,
         }
     }

@@ -5,7 +5,7 @@
 //! translated and forgotten as a whole; jumps to other pages ask the table of jump targets, because only the page
 //! tables know what lies there.
 
-use crate::asm::{Alu, Asm, Cond, Fixup, R15, RAX, RCX, W, at};
+use crate::asm::{Alu, Asm, Cond, Fixup, R15, RAX, RCX, RDX, W, at};
 use crate::groups::{Plan, Way, plan};
 use crate::guard::{SKIPPED_MAX, is_branch, is_cheap};
 use crate::homes::{Homes, insts};
@@ -524,7 +524,7 @@ impl Translator<'_> {
 
     /// Asks the TLB, out of line; returns the jump that is taken if it does not know.
     fn emit_other_page(&mut self, other_page: &OtherPage) -> Fixup {
-        let &OtherPage { from, tag, store, aligned, back, low, base, .. } = other_page;
+        let &OtherPage { from, tag, store, aligned, back, added, low, base, .. } = other_page;
         self.asm.bind_here(from);
         match base {
             Some(base) => self.asm.lea(RAX, at(base, low)),
@@ -541,9 +541,19 @@ impl Translator<'_> {
         if base.is_none() && low != 0 {
             self.asm.lea(RAX, at(RAX, -low));
         }
-        let found = self.asm.jcc(Cond::E as u8);
-        self.asm.bind(found, back);
-        self.asm.jmp()
+        let missed = self.asm.jcc(Cond::Ne as u8);
+        let found = if added == 0 {
+            back
+        } else {
+            match base {
+                Some(_) => self.asm.mov(RAX, RDX),
+                None => self.asm.alu(Alu::Add, W::Q, RAX, RDX),
+            }
+            added
+        };
+        let jump = self.asm.jmp();
+        self.asm.bind(jump, found);
+        missed
     }
 
     /// Leaves translated code for an instruction of this page.

@@ -10,6 +10,8 @@ use crate::system;
 use alloc::vec::Vec;
 use pollux_machine::engine::layout;
 
+/// Of a tag in the TLB, all but the context.
+const NO_CONTEXT: i32 = -4096 | 7;
 /// Bytes in a TLB entry, as a shift.
 const TLB_ENTRY_SHIFT: u8 = 4;
 
@@ -22,7 +24,8 @@ pub struct Thunks {
     /// zero flag unless the instruction is to be tried again ([`state::AGAIN`]).
     pub(crate) step: u32,
     /// rax is an address, rdx its tag, rcx where (from rbp) its register's tag is: looks the address up in the TLB,
-    /// for a load or a store, and remembers it there. Called; returns with the zero flag if that went well.
+    /// for a load or a store, and remembers it there. Called; returns with the zero flag and rdx, what is added to the
+    /// address, if that went well. Keeps rax.
     pub(crate) remember_load: u32,
     pub(crate) remember_store: u32,
     /// The same for accesses that must be aligned; of the others, only those that may not lie in one page fail.
@@ -148,83 +151,110 @@ fn spill(asm: &mut Asm) {
     asm.store(W::Q, word(state::BUDGET), R15);
 }
 
-/// A thunk that fills the words of [`state::LOAD_TAGS`] from the TLB.
+/// A thunk that fills the words of [`state::LOAD_TAGS`] from the TLB. What it costs is how long its instructions wait
+/// for each other, so that all that the address does not decide is loaded from fixed places.
 fn remember(asm: &mut Asm, tlb: usize, store: bool, aligned: bool) -> u32 {
     let place = asm.here();
     asm.push(RBX);
-    asm.push(RSI);
-    let mut misses = alloc::vec![];
-    asm.mov32(RSI, RDX);
-    asm.alu_imm(Alu::And, W::D, RSI, 7);
-    let is_aligned = asm.jcc(Cond::E as u8);
-    if aligned {
-        asm.alu_imm(Alu::Or, W::D, RSI, 1);
-        misses.push(asm.jmp());
-    } else {
-        asm.mov32(RSI, RAX);
-        asm.alu_imm(Alu::And, W::D, RSI, 0xfff);
-        asm.alu_imm(Alu::Cmp, W::D, RSI, 0x1000 - 8);
-        misses.push(asm.jcc(Cond::A as u8));
-        asm.alu_imm(Alu::And, W::Q, RDX, -8);
-    }
-    asm.bind_here(is_aligned);
-    tlb_entry(asm, RBX, RSI, layout::DATA_MIXES, tlb);
-    asm.load(W::Q, RSI, indexed(part(layout::DATA_CONTEXTS), RSI, 3));
-    asm.alu(Alu::Or, W::Q, RSI, RDX);
-    asm.alu(Alu::Cmp, W::Q, RSI, at(RBX, 0));
+    asm.mov32(RBX, RAX);
+    asm.test(W::Q, RAX, RAX);
+    let upper = asm.jcc(Cond::S as u8);
+    half_of_tlb(asm, 0);
+    let both = asm.here();
+    entry_of_tlb(asm, RBX, tlb);
+    let compare = asm.here();
+    asm.alu(Alu::Cmp, W::Q, RDX, at(RBX, 0));
     let unknown = asm.jcc(Cond::Ne as u8);
     asm.load(W::Q, RBX, at(RBX, 8));
-    if store {
-        // The page's flags, by the offset in RAM.
-        asm.push(RBX);
-        asm.alu(Alu::Add, W::Q, RBX, RAX);
-        asm.shift_imm(Shift::Shr, W::Q, RBX, 12);
-        asm.alu(Alu::Add, W::Q, RBX, word(state::FLAGS));
-        asm.cmp_byte(at(RBX, 0), 0);
-        asm.pop(RBX);
-        misses.push(asm.jcc(Cond::Ne as u8));
-    }
-    asm.alu(Alu::Add, W::Q, RBX, word(state::RAM));
+    asm.alu_imm(Alu::And, W::Q, RDX, NO_CONTEXT);
     asm.store(W::Q, at2(RBP, RCX, 0), RDX);
+    let flagged = store.then(|| {
+        // The page's flags, by the offset in RAM.
+        asm.lea(RDX, at2(RAX, RBX, 0));
+        asm.shift_imm(Shift::Shr, W::Q, RDX, 12);
+        asm.alu(Alu::Add, W::Q, RDX, word(state::FLAGS));
+        asm.cmp_byte(at(RDX, 0), 0);
+        asm.jcc(Cond::Ne as u8)
+    });
+    asm.alu(Alu::Add, W::Q, RBX, word(state::RAM));
     asm.store(W::Q, at2(RBP, RCX, 8 * state::TAG_TO_ADDEND as i32), RBX);
+    asm.mov(RDX, RBX);
     asm.alu(Alu::Cmp, W::D, RBX, RBX);
-    misses.into_iter().for_each(|miss| asm.bind_here(miss));
-    asm.pop(RSI);
+    let end = asm.here();
     asm.pop(RBX);
     asm.ret();
-    // The page can be found without executing the instruction, if it accesses no other one.
+    asm.bind_here(upper);
+    half_of_tlb(asm, 1);
+    let jump = asm.jmp();
+    asm.bind(jump, both);
+    if let Some(flagged) = flagged {
+        asm.bind_here(flagged);
+        asm.store_imm(W::Q, at2(RBP, RCX, 0), state::NO_TAG as i32);
+        let jump = asm.jmp();
+        asm.bind(jump, end);
+    }
     asm.bind_here(unknown);
-    asm.mov32(RSI, RAX);
-    asm.alu_imm(Alu::And, W::D, RSI, 0xfff);
-    asm.alu_imm(Alu::Cmp, W::D, RSI, 0x1000 - GROUP_BYTES_MAX);
+    remember_unknown(asm, store, aligned, compare, end);
+    place
+}
+
+/// rdx, a tag without a context, gets that of a half of the address space, and rbx, an address, what it mixes in.
+fn half_of_tlb(asm: &mut Asm, half: usize) {
+    asm.alu(Alu::Xor, W::D, RBX, part(layout::DATA_MIXES + 8 * half));
+    asm.alu(Alu::Or, W::Q, RDX, part(layout::DATA_CONTEXTS + 8 * half));
+}
+
+/// From a virtual address with its mix to the host address of its entry.
+fn entry_of_tlb(asm: &mut Asm, reg: Reg, tlb: usize) {
+    asm.shift_imm(Shift::Shr, W::D, reg, 12 - TLB_ENTRY_SHIFT);
+    asm.alu_imm(Alu::And, W::D, reg, (layout::TLB_ENTRIES as i32 - 1) << TLB_ENTRY_SHIFT);
+    asm.alu(Alu::Add, W::Q, reg, part(tlb));
+}
+
+/// The page is not in the TLB, or the access is not aligned: then it is looked up again, if it lies in one page.
+fn remember_unknown(asm: &mut Asm, store: bool, aligned: bool, compare: u32, end: u32) {
+    const ALIGNMENT: i32 = 7;
+    asm.push(RDX);
+    asm.alu_imm(Alu::And, W::D, RDX, ALIGNMENT);
+    asm.pop(RDX);
+    let is_aligned = asm.jcc(Cond::E as u8);
+    if aligned {
+        let jump = asm.jmp();
+        asm.bind(jump, end);
+    } else {
+        asm.alu_imm(Alu::And, W::Q, RDX, !ALIGNMENT);
+        asm.push(RAX);
+        asm.alu_imm(Alu::And, W::D, RAX, 0xfff);
+        asm.alu_imm(Alu::Cmp, W::D, RAX, 0x1000 - 8);
+        asm.pop(RAX);
+        let beyond = asm.jcc(Cond::A as u8);
+        asm.bind(beyond, end);
+        let again = asm.jmp();
+        asm.bind(again, compare);
+    }
+    asm.bind_here(is_aligned);
+    // The page can be found without executing the instruction, if it accesses no other one.
+    asm.mov32(RBX, RAX);
+    asm.alu_imm(Alu::And, W::D, RBX, 0xfff);
+    asm.alu_imm(Alu::Cmp, W::D, RBX, 0x1000 - GROUP_BYTES_MAX);
     let perhaps_across = asm.jcc(Cond::A as u8);
     asm.store_imm(W::Q, word(state::MISSED), if store { 2 } else { 1 });
     asm.store(W::Q, word(state::MISSED_AT), RAX);
     asm.bind_here(perhaps_across);
-    asm.alu_imm(Alu::Or, W::D, RSI, 1);
-    asm.pop(RSI);
-    asm.pop(RBX);
-    asm.ret();
-    place
-}
-
-/// `to` = the host address of the TLB entry for virtual address rax; `half` = 1 for the upper half of the address space,
-/// 0 for the lower one.
-fn tlb_entry(asm: &mut Asm, to: Reg, half: Reg, mixes: usize, tlb: usize) {
-    asm.mov(half, RAX);
-    asm.shift_imm(Shift::Shr, W::Q, half, 63);
-    asm.mov32(to, RAX);
-    asm.alu(Alu::Xor, W::D, to, indexed(part(mixes), half, 3));
-    asm.shift_imm(Shift::Shr, W::D, to, 12 - TLB_ENTRY_SHIFT);
-    asm.alu_imm(Alu::And, W::D, to, (layout::TLB_ENTRIES as i32 - 1) << TLB_ENTRY_SHIFT);
-    asm.alu(Alu::Add, W::Q, to, part(tlb));
+    asm.alu_imm(Alu::Or, W::D, RBX, 1);
+    let jump = asm.jmp();
+    asm.bind(jump, end);
 }
 
 /// [`Thunks::find`]: the TLB for fetches knows the page, and the page its blocks.
 fn find(asm: &mut Asm, leave_at: u32) -> u32 {
     let place = asm.here();
     asm.push(RBX);
-    tlb_entry(asm, RCX, RBX, layout::FETCH_MIXES, layout::TLB_FETCH);
+    asm.mov(RBX, RAX);
+    asm.shift_imm(Shift::Shr, W::Q, RBX, 63);
+    asm.mov32(RCX, RAX);
+    asm.alu(Alu::Xor, W::D, RCX, indexed(part(layout::FETCH_MIXES), RBX, 3));
+    entry_of_tlb(asm, RCX, layout::TLB_FETCH);
     asm.load(W::Q, RBX, indexed(part(layout::FETCH_CONTEXTS), RBX, 3));
     asm.mov(RDX, RAX);
     asm.alu_imm(Alu::And, W::Q, RDX, -4096);
