@@ -19,6 +19,8 @@ mod privileged;
 mod program;
 #[path = "../../crates/jit/tests/fuzz/straight.rs"]
 mod straight;
+#[path = "../../crates/jit/tests/fuzz/tangled.rs"]
+mod tangled;
 #[path = "../../crates/jit/tests/fuzz/trace.rs"]
 mod trace;
 
@@ -107,7 +109,7 @@ fuzz_target!(|bytes: &[u8]| {
     let (how, rest) = bytes.split_first().unwrap_or((&0, &[]));
     rng::INPUT.set(rest.to_vec());
     let world = [World::Machine, World::Supervisor, World::User][usize::from(how >> 2) % 3];
-    let plan = Plan { world, harts: if how & 3 == 3 { 3 } else { 1 }, steps: STEPS };
+    let plan = Plan { world, harts: if how & 3 == 3 { 3 } else { 1 }, steps: STEPS, cold: false };
     if let Err(report) = duel(u64::from(*how), plan) {
         panic!("{report}");
     }
