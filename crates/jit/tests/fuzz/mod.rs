@@ -1,6 +1,6 @@
 //! Random programs for two machines that must agree.
 //!
-//! Map: `rng` chance from a seed; `asm` instructions as words; `layout` what lies where in the guest; `boot` reset and
+//! Map: `rng` chance from a seed, `choose` what is made of it; `asm` instructions as words; `layout` what lies where in the guest; `boot` reset and
 //! trap handlers, tables and first registers; `program` the code, `straight` the part of it that is seen as a whole,
 //! `privileged` the privileged half and `tangled` pages that are code, data and tables at once; `duel` the two machines and the search for the step at which they part, `trace` how
 //! they came there.
@@ -11,6 +11,7 @@
 
 pub mod asm;
 pub mod boot;
+mod choose;
 pub mod duel;
 pub mod layout;
 mod privileged;
