@@ -5,6 +5,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "every test file uses a part of this")]
 
+pub mod bounds;
 #[path = "../../../../tests/chance.rs"]
 mod chance;
 pub mod driver;
