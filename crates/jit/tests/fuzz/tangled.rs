@@ -105,10 +105,13 @@ impl Program<'_> {
         let table_at = self.alias(at);
         self.load_address(mapped, maps + near);
         self.load_address(table, table_at);
-        if self.rng.percent(70) {
+        if self.rng.percent(25) {
+            self.forget_tables(table, first);
+        } else if self.rng.percent(70) {
             self.use_page(mapped);
         }
         for _ in 0..self.rng.between(1, 2) {
+            self.use_page(mapped);
             self.change(table, first);
             match self.rng.below(8) {
                 0 => self.fence(mapped),
@@ -117,6 +120,16 @@ impl Program<'_> {
             }
             self.use_page(mapped);
         }
+    }
+
+    /// Changes a part of an entry, so that nobody knows any more which pages are tables, and writes to it as to data.
+    fn forget_tables(&mut self, table: u8, first: u8) {
+        self.emit(Op::Lbu, first, table, 0, 0);
+        let bits = self.rng.pick(&[0x80, 0x80, 0x40, 0x20]);
+        self.emit(Op::Xori, first, first, 0, bits);
+        self.emit(Op::Sb, 0, table, first, 0);
+        self.emit(Op::Ld, first, table, 0, 0);
+        (0..2).for_each(|_| self.emit(Op::Sd, 0, table, first, 0));
     }
 
     /// Writes to the entry at `table`.
