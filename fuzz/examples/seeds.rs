@@ -1,6 +1,9 @@
 //! Writes the seeds that need a machine to make: `cargo run --release --example seeds` in `fuzz/`. The others are
 //! golden files and guest programs that the repository has anyway (`.ci/fuzz` names them).
 
+#[path = "../../tests/chance.rs"]
+mod chance;
+
 use pollux_codec::snapshot;
 use pollux_machine::{Boot, Computer, Config, DeviceConfig, Machine, Stop};
 use pollux_vocab::{ClockRate, ConsoleId, DiskOp, DiskStatus, Icount, Input, Output};
@@ -163,19 +166,14 @@ fn calls() {
     put("switch", "ping-and-move", &moved.concat());
 }
 
-/// Chance for programs in every mode, long enough for a whole program; SplitMix64, as in the JIT's own tests.
+/// Chance for programs in every mode, long enough for a whole program.
 fn programs() {
     for (name, how, len) in
         [("machine", 0, 1500), ("supervisor", 4, 1500), ("user", 8, 1500), ("three-harts", 3, 700)]
     {
         let mut state = how;
-        let mut chance = || {
-            state = u64::wrapping_add(state, 0x9e37_79b9_7f4a_7c15);
-            let z = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-            (z ^ z >> 31) as u8
-        };
-        let bytes: Vec<u8> = std::iter::once(how as u8).chain((0..len).map(|_| chance())).collect();
+        let chance = (0..len).map(|_| chance::splitmix(&mut state) as u8);
+        let bytes: Vec<u8> = std::iter::once(how as u8).chain(chance).collect();
         put("jit", name, &bytes);
     }
 }

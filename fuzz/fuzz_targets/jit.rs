@@ -9,6 +9,10 @@
 mod asm;
 #[path = "../../crates/jit/tests/fuzz/boot.rs"]
 mod boot;
+#[path = "../../tests/chance.rs"]
+mod chance;
+#[path = "../../crates/jit/tests/fuzz/choose.rs"]
+mod choose;
 #[path = "../../crates/jit/tests/fuzz/duel.rs"]
 mod duel;
 #[path = "../../crates/jit/tests/fuzz/layout.rs"]
@@ -19,11 +23,14 @@ mod privileged;
 mod program;
 #[path = "../../crates/jit/tests/fuzz/straight.rs"]
 mod straight;
+#[path = "../../crates/jit/tests/fuzz/tangled.rs"]
+mod tangled;
 #[path = "../../crates/jit/tests/fuzz/trace.rs"]
 mod trace;
 
 /// Chance, from the fuzzer's bytes for as long as there are any, then from a seed.
 mod rng {
+    use super::chance::splitmix;
     use std::cell::RefCell;
 
     thread_local! {
@@ -42,21 +49,12 @@ mod rng {
             Self { bytes: INPUT.with_borrow(Clone::clone).into_iter(), state: seed }
         }
 
-        /// SplitMix64, as in the tests.
-        fn chance(&mut self) -> u64 {
-            self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = self.state;
-            z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ z >> 31
-        }
-
         pub fn next(&mut self) -> u64 {
             let mut value = [0; 8];
             for byte in &mut value {
                 match self.bytes.next() {
                     Some(next) => *byte = next,
-                    None => return self.chance(),
+                    None => return splitmix(&mut self.state),
                 }
             }
             u64::from_le_bytes(value)
@@ -67,31 +65,8 @@ mod rng {
             match self.bytes.next() {
                 Some(byte) if end <= 256 => u64::from(byte) % end.max(1),
                 Some(_) => self.next() % end,
-                None => self.chance() % end.max(1),
+                None => splitmix(&mut self.state) % end.max(1),
             }
-        }
-
-        pub fn between(&mut self, first: i64, last: i64) -> i64 {
-            first + self.below((last - first + 1) as u64) as i64
-        }
-
-        pub fn percent(&mut self, chance: u64) -> bool {
-            self.below(100) < chance
-        }
-
-        pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-            from[self.below(from.len() as u64) as usize]
-        }
-
-        pub fn weighted(&mut self, weights: &[u64]) -> usize {
-            let mut left = self.below(weights.iter().sum());
-            for (index, &weight) in weights.iter().enumerate() {
-                if left < weight {
-                    return index;
-                }
-                left -= weight;
-            }
-            0
         }
     }
 }
@@ -107,7 +82,7 @@ fuzz_target!(|bytes: &[u8]| {
     let (how, rest) = bytes.split_first().unwrap_or((&0, &[]));
     rng::INPUT.set(rest.to_vec());
     let world = [World::Machine, World::Supervisor, World::User][usize::from(how >> 2) % 3];
-    let plan = Plan { world, harts: if how & 3 == 3 { 3 } else { 1 }, steps: STEPS };
+    let plan = Plan { world, harts: if how & 3 == 3 { 3 } else { 1 }, steps: STEPS, cold: false };
     if let Err(report) = duel(u64::from(*how), plan) {
         panic!("{report}");
     }

@@ -8,20 +8,14 @@
 //! to the world makes sense there (a disk request lies on the disk); a board restored from its own state says and does
 //! the same. The bench is that of the machine's own tests.
 
-use crate::Choices;
 use crate::driver::*;
+use crate::{Choices, bounds};
 use pollux_machine::board::{Board, VIRTIO_BASE};
 use pollux_machine::{DeviceConfig, RAM_BASE};
-use pollux_vocab::{
-    ClockRate, ConsoleId, DiskOp, DiskRequest, DiskStatus, GuestAddr, Input, Output, VirtTime,
-};
+use pollux_vocab::{ClockRate, ConsoleId, DiskRequest, DiskStatus, GuestAddr, Input, Output, VirtTime};
 
 /// Bytes of the disk that is fuzzed.
 pub const DISK_BYTES: u64 = 1 << 20;
-/// What one kick may make a device say: a queue's worth of the longest things it can say.
-const OUTPUTS_MAX: usize = 256;
-/// Bytes that disk requests may hold: what may be in flight, and one request more.
-const HELD_BYTES_MAX: u64 = (64 + 16) << 20;
 /// Answers that the world remembers to owe.
 const OWED_MAX: usize = 64;
 /// Decisions of one story: longer ones are slow, and show nothing more.
@@ -249,45 +243,27 @@ impl Guest<'_> {
         let at = self.choices.below(self.owed.len() as u64) as usize;
         let how = self.choices.u8();
         let owed = if how & 1 != 0 { self.owed[at].clone() } else { self.owed.swap_remove(at) };
-        let wrong = |len: u32| if how & 0xc0 == 0xc0 { len / 2 + 1 } else { len } as usize;
-        let input = match owed {
-            Output::Disk(DiskRequest { slot, request, op }) => {
-                let len = if let DiskOp::Read { len, .. } = op { len } else { 0 };
-                let status = if how & 6 == 6 { DiskStatus::IoError } else { DiskStatus::Ok };
-                Input::DiskDone { slot, request, status, data: vec![how; wrong(len)] }
-            }
-            Output::EntropyWanted { slot, request, len } => {
-                Input::Entropy { slot, request, bytes: vec![how; wrong(len)] }
-            }
-            _ => return,
-        };
-        self.bench.apply(&input);
+        let status = if how & 6 == 6 { DiskStatus::IoError } else { DiskStatus::Ok };
+        let len = |asked: u32| if how & 0xc0 == 0xc0 { asked / 2 + 1 } else { asked };
+        if let Some(input) = bounds::answer(owed, status, how, len) {
+            self.bench.apply(&input);
+        }
     }
 
     /// What the device has said makes sense and is within bounds.
     fn listen(&mut self) {
-        let outputs = self.bench.outputs();
-        assert!(outputs.len() <= OUTPUTS_MAX, "{} outputs at once", outputs.len());
-        for output in outputs {
+        for output in bounds::listen(&mut self.bench, DISK_BYTES) {
             match &output {
-                Output::Packet { slot: 0, frame } => assert!((14..=1518).contains(&frame.len())),
-                Output::Disk(DiskRequest { slot: 0, op, .. }) => check_op(op),
-                Output::EntropyWanted { slot: 0, len, .. } => assert!(*len <= 4096),
-                Output::Console { console: ConsoleId::Virtio(0), bytes } => assert!(bytes.len() <= 64 << 10),
+                Output::Packet { slot: 0, .. }
+                | Output::Disk(DiskRequest { slot: 0, .. })
+                | Output::EntropyWanted { slot: 0, .. }
+                | Output::Console { console: ConsoleId::Virtio(0), .. } => {}
                 other => panic!("not this device's to say: {other:?}"),
             }
-            if matches!(output, Output::Disk(_) | Output::EntropyWanted { .. }) && self.owed.len() < OWED_MAX
-            {
+            if bounds::is_owed(&output) && self.owed.len() < OWED_MAX {
                 self.owed.push(output);
             }
         }
-        let held = |output: &Output| match output {
-            Output::Disk(DiskRequest { op: DiskOp::Write { data, .. }, .. }) => data.len() as u64,
-            _ => 0,
-        };
-        let pending = self.bench.board.pending();
-        assert!(pending.len() <= 2 * 256, "{} requests are open", pending.len());
-        assert!(pending.iter().map(held).sum::<u64>() <= HELD_BYTES_MAX);
     }
 
     fn check_restored(&mut self) {
@@ -295,14 +271,4 @@ impl Guest<'_> {
         self.bench.save_and_restore();
         assert!(before == Board::save(&self.bench.board), "a restored board is another's");
     }
-}
-
-/// On the disk, and of whole sectors: what the device lets through is what the host will do.
-fn check_op(op: &DiskOp) {
-    let (offset, len) = match op {
-        DiskOp::Read { offset, len } => (*offset, u64::from(*len)),
-        DiskOp::Write { offset, data } => (*offset, data.len() as u64),
-        DiskOp::Flush => return,
-    };
-    assert!(len > 0 && len.is_multiple_of(512) && offset.is_multiple_of(512) && offset + len <= DISK_BYTES);
 }

@@ -4,6 +4,8 @@
 //!
 //! Not here: what a target holds true; each says so at its own head.
 
+#[path = "../../crates/machine/tests/world/bounds.rs"]
+mod bounds;
 pub mod choices;
 #[path = "../../crates/machine/tests/world/driver.rs"]
 #[allow(dead_code)]

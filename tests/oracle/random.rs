@@ -1,6 +1,8 @@
 //! Random numbers that are the same for ever: a failure is named by its seed and case number.
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
+#[path = "../chance.rs"]
+mod chance;
+
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -12,10 +14,7 @@ impl Random {
     }
 
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let x = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ x >> 31
+        chance::splitmix(&mut self.0)
     }
 
     /// A number in `0..n`.

@@ -1,7 +1,7 @@
 //! Random programs, interpreted and translated, are the same machine at random stops, to the bit and to the step.
 //!
 //! `POLLUX_JIT_SEEDS=N` runs N seeds of each kind, `POLLUX_JIT_SEED=S` only that one; `POLLUX_JIT_STEPS` says for how
-//! many steps.
+//! many steps; with `POLLUX_JIT_COLD=1` no interpreter remembers anything from one step to the next.
 
 mod fuzz;
 
@@ -11,7 +11,7 @@ use fuzz::duel::{Plan, Tally, duel};
 /// Steps of one seed.
 const STEPS: u64 = 30_000;
 /// Seeds of each kind.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 160;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
@@ -22,13 +22,17 @@ fn run(world: World, harts: u32) {
         Some(seed) => seed..seed + 1,
         None => 0..number("POLLUX_JIT_SEEDS").unwrap_or(SEEDS),
     };
-    let plan = Plan { world, harts, steps: number("POLLUX_JIT_STEPS").unwrap_or(STEPS) };
+    let cold = number("POLLUX_JIT_COLD").is_some_and(|cold| cold != 0);
+    let plan = Plan { world, harts, steps: number("POLLUX_JIT_STEPS").unwrap_or(STEPS), cold };
     let mut tally = Tally::default();
     for seed in seeds {
         match duel(seed, plan) {
             Ok(more) => tally.add(&more),
             Err(report) => {
-                panic!("{report}\nAgain: POLLUX_JIT_SEED={seed} cargo test -p pollux-jit --test random")
+                panic!(
+                    "{report}\nAgain: POLLUX_JIT_SEED={seed} POLLUX_JIT_COLD={} cargo test -p pollux-jit --test random",
+                    u64::from(cold)
+                )
             }
         }
     }

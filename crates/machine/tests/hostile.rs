@@ -8,24 +8,19 @@ mod world;
 
 use pollux_machine::board::{CLINT_BASE, FINISHER_BASE, PLIC_BASE, RTC_BASE, UART_BASE};
 use pollux_machine::{DeviceConfig, RAM_BASE};
-use pollux_vocab::{
-    ClockRate, ConsoleId, DiskOp, DiskRequest, DiskStatus, GuestAddr, Input, Output, VirtTime,
-};
-use world::Random;
+use pollux_vocab::{ClockRate, ConsoleId, DiskRequest, DiskStatus, GuestAddr, Input, Output, VirtTime};
 use world::driver::*;
+use world::{Random, bounds};
 
 const SEEDS: u64 = 5000;
 const DEEDS: u64 = 60;
 const SLOTS: u64 = 5;
 const QUEUE_SIZES: [u16; 6] = [1, 2, 4, 8, 16, 256];
-/// What one kick may make a device say: a queue's worth of the longest things it can say.
-const OUTPUTS_MAX: usize = 256;
-/// Bytes that disk requests may hold: what may be in flight, and one request more.
-const IN_FLIGHT_BYTES_MAX: u64 = (64 + 16) << 20;
+const DISK_BYTES: u64 = 1 << 20;
 
 fn devices() -> Vec<DeviceConfig> {
     vec![
-        DeviceConfig::Block { bytes: 1 << 20, read_only: false, serial: "hostile".into() },
+        DeviceConfig::Block { bytes: DISK_BYTES, read_only: false, serial: "hostile".into() },
         DeviceConfig::Net { mac: [2; 6] },
         DeviceConfig::Rng,
         DeviceConfig::Console,
@@ -227,49 +222,32 @@ impl Fiend {
         let at = self.random.below(self.owed.len() as u64) as usize;
         let owed = if self.chance(5) { self.owed[at].clone() } else { self.owed.swap_remove(at) };
         let fill = self.random.below(256) as u8;
-        let input = match owed {
-            Output::Disk(DiskRequest { slot, request, op }) => {
-                let len = if let DiskOp::Read { len, .. } = op { len as usize } else { 0 };
-                let len = if self.chance(10) { len / 2 + 1 } else { len };
-                let status = if self.chance(8) { DiskStatus::IoError } else { DiskStatus::Ok };
-                Input::DiskDone { slot, request, status, data: vec![fill; len] }
-            }
-            Output::EntropyWanted { slot, request, len } => Input::Entropy {
-                slot,
-                request,
-                bytes: vec![fill; self.random.below(u64::from(len) + 2) as usize],
-            },
-            _ => return,
-        };
-        self.bench.apply(&input);
+        let status = if self.chance(8) { DiskStatus::IoError } else { DiskStatus::Ok };
+        let wrong = self.chance(10);
+        let len = |asked: u32| if wrong { asked / 2 + 1 } else { asked };
+        if let Some(input) = bounds::answer(owed, status, fill, len) {
+            self.bench.apply(&input);
+        }
     }
 
     /// What the machine has said is within bounds.
     fn listen(&mut self) {
-        let outputs = self.bench.outputs();
-        assert!(outputs.len() <= OUTPUTS_MAX, "{} outputs at once", outputs.len());
-        for output in outputs {
+        for output in bounds::listen(&mut self.bench, DISK_BYTES) {
             match &output {
-                Output::Packet { slot: 1, frame } => assert!((14..=1518).contains(&frame.len())),
-                Output::Disk(DiskRequest { slot: 0, op, .. }) => check_op(op),
-                Output::EntropyWanted { slot: 2, len, .. } => assert!(*len <= 4096),
-                Output::Console { bytes, .. } => assert!(bytes.len() <= 64 << 10),
-                Output::PowerOff { .. } | Output::Reset => {}
+                Output::Packet { slot: 1, .. }
+                | Output::Disk(DiskRequest { slot: 0, .. })
+                | Output::EntropyWanted { slot: 2, .. }
+                | Output::Console { .. }
+                | Output::PowerOff { .. }
+                | Output::Reset => {}
                 other => panic!("from a device that is not there: {other:?}"),
             }
             self.said = hash(self.said, format!("{output:?}").as_bytes());
             self.last_said = Some(output.clone());
-            if matches!(output, Output::Disk(_) | Output::EntropyWanted { .. }) && self.owed.len() < 100 {
+            if bounds::is_owed(&output) && self.owed.len() < 100 {
                 self.owed.push(output);
             }
         }
-        let pending = self.bench.board.pending();
-        assert!(pending.len() <= 2 * 256);
-        let held = |output: &Output| match output {
-            Output::Disk(DiskRequest { op: DiskOp::Write { data, .. }, .. }) => data.len() as u64,
-            _ => 0,
-        };
-        assert!(pending.iter().map(held).sum::<u64>() <= IN_FLIGHT_BYTES_MAX);
     }
 
     fn act(&mut self) {
@@ -296,16 +274,6 @@ impl Fiend {
         // Rings and the buffers next to them; all of RAM would cost more than the rest of the test.
         hash(state, self.bench.ram.slice(GuestAddr(RAM_BASE), 0x4_0000).unwrap())
     }
-}
-
-/// On the disk, and of whole sectors: what the device lets through is what the host will do.
-fn check_op(op: &DiskOp) {
-    let (offset, len) = match op {
-        DiskOp::Read { offset, len } => (*offset, u64::from(*len)),
-        DiskOp::Write { offset, data } => (*offset, data.len() as u64),
-        DiskOp::Flush => return,
-    };
-    assert!(len > 0 && len.is_multiple_of(512) && offset.is_multiple_of(512) && offset + len <= 1 << 20);
 }
 
 fn run(seed: u64) -> u64 {

@@ -4,30 +4,16 @@
 //! survives has made every output that was ever released, at the same icount. `POLLUX_SEEDS=from..to` chooses seeds;
 //! a failure names its seed.
 
+#[path = "../../../tests/chance.rs"]
+mod chance;
+
+use chance::Xorshift as Random;
 use pollux_protocol::*;
 use pollux_vocab::*;
 use std::collections::{BTreeMap, VecDeque};
 
 const MS: u64 = 1_000_000;
 const STEPS_PER_MS: u64 = 10;
-
-/// xorshift64*: enough to shuffle faults with.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-    fn chance(&mut self, one_in: u64) -> bool {
-        self.below(one_in) == 0
-    }
-}
 
 /// A machine: a number that depends on everything that ever entered. Makes an output every seven steps.
 #[derive(Clone, Default)]
@@ -130,7 +116,7 @@ impl World {
     fn claim(&mut self, host: usize, generation: Generation) {
         let at = self.now + 1 + self.random.below(20);
         // The storage may do its work and its answer be lost all the same.
-        let reached = self.now >= self.arbiter_down_until || self.random.chance(2);
+        let reached = self.now >= self.arbiter_down_until || self.random.one_in(2);
         let answered = self.now >= self.arbiter_down_until;
         let holder = if reached { Some(*self.arbiter.entry(generation.0).or_insert(host)) } else { None };
         let verdict = match (answered, holder) {
@@ -151,7 +137,7 @@ impl World {
             }
             1 => {
                 self.cut = true;
-                if self.random.chance(2) {
+                if self.random.one_in(2) {
                     self.hosts[0].link_lost_at = Some(self.now + self.random.below(400));
                     self.hosts[1].link_lost_at = Some(self.now + self.random.below(400));
                 }
@@ -208,7 +194,7 @@ impl World {
         match &mut host.side {
             Side::Live(p) => {
                 if matches!(p.pace(now), Pace::Run { .. }) {
-                    if self.random.chance(3) {
+                    if self.random.one_in(3) {
                         let bytes = vec![self.random.next() as u8];
                         let input = Input::Console { console: ConsoleId::Uart, bytes: bytes.clone() };
                         p.admit(Icount(host.toy.icount), RecordBody::Input(input));
@@ -310,7 +296,7 @@ impl World {
         let mut world = Self::new(seed);
         for _ in 0..2500 {
             world.now += 1;
-            if world.now < 1500 && world.random.chance(50) {
+            if world.now < 1500 && world.random.one_in(50) {
                 world.fault();
             }
             let first = world.random.below(2) as usize;

@@ -1,13 +1,23 @@
 //! The files of a guest that `demo` and `chaos` start: Debian from the cache or of the user's own, or the embedded guest.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use pollux_image::{BuildOptions, Image};
 use std::path::PathBuf;
+use std::time::Duration;
 
-/// Where Debian comes from.
+/// The longest that `--patience` may be, in seconds.
+const PATIENCE_MAX_S: f64 = 3600.0;
+
+/// Where Debian comes from, what it gets, and how long it may take.
 #[derive(Args, Clone, Debug)]
 pub struct GuestSource {
+    /// RAM of the guest
+    #[arg(long, default_value = "512M")]
+    pub memory: String,
+    /// How long the guest may take to answer after the start, in seconds
+    #[arg(long, default_value_t = 180.0)]
+    pub patience: f64,
     /// Where images are kept [default: the user's cache folder]
     #[arg(long, value_name = "FOLDER")]
     pub cache: Option<PathBuf>,
@@ -23,6 +33,17 @@ pub struct GuestSource {
     /// Kernel command line to go with --kernel
     #[arg(long, value_name = "TEXT", default_value = "console=ttyS0 root=/dev/vda rw quiet")]
     pub append: String,
+}
+
+impl GuestSource {
+    /// How long the guest may take to answer after the start.
+    pub fn patience(&self) -> Result<Duration> {
+        ensure!(
+            (1.0..=PATIENCE_MAX_S).contains(&self.patience),
+            "--patience must be 1 to {PATIENCE_MAX_S} seconds"
+        );
+        Ok(Duration::from_secs_f64(self.patience))
+    }
 }
 
 /// What the guest is made of.

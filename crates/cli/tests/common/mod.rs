@@ -2,6 +2,10 @@
 
 #![allow(dead_code, unreachable_pub, reason = "every test file uses a part of this")]
 
+#[path = "../../../../tests/chance.rs"]
+mod chance;
+
+pub use chance::Xorshift as Random;
 use pollux_host::control::{Request, ask};
 use pollux_host::status::Status;
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,18 +18,6 @@ use std::time::{Duration, Instant};
 pub const POLLUX: &str = env!("CARGO_BIN_EXE_pollux");
 pub const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../guests/tiny/tiny.elf");
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// xorshift64*, so that a failing round can be named by its seed.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % n
-    }
-}
 
 /// Rounds of each kind of fault: few by default, `POLLUX_FAULT_ROUNDS` for many.
 pub fn rounds(default: u64) -> u64 {

@@ -80,6 +80,7 @@ pub fn image(rng: &mut Rng, world: World, calm: bool, code: &[u8], starts: &[u64
     for at in (DATA..DATA + DATA_PAGES * PAGE).step_by(8) {
         put64(&mut image, at, number(rng));
     }
+    data_tables(rng, world, &mut image);
     (0..2).for_each(|space| tables(rng, world, calm, &mut image, space));
     let satps = [0, 1].map(|space| satp(space, rng.percent(30)));
     let pmp = protection(rng);
@@ -284,6 +285,11 @@ fn tables(rng: &mut Rng, world: World, calm: bool, image: &mut [u8], space: u64)
     put64(image, HIGH_MIDDLE + 8 * (HIGH >> 30 & 511), pointer(HIGH_TABLE));
     let user = if world == World::User { 0x10 } else { 0 };
     put64(image, root + PAGE + 8, RESET >> 12 << 10 | 0xcf | user);
+    let tangled = (0..CODE_PAGES).map(|page| CODE + page * PAGE).chain(DATA_TABLES);
+    for (index, page) in ((TANGLED - VIRTUAL) / LARGE_BYTES..).zip(tangled) {
+        put64(image, root + PAGE + 8 * index, pointer(page));
+    }
+    put64(image, root + 8 * (FAR >> 30), pointer(DATA_MIDDLE));
     let leaf = leaf_table(space);
     let rights = Rights::new(rng, world, calm);
     let mut pages: Vec<u64> = (0..SHARED_PAGES).collect();
@@ -303,6 +309,36 @@ fn tables(rng: &mut Rng, world: World, calm: bool, image: &mut [u8], space: u64)
     for (index, device) in (0..).zip(DEVICES) {
         put64(image, leaf + 8 * (DEVICE_PAGES + index), device >> 12 << 10 | 0xc7 | user);
     }
+}
+
+/// Fills the data pages that also are tables: every other doubleword is an entry, mostly.
+fn data_tables(rng: &mut Rng, world: World, image: &mut [u8]) {
+    let table = |page: u64| page >> 12 << 10 | 1;
+    for index in 0..512 {
+        for page in DATA_TABLES {
+            if rng.percent(50) {
+                put64(image, page + 8 * index, entry_in_data(rng, world));
+            }
+        }
+        let next = rng.pick(&[DATA_TABLES[0], DATA_TABLES[1], leaf_table(0), CODE, CODE + PAGE]);
+        let large = RESET >> 12 << 10 | rng.pick(&[0x0f, 0xcf, 0xdf, 0x1f]);
+        let entry = if rng.percent(70) { table(next) } else { large };
+        if index < 8 || rng.percent(20) {
+            put64(image, DATA_MIDDLE + 8 * index, entry);
+        }
+    }
+}
+
+/// A leaf entry with any rights, for some page of code, data or tables.
+pub fn entry_in_data(rng: &mut Rng, world: World) -> u64 {
+    let page = match rng.below(10) {
+        0..3 => CODE + rng.below(CODE_PAGES) * PAGE,
+        3..9 => DATA + rng.below(DATA_PAGES) * PAGE,
+        _ => leaf_table(rng.below(2)),
+    };
+    let user = if world == World::User { 0x10 } else { 0 };
+    let rights = rng.pick(&[0xc7, 0xcf, 0x07, 0x0f, 0x47, 0x43, 0x03, 0x4b, 0x49, 0x09, 0x17, 0xd7, 0x01, 0]);
+    page >> 12 << 10 | rights | user
 }
 
 fn shuffle(rng: &mut Rng, pages: &mut [u64]) {

@@ -7,7 +7,7 @@ use super::rng::Rng;
 use super::trace::trace;
 use pollux_jit::Jit;
 use pollux_machine::{Boot, Computer, Config, Machine, Stop};
-use pollux_vocab::{ClockRate, ConsoleId, GuestAddr, Input, VirtTime};
+use pollux_vocab::{ClockRate, ConsoleId, GuestAddr, Icount, Input, VirtTime};
 
 /// What a seed is run as.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +15,8 @@ pub struct Plan {
     pub world: World,
     pub harts: u32,
     pub steps: u64,
+    /// No seed lets the interpreter have caches; otherwise some do not.
+    pub cold: bool,
 }
 
 /// Steps that are shown of those before the difference.
@@ -57,6 +59,8 @@ pub struct Duel {
     plan: Plan,
     pristine: Vec<u8>,
     eager: bool,
+    /// The interpreter remembers nothing from one step to the next: the machine's own caches are judged, too.
+    cold: bool,
     interpreted: Computer,
     translated: Computer,
 }
@@ -81,8 +85,9 @@ impl Duel {
         let interpreted = Computer::new(&config, boot).expect("a machine");
         let mut translated = Computer::new(&config, boot).expect("a machine");
         let eager = rng.percent(60);
+        let cold = rng.percent(if plan.cold { 100 } else { 2 });
         set_jit(&mut translated, eager);
-        Self { rng, plan, pristine, eager, interpreted, translated }
+        Self { rng, plan, pristine, eager, cold, interpreted, translated }
     }
 
     /// Runs to the end, or through `until.0` pieces and `until.1` steps of the next one.
@@ -132,7 +137,7 @@ impl Duel {
         let until = self.interpreted.icount().after(steps);
         let before = self.interpreted.icount();
         let stop = loop {
-            let stop = self.interpreted.run(until);
+            let stop = self.interpret(until);
             let mut other = self.translated.run(until);
             // An engine may stop for outputs only where the interpreter does; both report all of them.
             while other == Stop::Until && self.translated.icount() < until {
@@ -154,6 +159,17 @@ impl Duel {
             }
         };
         Ok(stop)
+    }
+
+    fn interpret(&mut self, until: Icount) -> Stop {
+        while self.cold && self.interpreted.icount().after(1) < until {
+            let stop = self.interpreted.run(self.interpreted.icount().after(1));
+            if stop != Stop::Until {
+                return stop;
+            }
+            self.interpreted.clear_caches();
+        }
+        self.interpreted.run(until)
     }
 
     fn apply(&mut self, input: &Input) {

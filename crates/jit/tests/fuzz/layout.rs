@@ -48,6 +48,16 @@ pub const LEAVES: u64 = 40;
 /// Where a page of 2 MiB maps the beginning of RAM.
 pub const LARGE: u64 = VIRTUAL + 0x20_0000;
 
+/// Code pages that also are leaf tables, of the large pages from here on: what 8 bytes of code say as an entry is
+/// mapped. Behind them come the [`DATA_TABLES`].
+pub const TANGLED: u64 = VIRTUAL + 0x40_0000;
+pub const LARGE_BYTES: u64 = 0x20_0000;
+/// Data pages that also are leaf tables.
+pub const DATA_TABLES: [u64; 2] = [DATA + 5 * PAGE, DATA + 6 * PAGE];
+/// The last data page also is a middle table, of this part of both address spaces.
+pub const DATA_MIDDLE: u64 = DATA + 7 * PAGE;
+pub const FAR: u64 = 0xc000_0000;
+
 /// The same place in the upper half.
 pub fn high(addr: u64) -> u64 {
     addr - RESET + HIGH

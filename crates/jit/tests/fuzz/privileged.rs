@@ -1,4 +1,6 @@
 //! The privileged half of random code: control registers, returns and fences, page tables, and code that changes.
+//!
+//! Not here: pages that are code and tables at once, and instructions across pages (`tangled`).
 
 use super::boot::World;
 use super::layout::*;
@@ -88,8 +90,7 @@ impl Program<'_> {
             1 => self.emit(Op::Ebreak, 0, 0, 0, 0),
             2 => self.emit(Op::FenceI, 0, 0, 0, 0),
             3 => self.emit(Op::Fence, 0, 0, 0, 0xff),
-            4 => self.emit(Op::SfenceVma, 0, 0, 0, 0),
-            5 => self.emit(Op::SfenceVma, 0, base, 0, 0),
+            4 | 5 => self.fence(base),
             6 => self.emit(Op::Pause, 0, 0, 0, 0),
             7 => self.emit(Op::CboZero, 0, base, 0, 0),
             8 => {
@@ -164,7 +165,35 @@ impl Program<'_> {
             self.emit(Op::Sd, 0, table, second, a);
         }
         if self.rng.percent(50) {
-            self.emit(Op::SfenceVma, 0, 0, 0, 0);
+            self.fence(table);
+        }
+    }
+
+    /// Fences everything, or a page, or an address space, or a page of it.
+    pub(super) fn fence(&mut self, page: u8) {
+        let space = self.rng.pick(&SATP_REGISTERS);
+        let (page, space) = (self.rng.pick(&[0, 0, page]), self.rng.pick(&[0, 0, space]));
+        self.emit(Op::SfenceVma, 0, page, space, 0);
+    }
+
+    /// Accesses a page, changes what the supervisor may access, and accesses it again through the same register.
+    pub(super) fn toggle(&mut self) {
+        let (register, base, value) = (self.any(), self.base(), self.any());
+        if register == 0 || register == value {
+            return;
+        }
+        let status = i32::from(if self.world == World::Machine { csr::MSTATUS } else { csr::SSTATUS });
+        let first = self.rng.percent(50);
+        // SUM, MXR, or both.
+        let bits = self.rng.pick(&[0x40, 0x40, 0x80, 0xc0]);
+        self.emit(Op::Lui, register, 0, 0, bits);
+        for sets in [first, !first, first].into_iter().take(1 + self.rng.below(3) as usize) {
+            let op = self.rng.pick(&[Op::Ld, Op::Lw, Op::Sd, Op::Lbu]);
+            let imm = 8 * self.rng.between(-8, 8) as i32;
+            self.emit(op, value, base, value, imm);
+            self.emit(if sets { Op::Csrrs } else { Op::Csrrc }, 0, register, 0, status);
+            let imm = 8 * self.rng.between(-8, 8) as i32;
+            self.emit(op, value, base, value, imm);
         }
     }
 }

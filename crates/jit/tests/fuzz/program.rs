@@ -3,7 +3,7 @@
 //! Registers have roles, so that programs live long: addresses, counters of loops, values for `satp`. Code keeps to
 //! them, mostly; what it does to itself need not.
 //!
-//! Not here: control registers, page tables, code that changes (`privileged`).
+//! Not here: control registers, page tables, code that changes (`privileged`, `tangled`).
 
 use super::asm::{Fields, word};
 use super::boot::World;
@@ -78,9 +78,14 @@ enum Kind {
     Raw,
     Busy,
     Pair,
+    Poke,
+    Edge,
+    Entry,
+    Island,
+    Toggle,
 }
 
-const WEIGHTS: [(Kind, u64); 18] = [
+const WEIGHTS: [(Kind, u64); 23] = [
     (Kind::Compute, 30),
     (Kind::Float, 14),
     (Kind::Access, 16),
@@ -99,6 +104,11 @@ const WEIGHTS: [(Kind, u64); 18] = [
     (Kind::Raw, 1),
     (Kind::Busy, 3),
     (Kind::Pair, 4),
+    (Kind::Poke, 1),
+    (Kind::Edge, 1),
+    (Kind::Entry, 1),
+    (Kind::Island, 1),
+    (Kind::Toggle, 1),
 ];
 
 pub struct Program<'r> {
@@ -106,11 +116,13 @@ pub struct Program<'r> {
     pub(super) world: World,
     calm: bool,
     weights: [u64; WEIGHTS.len()],
-    code: Vec<u8>,
+    pub(super) code: Vec<u8>,
     starts: Vec<u64>,
+    /// Where in the code doublewords are that are meant as page-table entries.
+    pub(super) islands: Vec<u64>,
     /// Jumps whose targets are chosen when all is written.
     jumps: Vec<(usize, Op, Fields)>,
-    integer: Vec<&'static OpcodeInfo>,
+    pub(super) integer: Vec<&'static OpcodeInfo>,
     float: Vec<&'static OpcodeInfo>,
     atomic: Vec<&'static OpcodeInfo>,
     loops: usize,
@@ -131,19 +143,36 @@ pub fn program(rng: &mut Rng, world: World, calm: bool) -> (Vec<u8>, Vec<u64>) {
     });
     let (float, atomic) = (of(&["F", "D"]), of(&["A"]));
     let weights = WEIGHTS.map(|(kind, weight)| {
-        use Kind::{Control, Raw, Remap, Status, System};
-        let traps = matches!(kind, Control | Status | System | Remap | Raw);
+        use Kind::{Control, Edge, Entry, Island, Raw, Remap, Status, System};
+        let traps = matches!(kind, Control | Status | System | Remap | Raw | Edge | Entry | Island);
+        if world == World::Machine && matches!(kind, Entry | Island) && rng.percent(80) {
+            return 0;
+        }
         if calm && traps { rng.below(2) } else { weight * rng.pick(&[0, 2, 2, 2, 2, 8, 20]) }
     });
-    let (code, starts, jumps) = (Vec::new(), Vec::new(), Vec::new());
+    let (code, starts, islands, jumps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (loops, favourite) = (0, BASES[0]);
-    let mut program =
-        Program { rng, world, calm, weights, code, starts, jumps, integer, float, atomic, loops, favourite };
+    let mut program = Program {
+        rng,
+        world,
+        calm,
+        weights,
+        code,
+        starts,
+        islands,
+        jumps,
+        integer,
+        float,
+        atomic,
+        loops,
+        favourite,
+    };
     // No seed is without integers and accesses.
     program.weights[0] += 10;
     program.weights[2] += 16;
     while program.code.len() < CODE_BYTES - 8 {
         program.thing();
+        program.straddle();
     }
     // What is written beyond is cut off. Programs hardly ever run into the data.
     program.code.truncate(CODE_BYTES - 4);
@@ -173,14 +202,22 @@ fn has_role(register: u8) -> bool {
 }
 
 impl Program<'_> {
-    fn half(&mut self, half: u16) {
+    pub(super) fn half(&mut self, half: u16) {
         self.starts.push(self.code.len() as u64);
         self.code.extend(half.to_le_bytes());
     }
 
-    fn word(&mut self, word: u32) {
+    pub(super) fn word(&mut self, word: u32) {
         self.starts.push(self.code.len() as u64);
         self.code.extend(word.to_le_bytes());
+    }
+
+    /// Takes back what was written from an offset on.
+    pub(super) fn forget_from(&mut self, offset: usize) {
+        self.code.truncate(offset);
+        while self.starts.last().is_some_and(|&start| start >= offset as u64) {
+            self.starts.pop();
+        }
     }
 
     pub(super) fn emit(&mut self, op: Op, rd: u8, rs1: u8, rs2: u8, imm: i32) {
@@ -205,7 +242,7 @@ impl Program<'_> {
     }
 
     /// A random instruction of a row, which writes no register with a role.
-    fn of(&mut self, info: &OpcodeInfo) {
+    pub(super) fn of(&mut self, info: &OpcodeInfo) {
         let word = info.value | self.rng.next() as u32 & !info.mask;
         let Some(inst) = decode(word) else { return };
         let rd =
@@ -213,7 +250,7 @@ impl Program<'_> {
         self.word(word & !(31 << 7) | u32::from(if written(inst) == 0 { inst.rd } else { rd }) << 7);
     }
 
-    fn thing(&mut self) {
+    pub(super) fn thing(&mut self) {
         match WEIGHTS[self.rng.weighted(&self.weights)].0 {
             Kind::Compute => {
                 let info = self.rng.pick(&self.integer);
@@ -242,6 +279,11 @@ impl Program<'_> {
             Kind::Remap => self.remap(),
             Kind::Busy => self.busy(),
             Kind::Pair => self.pair(),
+            Kind::Poke => self.poke(),
+            Kind::Edge => self.edge(),
+            Kind::Entry => self.entry(),
+            Kind::Island => self.island(),
+            Kind::Toggle => self.toggle(),
             Kind::Raw => {
                 let any = self.rng.next() as u32;
                 if self.rng.percent(50) { self.half(any as u16) } else { self.word(any | 3) }
@@ -431,8 +473,10 @@ impl Program<'_> {
             let (load, store) = self.rng.pick(&[(Op::LrW, Op::ScW), (Op::LrD, Op::ScD), (Op::LrD, Op::ScW)]);
             let (value, success) = (self.any(), self.any());
             self.emit(load, value, base, 0, 0);
-            if self.rng.percent(50) {
-                self.thing();
+            match self.rng.below(8) {
+                0..4 => self.thing(),
+                4 => self.between_lr_and_sc(),
+                _ => {}
             }
             return self.emit(store, success, base, value, 0);
         }
@@ -455,12 +499,12 @@ impl Program<'_> {
         self.load_address(base, address);
     }
 
-    /// Loads an address below 4 GiB.
+    /// Loads an address below 4 GiB, or as far from the upper end.
     pub(super) fn load_address(&mut self, rd: u8, address: u64) {
         let high = (address as i32).wrapping_add(0x800) >> 12;
         self.emit(Op::Lui, rd, 0, 0, high);
         self.emit(Op::Addi, rd, rd, 0, address as i32 - (high << 12));
-        if address >> 31 != 0 {
+        if address >> 31 == 1 {
             self.emit(Op::AddUw, rd, rd, 0, 0);
         }
     }

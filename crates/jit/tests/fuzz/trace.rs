@@ -1,7 +1,6 @@
 //! What a machine executes, step by step, as text.
 
 use super::duel::register;
-use super::layout::*;
 use pollux_isa::{decode, decode_compressed, disasm, is_compressed};
 use pollux_machine::{Computer, Machine};
 use pollux_vocab::GuestAddr;
@@ -29,7 +28,7 @@ pub fn trace(computer: &Computer, steps: u64, registers: &[(usize, String)]) -> 
     lines.join("\n")
 }
 
-/// The instruction at a hart's program counter, as far as the page tables are as they were meant.
+/// The instruction at a hart's program counter, if it lies on one page.
 fn instruction(computer: &Computer, hart: usize) -> String {
     let pc = register(computer, hart, "pc");
     let half = |at: u64| computer.ram().read_u16(GuestAddr(physical(computer, hart, at))).unwrap_or(0);
@@ -43,14 +42,23 @@ fn instruction(computer: &Computer, hart: usize) -> String {
     format!("{pc:#x}: {word:08x} {text}")
 }
 
+/// Where a fetch goes, as far as the page tables say without their rights.
 fn physical(computer: &Computer, hart: usize, at: u64) -> u64 {
-    match at {
-        LARGE.. if at < LARGE + (2 << 20) => at - LARGE + RESET,
-        VIRTUAL.. if at < LARGE => {
-            let space = (register(computer, hart, "satp") >> 44 & 3).saturating_sub(1) & 1;
-            let leaf = GuestAddr(leaf_table(space) + 8 * ((at - VIRTUAL) / PAGE));
-            (computer.ram().read_u64(leaf).unwrap_or(0) >> 10 << 12) + at % PAGE
+    let satp = register(computer, hart, "satp");
+    let levels = match satp >> 60 {
+        _ if register(computer, hart, "mode") == 3 => return at,
+        8 => 3,
+        9 => 4,
+        _ => return at,
+    };
+    let mut table = satp << 20 >> 8;
+    for level in (0..levels).rev() {
+        let slot = GuestAddr(table + (at >> (12 + 9 * level) & 511) * 8);
+        let entry = computer.ram().read_u64(slot).unwrap_or(0);
+        table = entry << 10 >> 20 << 12;
+        if entry & 0xe != 0 {
+            return table | at & ((1 << (12 + 9 * level)) - 1);
         }
-        _ => at,
     }
+    table
 }

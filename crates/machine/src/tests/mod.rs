@@ -1,6 +1,8 @@
 //! Tests of the whole computer, with programs assembled in place.
 
 mod asm;
+#[path = "../../../../tests/chance.rs"]
+pub(crate) mod chance;
 mod mmu;
 mod run;
 mod uppers;

@@ -3,7 +3,7 @@
 
 use super::asm::r::*;
 use super::asm::*;
-use super::{machine, put, x};
+use super::{chance, machine, put, x};
 use crate::computer::Computer;
 use crate::hart::Mode;
 use crate::machine::Machine;
@@ -33,15 +33,11 @@ fn entry(physical: u64, bits: u64) -> u64 {
     physical >> 2 | bits
 }
 
-/// A small generator (xorshift64).
-struct Random(u64);
+struct Random(chance::Xorshift);
 
 impl Random {
     fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
+        self.0.below(end)
     }
 
     fn pick(&mut self, from: &[u64]) -> u64 {
@@ -121,7 +117,7 @@ fn seen(m: &Computer) -> (u64, u64, u64, Vec<u8>) {
 #[test]
 fn address_spaces_that_share_an_upper_half_never_show_it() {
     for seed in 1..=60u64 {
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut random = Random(chance::Xorshift(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
         let (mut warm, mut cold) = (start(), start());
         for turn in 0..400 {
             let mode = 8 + random.below(6) / 5;

@@ -5,9 +5,13 @@
 
 #![allow(dead_code, unreachable_pub, reason = "every test file uses a part of this")]
 
+pub mod bounds;
+#[path = "../../../../tests/chance.rs"]
+mod chance;
 pub mod driver;
 pub mod frames;
 
+pub use chance::Xorshift as Random;
 use pollux_machine::{Boot, Computer, Config, Machine, Stop};
 use pollux_vocab::{
     ClockRate, ConsoleId, Digest, DiskOp, DiskRequest, DiskStatus, Icount, Input, Output, VirtTime,
@@ -19,19 +23,6 @@ const DIGEST_STEPS: u64 = 300_007;
 const STEPS_MAX: u64 = 200_000_000;
 /// Idle waits in a row that nothing but the timer ends, after which the world has nothing more to do.
 const QUIET_WAITS: u32 = 3;
-
-/// xorshift64*.
-#[derive(Clone)]
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % n
-    }
-}
 
 /// What was done to the machine, and what was true of it.
 #[derive(Clone, PartialEq, Debug)]

@@ -4,9 +4,13 @@
 //! every checksum and wrong in everything else (`forged`), aimed at connections that are really open.
 //! Nothing here may leave the machine: the first runs with NAT off, the second calls the loopback only.
 
+#[path = "../../../../tests/chance.rs"]
+mod chance;
+
 use super::*;
 use crate::config::SwitchAddr;
 use crate::poller::Token;
+use chance::Xorshift;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr,
@@ -19,24 +23,18 @@ const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 const GUEST_MAC: MacAddr = [0x52, 0x54, 0, 0, 0, 1];
 const GUEST_PORT: u16 = 80;
 
-/// Marsaglia's xorshift64*: good enough to be nasty, and the same everywhere.
-struct Dice(u64);
+/// Good enough to be nasty, and the same everywhere.
+struct Dice(Xorshift);
 
 impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
     fn below(&mut self, n: usize) -> usize {
-        (self.next() >> 33) as usize % n.max(1)
+        (self.0.next() >> 33) as usize % n.max(1)
     }
     fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
     fn bytes(&mut self, n: usize) -> Vec<u8> {
-        (0..n).map(|_| self.next() as u8).collect()
+        (0..n).map(|_| self.0.next() as u8).collect()
     }
 }
 
@@ -92,11 +90,11 @@ fn tcp_frame<'a>(
 
 fn dhcp_frame(dice: &mut Dice) -> Vec<u8> {
     let kinds = [DhcpMessageType::Discover, DhcpMessageType::Request, DhcpMessageType::Decline];
-    let address = |dice: &mut Dice| Ipv4Addr::new(10, 0, 2, dice.next() as u8);
-    let mac = [2, 0, 0, 0, dice.below(8) as u8, dice.next() as u8];
+    let address = |dice: &mut Dice| Ipv4Addr::new(10, 0, 2, dice.0.next() as u8);
+    let mac = [2, 0, 0, 0, dice.below(8) as u8, dice.0.next() as u8];
     let repr = DhcpRepr {
         message_type: kinds[dice.below(3)],
-        transaction_id: dice.next() as u32,
+        transaction_id: dice.0.next() as u32,
         secs: 0,
         client_hardware_address: EthernetAddress(mac),
         client_ip: if dice.one_in(2) { Ipv4Addr::UNSPECIFIED } else { address(dice) },
@@ -143,17 +141,17 @@ fn mangled(dice: &mut Dice) -> Vec<u8> {
         }
         2 => dhcp_frame(dice),
         3 => packet::arp_reply((GUEST_MAC, GUEST), (own, gateway)),
-        4 => tcp_frame((gateway, 80), dice.next() as u16, TcpControl::Syn, |_| {}),
+        4 => tcp_frame((gateway, 80), dice.0.next() as u16, TcpControl::Syn, |_| {}),
         _ => {
             let mut queues = stack::Queues::default();
-            let (from, to) = (SocketAddrV4::new(GUEST, dice.next() as u16), SocketAddrV4::new(gateway, 9));
+            let (from, to) = (SocketAddrV4::new(GUEST, dice.0.next() as u16), SocketAddrV4::new(gateway, 9));
             packet::emit_udp(&mut queues, (own, GUEST_MAC), from, to, &dice.bytes(40));
             queues.next_outward().unwrap()
         }
     };
     for _ in 0..dice.below(4) {
         let at = dice.below(frame.len());
-        frame[at] = dice.next() as u8;
+        frame[at] = dice.0.next() as u8;
     }
     if dice.one_in(4) {
         let length = dice.below(frame.len() + 1);
@@ -165,7 +163,7 @@ fn mangled(dice: &mut Dice) -> Vec<u8> {
 #[test]
 fn no_bytes_from_a_guest_can_upset_the_gateway() {
     let (mut gateway, poller, mut now) = gateway(false);
-    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let mut dice = Dice(Xorshift(0x9e37_79b9_7f4a_7c15));
     for round in 0..100_000u32 {
         gateway.handle_frame(&poller, &mangled(&mut dice), now);
         if round % 16 == 0 {
@@ -210,7 +208,7 @@ fn forged(dice: &mut Dice, seen: &[Seen], server: u16) -> Vec<u8> {
     let Some((port, next, ack)) = known.filter(|_| !dice.one_in(8)) else {
         let from = 1000 + dice.below(40) as u16;
         let control = if dice.one_in(2) { TcpControl::Syn } else { controls[dice.below(5)] };
-        return tcp_frame((gateway, server), from, control, |tcp| tcp.window_len = dice.next() as u16);
+        return tcp_frame((gateway, server), from, control, |tcp| tcp.window_len = dice.0.next() as u16);
     };
     // Resets and wrong SYNs are rare, else nothing lives long enough to be attacked.
     let control = if ack.is_none() && !dice.one_in(8) {
@@ -222,7 +220,7 @@ fn forged(dice: &mut Dice, seen: &[Seen], server: u16) -> Vec<u8> {
     tcp_frame((gateway, port), from, control, |tcp| {
         tcp.seq_number = TcpSeqNumber(ack.unwrap_or(77).wrapping_add(near(dice)));
         tcp.ack_number = (!dice.one_in(8)).then(|| TcpSeqNumber(next.wrapping_add(near(dice))));
-        tcp.window_len = if dice.one_in(4) { 0 } else { dice.next() as u16 };
+        tcp.window_len = if dice.one_in(4) { 0 } else { dice.0.next() as u16 };
         if control == TcpControl::Syn {
             tcp.window_scale = Some(dice.below(15) as u8);
             tcp.max_seg_size = (!dice.one_in(4)).then(|| dice.below(3000) as u16 + 1);
@@ -235,7 +233,7 @@ fn forged(dice: &mut Dice, seen: &[Seen], server: u16) -> Vec<u8> {
 #[test]
 fn no_segment_from_a_guest_can_upset_the_gateways_connections() {
     let (mut gateway, poller, mut now) = gateway(true);
-    let mut dice = Dice(0xd1b5_4a32_d192_ed03);
+    let mut dice = Dice(Xorshift(0xd1b5_4a32_d192_ed03));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,6 +1,6 @@
 //! The scoreboard of many rounds.
 
-use super::round::{Ending, Outcome};
+use super::round::{Counts, Ending, Outcome};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -29,8 +29,6 @@ pub struct Board {
     pub rounds: u64,
     /// Rounds that could not begin; see the log.
     pub not_begun: u64,
-    /// Guest instructions of the surviving VMs.
-    pub instructions: u64,
     /// Faults injected, by name.
     pub injected: BTreeMap<&'static str, u64>,
     /// Blows by phase.
@@ -43,18 +41,9 @@ pub struct Board {
     pub whole: u64,
     /// The winner was killed as well.
     pub double: u64,
-    /// State digests of both sides found equal.
-    pub digests: u64,
-    /// Outputs (replies) that clients saw and that were checked.
-    pub checked: u64,
-    /// Acknowledged writes that are gone.
-    pub lost: u64,
-    /// Answers that contradict others.
-    pub contradicted: u64,
-    /// Signs that two ran at once.
-    pub two_at_once: u64,
-    /// Objects whose search for an order was given up.
-    pub undecided: u64,
+    /// What was counted in all rounds together.
+    #[serde(flatten)]
+    pub counts: Counts,
     /// Longest wait of a client in each failover: median, 99th percentile, maximum, milliseconds.
     pub gap_ms: [f64; 3],
     /// Longest wait of a client before faults began, in every round: the same.
@@ -92,7 +81,6 @@ impl Board {
     /// Adds a round; `kept` is where its logs are, if something was wrong.
     pub fn add(&mut self, outcome: &Outcome, kept: Option<PathBuf>) {
         self.rounds += 1;
-        self.instructions += outcome.instructions;
         for name in &outcome.injected {
             *self.injected.entry(name).or_default() += 1;
         }
@@ -113,12 +101,7 @@ impl Board {
             Ending::Double => self.double += 1,
             Ending::Wrong => {}
         }
-        self.digests += outcome.digests;
-        self.checked += outcome.checked;
-        self.lost += outcome.lost;
-        self.contradicted += outcome.contradicted;
-        self.two_at_once += outcome.two_at_once;
-        self.undecided += outcome.undecided;
+        self.counts.add(&outcome.counts);
         self.quiet.push(outcome.quiet_ms);
         self.quiet_ms = quantiles(&mut self.quiet);
         self.gap_ms = quantiles(&mut self.gaps);
@@ -138,7 +121,7 @@ impl Board {
         row("hosts", if self.namespaces { "network namespaces" } else { "loopback (no link faults)" }.into());
         row("time", format!("{:.0} s", self.seconds));
         row("pairs started", self.rounds.to_string());
-        row("guest instructions", format!("{:.1} billion", self.instructions as f64 / 1e9));
+        row("guest instructions", format!("{:.1} billion", self.counts.instructions as f64 / 1e9));
         for (name, count) in &self.injected {
             row(&format!("  {name}"), count.to_string());
         }
@@ -151,12 +134,12 @@ impl Board {
         row("winners killed as well (not judged)", self.double.to_string());
         row("pairs that did not come up", self.not_begun.to_string());
         row("frames on the link, carried / lost", format!("{} / {}", self.frames[0], self.frames[1]));
-        row("state digests compared equal", self.digests.to_string());
-        row("outputs checked", self.checked.to_string());
-        row("lost", self.lost.to_string());
-        row("contradicted", self.contradicted.to_string());
-        row("two at once", self.two_at_once.to_string());
-        row("undecided", self.undecided.to_string());
+        row("state digests compared equal", self.counts.digests.to_string());
+        row("outputs checked", self.counts.checked.to_string());
+        row("lost", self.counts.lost.to_string());
+        row("contradicted", self.counts.contradicted.to_string());
+        row("two at once", self.counts.two_at_once.to_string());
+        row("undecided", self.counts.undecided.to_string());
         row("takeover, p50 / p99 / max", times(self.takeover_ms));
         row("longest wait before faults, p50 / p99 / max", times(self.quiet_ms));
         row("client gap at a failover, p50 / p99 / max", times(self.gap_ms));

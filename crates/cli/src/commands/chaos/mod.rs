@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Pairs in a row that do not come up before the run is given up.
 const NOT_BEGUN_MAX: u64 = 3;
@@ -54,9 +54,6 @@ pub struct ChaosArgs {
     /// Both sides on the loopback device: needs no root, and leaves the faults of the link out
     #[arg(long)]
     pub no_netns: bool,
-    /// RAM of the guest
-    #[arg(long, default_value = "512M")]
-    pub memory: String,
     #[command(flatten)]
     pub source: GuestSource,
     /// Print the scoreboard as JSON as well
@@ -65,9 +62,6 @@ pub struct ChaosArgs {
     /// Where the working folders of rounds are made, and kept if something is wrong [default: the system's]
     #[arg(long, value_name = "FOLDER")]
     pub work: Option<PathBuf>,
-    /// How long the guest may take to answer after the start, in seconds
-    #[arg(long, default_value_t = 180.0)]
-    pub patience: f64,
 }
 
 fn say(text: &str) {
@@ -87,7 +81,7 @@ struct Run<'a> {
 }
 
 pub fn run(args: &ChaosArgs) -> Result<u8> {
-    ensure!((1.0..=3600.0).contains(&args.patience), "--patience must be 1 to 3600 seconds");
+    args.source.patience()?;
     ensure!(args.minutes.is_none_or(|m| (0.0..=1e6).contains(&m)), "--minutes must be 0 to 1000000");
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let seed = args.seed.unwrap_or_else(|| now.map_or(1, |since| since.as_secs()));
@@ -153,10 +147,10 @@ impl Run<'_> {
     fn one(&mut self, number: u64, interrupted: &AtomicBool) -> Result<()> {
         let plan = Plan::draw(self.seed, number, self.cable.is_some());
         let work = self.args.work.clone().unwrap_or_else(std::env::temp_dir);
-        let patience = Duration::from_secs_f64(self.args.patience);
+        let patience = self.args.source.patience()?;
         if !plan.boots && !self.bases.contains_key(&plan.harts) {
             say(&format!("booting the guest with {} harts, to start rounds from", plan.harts));
-            let base = Base::boot(&self.guest, &self.args.memory, plan.harts, &work, patience)
+            let base = Base::boot(&self.guest, &self.args.source.memory, plan.harts, &work, patience)
                 .context("cannot boot the guest that rounds start from")?;
             self.bases.insert(plan.harts, base);
         }
@@ -164,7 +158,7 @@ impl Run<'_> {
         let folder = folder.context("cannot make a working folder")?;
         let setup = Setup {
             guest: &self.guest,
-            memory: &self.args.memory,
+            memory: &self.args.source.memory,
             cable: self.cable.as_ref(),
             base: self.bases.get(&plan.harts).filter(|_| !plan.boots),
             plan: &plan,
@@ -187,7 +181,7 @@ impl Run<'_> {
             outcome.gap_ms,
             outcome.gap_at_ms,
             outcome.quiet_ms,
-            outcome.checked,
+            outcome.counts.checked,
             if outcome.faults.is_empty() {
                 String::new()
             } else {

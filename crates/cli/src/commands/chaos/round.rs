@@ -41,6 +41,38 @@ pub enum Ending {
     Wrong,
 }
 
+/// What is counted in a round, and added up over all of them.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
+pub struct Counts {
+    /// Guest instructions of the surviving VM.
+    pub instructions: u64,
+    /// State digests of both sides found equal.
+    pub digests: u64,
+    /// Outputs (replies) that clients saw and that were checked.
+    pub checked: u64,
+    /// Acknowledged writes that are gone.
+    pub lost: u64,
+    /// Answers that contradict others.
+    pub contradicted: u64,
+    /// Signs that two ran at once.
+    pub two_at_once: u64,
+    /// Objects whose search for an order was given up.
+    pub undecided: u64,
+}
+
+impl Counts {
+    /// Adds a round's.
+    pub fn add(&mut self, round: &Self) {
+        self.instructions += round.instructions;
+        self.digests += round.digests;
+        self.checked += round.checked;
+        self.lost += round.lost;
+        self.contradicted += round.contradicted;
+        self.two_at_once += round.two_at_once;
+        self.undecided += round.undecided;
+    }
+}
+
 /// What a round came to.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Outcome {
@@ -58,20 +90,9 @@ pub struct Outcome {
     pub gap_at_ms: f64,
     /// The longest wait before faults began, milliseconds: what the machine does to a pair by itself.
     pub quiet_ms: f64,
-    /// Guest instructions of the round.
-    pub instructions: u64,
-    /// State digests found equal.
-    pub digests: u64,
-    /// Replies checked.
-    pub checked: u64,
-    /// Acknowledged writes that are gone.
-    pub lost: u64,
-    /// Answers that contradict others.
-    pub contradicted: u64,
-    /// Signs that two ran at once.
-    pub two_at_once: u64,
-    /// Objects whose search was given up.
-    pub undecided: u64,
+    /// What was counted in it.
+    #[serde(flatten)]
+    pub counts: Counts,
     /// Everything that is wrong, in words.
     pub faults: Vec<String>,
 }
@@ -108,13 +129,7 @@ pub fn play(setup: &Setup<'_>, seed: u64, folder: &Path, boot_patience: Duration
         gap_ms: 0.0,
         gap_at_ms: 0.0,
         quiet_ms: 0.0,
-        instructions: 0,
-        digests: 0,
-        checked: 0,
-        lost: 0,
-        contradicted: 0,
-        two_at_once: 0,
-        undecided: 0,
+        counts: Counts::default(),
         faults: Vec::new(),
     };
     // What the snapshot had behind it was counted by nobody, and is not this round's.
@@ -313,14 +328,15 @@ impl Round<'_> {
         let result = self.clients.finish();
         let outcome = &mut self.outcome;
         if let Ok(status) = self.pair.status(survivor) {
-            outcome.instructions = status.icount.saturating_sub(self.icount_before);
+            outcome.counts.instructions = status.icount.saturating_sub(self.icount_before);
             if outcome.ending == Ending::Failover {
                 outcome.takeover_ms = status.timeline.live_ns.saturating_sub(blow_ns) as f64 / 1e6;
             }
         }
-        outcome.digests = self.watch.sights().last[1].as_ref().map_or(0, |status| status.digests_agreed);
+        outcome.counts.digests =
+            self.watch.sights().last[1].as_ref().map_or(0, |status| status.digests_agreed);
         let two = self.watch.faults();
-        outcome.two_at_once = two.len() as u64;
+        outcome.counts.two_at_once = two.len() as u64;
         outcome.faults.extend(two);
         match result {
             // Nobody runs, as nobody should: that the service is gone is no fault, nor can anything be read back.
@@ -339,10 +355,10 @@ impl Round<'_> {
                 let quiet = waits().filter(|(wait, from)| from + wait < begun_ns).max();
                 outcome.quiet_ms = quiet.map_or(0.0, |(wait, _)| ms(wait));
                 let judgement = judge(&seen, &back);
-                outcome.checked = judgement.checked;
-                outcome.lost = judgement.lost;
-                outcome.contradicted = judgement.contradicted;
-                outcome.undecided = judgement.undecided;
+                outcome.counts.checked = judgement.checked;
+                outcome.counts.lost = judgement.lost;
+                outcome.counts.contradicted = judgement.contradicted;
+                outcome.counts.undecided = judgement.undecided;
                 outcome.faults.extend(judgement.faults);
             }
         }

@@ -76,7 +76,7 @@ impl Fleet {
             c.args(["run", "--name", "demo", "--backup", &listen, "--arbiter"]).arg(&arbiter);
             c.arg("--kernel").arg(&kernel).args([
                 "--memory",
-                &args.memory,
+                &args.source.memory,
                 "--harts",
                 &args.harts.to_string(),
             ]);

@@ -4,6 +4,7 @@
 //! through *one* TCP connection, kills the primary with SIGKILL, goes on through the same connection, and then
 //! judges the history that the clients saw. Exit status 0 only if that history is right.
 
+mod clients;
 mod fleet;
 mod history;
 mod redis;
@@ -32,9 +33,6 @@ pub struct DemoArgs {
     /// What executes the guest's instructions, on both sides [default: jit on x86-64 Linux, else interpreter]
     #[arg(long, value_enum, env = "POLLUX_ENGINE")]
     pub engine: Option<Engine>,
-    /// RAM of the guest
-    #[arg(long, default_value = "512M")]
-    pub memory: String,
     #[command(flatten)]
     pub source: GuestSource,
     /// Print the result as JSON as well
@@ -43,9 +41,6 @@ pub struct DemoArgs {
     /// Keep the working folder (logs of every process, disks)
     #[arg(long)]
     pub keep: bool,
-    /// How long the guest may take to answer after the start, in seconds
-    #[arg(long, default_value_t = 180.0)]
-    pub patience: f64,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,6 +53,7 @@ pub enum Guest {
 
 pub fn run(args: &DemoArgs) -> Result<u8> {
     ensure!((0.5..=3600.0).contains(&args.seconds), "--seconds must be 0.5 to 3600");
+    args.source.patience()?;
     let guest = match args.guest {
         Guest::Debian => GuestFiles::debian(&args.source, say)?,
         Guest::Tiny => GuestFiles::tiny(),
@@ -83,7 +79,7 @@ fn story(args: &DemoArgs, fleet: &Fleet) -> Result<Verdict> {
         fleet.primary_pid(),
         fleet.backup_pid()
     ));
-    let patience = Duration::from_secs_f64(args.patience);
+    let patience = args.source.patience()?;
     let boot = match args.guest {
         Guest::Debian => redis::wait_ready(fleet, patience),
         Guest::Tiny => tiny::wait_ready(fleet, patience),
@@ -110,28 +106,6 @@ fn story(args: &DemoArgs, fleet: &Fleet) -> Result<Verdict> {
     say("stopping the clients and reading everything back");
     let verdict = clients.finish(boot, killed_ns)?;
     Ok(verdict.with_status(&before, &after, killed_ns))
-}
-
-/// The clients of either guest.
-enum ClientsKind {
-    Redis(redis::Clients),
-    Tiny(tiny::Clients),
-}
-
-impl ClientsKind {
-    fn check_alive(&self) -> Result<()> {
-        match self {
-            Self::Redis(clients) => clients.check_alive(),
-            Self::Tiny(clients) => clients.check_alive(),
-        }
-    }
-
-    fn finish(self, boot: Duration, killed_ns: u64) -> Result<Verdict> {
-        match self {
-            Self::Redis(clients) => clients.finish(boot, killed_ns),
-            Self::Tiny(clients) => clients.finish(boot, killed_ns),
-        }
-    }
 }
 
 fn say(text: &str) {

@@ -1,14 +1,13 @@
 //! Two clients of redis: one counts through a single connection, one writes to disk.
 
+use super::clients::Clients;
 use super::fleet::Fleet;
-use super::history::{Exchange, Verdict};
+use super::history::Exchange;
 use crate::commands::redis::Connection;
 use anyhow::{Context, Result, ensure};
 use pollux_host::clock;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// A reply that takes longer than this is an outage that the demo does not forgive.
@@ -28,25 +27,16 @@ pub fn wait_ready(fleet: &Fleet, patience: Duration) -> Result<Duration> {
     }
 }
 
-/// The clients at work.
-pub struct Clients {
-    stop: Arc<AtomicBool>,
-    counter: JoinHandle<Result<Vec<Exchange>>>,
-    writer: JoinHandle<Result<u64>>,
-    service: SocketAddr,
-}
-
 /// Starts both clients.
-pub fn start(service: SocketAddr) -> Result<super::ClientsKind> {
-    let mut connection = Connection::open(service, REPLY_PATIENCE).context("cannot connect to redis")?;
-    connection.call(&["DEL", "counter"])?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopped = stop.clone();
-    let counter = std::thread::spawn(move || count(connection, &stopped));
-    let writer_connection = Connection::open(service, REPLY_PATIENCE).context("cannot connect to redis")?;
-    let stopped = stop.clone();
-    let writer = std::thread::spawn(move || write(writer_connection, &stopped));
-    Ok(super::ClientsKind::Redis(Clients { stop, counter, writer, service }))
+pub fn start(service: SocketAddr) -> Result<Clients> {
+    let mut counting = Connection::open(service, REPLY_PATIENCE).context("cannot connect to redis")?;
+    counting.call(&["DEL", "counter"])?;
+    let writing = Connection::open(service, REPLY_PATIENCE).context("cannot connect to redis")?;
+    Ok(Clients::start(
+        |stop| count(counting, stop),
+        |stop| write(writing, stop),
+        move |written| count_lost(service, written),
+    ))
 }
 
 /// Increments and reads in turn, as fast as replies come, through one connection.
@@ -74,27 +64,13 @@ fn write(mut connection: Connection, stop: &AtomicBool) -> Result<u64> {
     Ok(written)
 }
 
-impl Clients {
-    /// Fails if a client has given up.
-    pub fn check_alive(&self) -> Result<()> {
-        ensure!(!self.counter.is_finished() && !self.writer.is_finished(), "a client ended before the kill");
-        Ok(())
+/// How many of so many writes are gone.
+fn count_lost(service: SocketAddr, written: u64) -> Result<usize> {
+    let mut check = Connection::open(service, REPLY_PATIENCE).context("cannot connect to read back")?;
+    let mut lost = 0;
+    for key in 0..written {
+        let value = check.call(&["GET", &format!("key:{key}")])?;
+        lost += usize::from(value != Some(format!("value:{key}")));
     }
-
-    /// Stops the clients and judges what they saw.
-    pub fn finish(self, boot: Duration, killed_ns: u64) -> Result<Verdict> {
-        self.stop.store(true, Ordering::Relaxed);
-        let exchanges = self.counter.join().map_err(|_| anyhow::anyhow!("the counting client crashed"))?;
-        let written = self.writer.join().map_err(|_| anyhow::anyhow!("the writing client crashed"))?;
-        let exchanges = exchanges.context("the connection that counts did not survive")?;
-        let written = written.context("the connection that writes did not survive")?;
-        let mut check =
-            Connection::open(self.service, REPLY_PATIENCE).context("cannot connect to read back")?;
-        let mut lost = 0;
-        for key in 0..written {
-            let value = check.call(&["GET", &format!("key:{key}")])?;
-            lost += usize::from(value != Some(format!("value:{key}")));
-        }
-        Ok(Verdict::of_counter(&exchanges, killed_ns).and_writes(written as usize, lost).and_boot(boot))
-    }
+    Ok(lost)
 }

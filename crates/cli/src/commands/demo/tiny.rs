@@ -1,14 +1,13 @@
 //! Clients of the embedded guest: a counter over UDP, blocks on a disk. A datagram that is not answered is sent
 //! again with the same number, and the guest counts each number once.
 
+use super::clients::Clients;
 use super::fleet::Fleet;
-use super::history::{Exchange, Verdict};
+use super::history::Exchange;
 use anyhow::{Context, Result, bail, ensure};
 use pollux_host::clock;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// When a datagram is sent again.
@@ -69,23 +68,14 @@ pub fn wait_ready(fleet: &Fleet, patience: Duration) -> Result<Duration> {
     }
 }
 
-/// The clients at work.
-pub struct Clients {
-    stop: Arc<AtomicBool>,
-    counter: JoinHandle<Result<Vec<Exchange>>>,
-    writer: JoinHandle<Result<u64>>,
-    service: SocketAddr,
-}
-
 /// Starts both clients.
-pub fn start(service: SocketAddr) -> Result<super::ClientsKind> {
-    let stop = Arc::new(AtomicBool::new(false));
+pub fn start(service: SocketAddr) -> Result<Clients> {
     let (counting, writing) = (Client::new(service, 2)?, Client::new(service, 3)?);
-    let stopped = stop.clone();
-    let counter = std::thread::spawn(move || count(counting, &stopped));
-    let stopped = stop.clone();
-    let writer = std::thread::spawn(move || write(writing, &stopped));
-    Ok(super::ClientsKind::Tiny(Clients { stop, counter, writer, service }))
+    Ok(Clients::start(
+        |stop| count(counting, stop),
+        |stop| write(writing, stop),
+        move |written| count_lost(service, written),
+    ))
 }
 
 fn count(mut client: Client, stop: &AtomicBool) -> Result<Vec<Exchange>> {
@@ -111,26 +101,15 @@ fn write(mut client: Client, stop: &AtomicBool) -> Result<u64> {
     Ok(written)
 }
 
-impl Clients {
-    /// Fails if a client has given up.
-    pub fn check_alive(&self) -> Result<()> {
-        ensure!(!self.counter.is_finished() && !self.writer.is_finished(), "a client ended before the kill");
-        Ok(())
+/// How many of the blocks do not hold the newest of so many writes.
+fn count_lost(service: SocketAddr, written: u64) -> Result<usize> {
+    let mut check = Client::new(service, 4)?;
+    let mut lost = 0;
+    for block in 0..BLOCKS.min(written) {
+        // The newest write to this block.
+        let newest = (written - 1 - block) / BLOCKS * BLOCKS + block + 1;
+        let answer = check.call("CHK", &format!(" {block}"), PATIENCE)?;
+        lost += usize::from(u64::from_str_radix(&answer, 16) != Ok(newest));
     }
-
-    /// Stops the clients and judges what they saw.
-    pub fn finish(self, boot: Duration, killed_ns: u64) -> Result<Verdict> {
-        self.stop.store(true, Ordering::Relaxed);
-        let exchanges = self.counter.join().map_err(|_| anyhow::anyhow!("the counting client crashed"))??;
-        let written = self.writer.join().map_err(|_| anyhow::anyhow!("the writing client crashed"))??;
-        let mut check = Client::new(self.service, 4)?;
-        let mut lost = 0;
-        for block in 0..BLOCKS.min(written) {
-            // The newest write to this block.
-            let newest = (written - 1 - block) / BLOCKS * BLOCKS + block + 1;
-            let answer = check.call("CHK", &format!(" {block}"), PATIENCE)?;
-            lost += usize::from(u64::from_str_radix(&answer, 16) != Ok(newest));
-        }
-        Ok(Verdict::of_counter(&exchanges, killed_ns).and_writes(written as usize, lost).and_boot(boot))
-    }
+    Ok(lost)
 }

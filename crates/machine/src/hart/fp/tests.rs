@@ -6,6 +6,7 @@
 //! second time, in a format of the same precision and a far wider exponent, for UF and OF.
 
 use super::*;
+use crate::tests::chance;
 use rustc_apfloat::ieee::{DoubleS, IeeeFloat, Semantics, SingleS};
 use rustc_apfloat::{Float, FloatConvert, Round, Status, StatusAnd};
 use std::vec::Vec;
@@ -27,15 +28,12 @@ impl Semantics for RoomySingleS {
     const EXP_BITS: usize = 15;
 }
 
-/// SplitMix64: every failure is reproducible.
+/// Every failure is reproducible.
 struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let x = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ x >> 31
+        chance::splitmix(&mut self.0)
     }
 
     fn below(&mut self, n: u64) -> u64 {
