@@ -113,3 +113,22 @@ mod stub {
         fn clear(&mut self) {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+
+    #[test]
+    fn a_host_without_a_jit_says_what_it_needs() {
+        let error = stub::Jit::new(CODE_BYTES).err().expect("there is none");
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("x86-64 Linux"), "{error}");
+    }
+
+    #[test]
+    fn there_is_a_jit_on_x86_64_linux_alone() {
+        let expected = cfg!(all(target_arch = "x86_64", target_os = "linux"));
+        assert_eq!(Jit::new(1 << 20).is_ok(), expected);
+    }
+}

@@ -1,6 +1,9 @@
 //! Instructions that are page-table entries: the walk for an access sets the accessed bit in what executes, or is about
 //! to, and the next instruction is what it has become.
 
+// Elsewhere there is no JIT to hold against the interpreter.
+#![cfg(all(target_arch = "x86_64", target_os = "linux"))]
+
 mod fuzz;
 mod guest;
 mod pair;

@@ -1,6 +1,9 @@
 //! Numbers of contexts run out and are given out anew; a number then means another address space than before, and
 //! nothing that was remembered under it may be believed.
 
+// Elsewhere there is no JIT to hold against the interpreter.
+#![cfg(all(target_arch = "x86_64", target_os = "linux"))]
+
 mod fuzz;
 mod guest;
 mod pair;

@@ -1,6 +1,9 @@
 //! The bare-metal programs (guests/isa-tests, guests/bench) on the interpreter and on the JIT, step for step: whatever
 //! pieces runs are cut into, both machines have the same digest at every cut.
 
+// Elsewhere there is no JIT to hold against the interpreter.
+#![cfg(all(target_arch = "x86_64", target_os = "linux"))]
+
 mod pair;
 
 use pair::Pair;

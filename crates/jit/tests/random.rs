@@ -3,6 +3,9 @@
 //! `POLLUX_JIT_SEEDS=N` runs N seeds of each kind, `POLLUX_JIT_SEED=S` only that one; `POLLUX_JIT_STEPS` says for how
 //! many steps; with `POLLUX_JIT_COLD=1` no interpreter remembers anything from one step to the next.
 
+// Elsewhere there is no JIT to hold against the interpreter.
+#![cfg(all(target_arch = "x86_64", target_os = "linux"))]
+
 mod fuzz;
 
 use fuzz::boot::World;

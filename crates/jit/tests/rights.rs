@@ -1,5 +1,8 @@
 //! Rights that go away in the middle of a block, where accesses through one register would share a check.
 
+// Elsewhere there is no JIT to hold against the interpreter.
+#![cfg(all(target_arch = "x86_64", target_os = "linux"))]
+
 mod fuzz;
 mod guest;
 mod pair;

@@ -157,7 +157,7 @@ pub fn run(args: &ReplayArgs) -> Result<u8> {
             }
             return Ok(exit::DIVERGED);
         }
-        None => finish(args, &log, &mut replay, &chain, begun)?,
+        None => finish(args, &mut log, &mut replay, &chain, begun)?,
     }
     Ok(0)
 }
@@ -255,19 +255,21 @@ fn show(args: &ReplayArgs, outputs: &mut Vec<Output>) {
 
 fn finish(
     args: &ReplayArgs,
-    log: &Log,
+    log: &mut Log,
     replay: &mut Replay<Computer>,
     chain: &Chain,
     begun: Instant,
 ) -> Result<()> {
-    if args.until.is_none()
-        && let LogEnd::Cut { good_bytes, torn_bytes } = log.end()?
-    {
-        tracing::warn!(
-            good_bytes,
-            torn_bytes,
-            "the recording was cut off; everything before that has been replayed"
-        );
+    if args.until.is_none() {
+        // The VM's end is a record, the file's a frame behind it.
+        while log.next()?.is_some() {}
+        if let LogEnd::Cut { good_bytes, torn_bytes } = log.end()? {
+            tracing::warn!(
+                good_bytes,
+                torn_bytes,
+                "the recording was cut off; everything before that has been replayed"
+            );
+        }
     }
     if let Some(path) = &args.snapshot {
         std::fs::write(path, replay.machine().snapshot())
