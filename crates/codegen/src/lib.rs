@@ -34,6 +34,8 @@ mod fuse;
 mod groups;
 mod guard;
 mod homes;
+mod indexed;
+mod inner_loop;
 mod memory;
 mod region;
 pub mod state;

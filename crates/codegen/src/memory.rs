@@ -11,6 +11,7 @@
 
 use crate::asm::{Alu, Cond, Fixup, Mem, RAX, RCX, RDX, Reg, Rm, W, at, at2};
 use crate::groups::Way;
+use crate::indexed::Span;
 use crate::region::{Cold, Place, Translator};
 use crate::state::{self, StepInfo, word};
 use alloc::vec::Vec;
@@ -35,15 +36,22 @@ pub(crate) struct OtherPage {
     pub(crate) added: u32,
     /// Taken if not all that it proves lies in one page.
     pub(crate) across: Option<Fixup>,
+    /// Of an access that asks the TLB in line, if it leads a group: the last byte's offset, and the engine word for what
+    /// is added.
+    pub(crate) group: Option<(i32, usize)>,
+    /// Whether the access has asked the TLB in line: the tag has a context.
+    pub(crate) indexed: bool,
+    /// Taken if the page has a flag set.
+    pub(crate) flagged: Option<Fixup>,
 }
 
 /// The engine word of the tag that is remembered for a register.
-fn tag_word(register: u8, store: bool) -> usize {
+pub(crate) fn tag_word(register: u8, store: bool) -> usize {
     usize::from(register) + if store { state::STORE_TAGS } else { state::LOAD_TAGS }
 }
 
 /// And of what is added to an address.
-fn addend_word(register: u8, store: bool) -> usize {
+pub(crate) fn addend_word(register: u8, store: bool) -> usize {
     tag_word(register, store) + state::TAG_TO_ADDEND
 }
 
@@ -61,6 +69,11 @@ impl Translator<'_> {
         if home.is_none() {
             self.copy(rs1, RAX);
             self.addend_in_rax = None;
+        }
+        let leads = matches!(self.plan.way, Way::Leads { .. });
+        self.set_indexed(rs1, store, false);
+        if self.wanders(rs1) {
+            return self.ask_tlb(rs1, imm, Span { low, high, align, leads }, store);
         }
         let base = home.unwrap_or(RAX);
         if low == 0 {
@@ -97,7 +110,7 @@ impl Translator<'_> {
 
     /// What is to be added to the address has been. What another page's way finds goes on here, unless it has more to
     /// prove.
-    fn address_is_ready(&mut self) {
+    pub(crate) fn address_is_ready(&mut self) {
         let here = self.asm.here();
         if let Some(other_page) = &mut self.other_page
             && other_page.across.is_none()
@@ -131,12 +144,15 @@ impl Translator<'_> {
             back: self.asm.here(),
             added: 0,
             across: None,
+            group: None,
+            indexed: false,
+            flagged: None,
         }
     }
 
     /// The same, for an address in a page that the block has proved to be the one remembered for the register.
     fn proved(&mut self, base: u8, imm: i32, store: bool) -> Mem {
-        let addend = addend_word(base, store);
+        let addend = self.proved_addend(base, store);
         if self.addend_in_rax != Some(addend) {
             self.asm.load(W::Q, RAX, word(addend));
         }

@@ -79,7 +79,7 @@ pub(crate) enum Cold {
 
 /// A block that its last branch repeats.
 #[derive(Clone, Copy)]
-struct Loop {
+pub(crate) struct Loop {
     offset: u16,
     steps: u16,
     /// Where it begins once its registers are lent.
@@ -135,7 +135,13 @@ pub(crate) struct Translator<'a> {
     /// Of all blocks in which registers are lent.
     lent: Vec<Homes>,
     /// Of the present block, if registers are lent in it and it repeats itself.
-    repeats: Option<Loop>,
+    pub(crate) repeats: Option<Loop>,
+    /// The half of the address space that the code is likely to lie in.
+    pub(crate) half_of_space: usize,
+    /// Whether the present block is likely to access few pages.
+    pub(crate) stays: bool,
+    /// In the present block: whose groups' leaders asked the TLB in line, by register, for loads and then for stores.
+    pub(crate) indexed: u64,
     /// What rax holds, if it is what the memory that a register points into adds to addresses: the engine word.
     pub(crate) addend_in_rax: Option<usize>,
 }
@@ -152,6 +158,7 @@ pub fn translate(
     thunks: &Thunks,
     features: Features,
     grouped: bool,
+    upper: bool,
     known: &dyn Fn(u16) -> Option<u32>,
 ) -> Region {
     let mut translator = Translator {
@@ -175,6 +182,9 @@ pub fn translate(
         homes: Homes::default(),
         lent: Vec::new(),
         repeats: None,
+        half_of_space: usize::from(upper),
+        stays: false,
+        indexed: 0,
         addend_in_rax: None,
     };
     while let Some(offset) = translator.pending.pop() {
@@ -210,18 +220,19 @@ impl Translator<'_> {
         mine.or_else(|| (self.known)(offset))
     }
 
-    fn half(&self, offset: u16) -> u16 {
+    /// A halfword of the page.
+    pub(crate) fn half(&self, offset: u16) -> Option<u16> {
         let at = usize::from(offset);
-        u16::from_le_bytes([self.page[at], self.page[at + 1]])
+        Some(u16::from_le_bytes([*self.page.get(at)?, *self.page.get(at + 1)?]))
     }
 
     /// Decodes an instruction; or says how long it is for the interpreter.
-    fn place(&self, offset: u16) -> Result<Place, u16> {
-        let low = self.half(offset);
+    pub(crate) fn place(&self, offset: u16) -> Result<Place, u16> {
+        let low = self.half(offset).ok_or(2u16)?;
         let inst = if is_compressed(low) {
             decode_compressed(low)
-        } else if offset + 4 <= PAGE {
-            decode(u32::from(low) | u32::from(self.half(offset + 2)) << 16)
+        } else if let Some(high) = self.half(offset + 2) {
+            decode(u32::from(low) | u32::from(high) << 16)
         } else {
             // Its second half is another page's.
             return Err(4);
@@ -315,6 +326,8 @@ impl Translator<'_> {
         self.entries.push((offset, self.asm.here()));
         self.instructions += usize::from(steps);
         self.float_checked = false;
+        self.indexed = 0;
+        self.stays = self.stays(offset, places.len());
         self.copies.clear();
         self.asm.alu_imm(Alu::Sub, W::Q, R15, i32::from(steps));
         let from = self.asm.jcc(Cond::L as u8);
@@ -461,7 +474,8 @@ impl Translator<'_> {
                     let lent = lent.map(|index| self.lending_routines(index, &mut routines));
                     if let Some(other_page) = other_page {
                         from.extend(other_page.across);
-                        from.push(self.emit_other_page(&other_page));
+                        from.extend(other_page.flagged);
+                        self.emit_other_page(&other_page, &mut from);
                     }
                     from.into_iter().for_each(|jump| self.asm.bind_here(jump));
                     lent.into_iter().for_each(|[take_back, _]| self.call(take_back));
@@ -523,13 +537,16 @@ impl Translator<'_> {
     }
 
     /// Asks the TLB, out of line; returns the jump that is taken if it does not know.
-    fn emit_other_page(&mut self, other_page: &OtherPage) -> Fixup {
+    fn emit_other_page(&mut self, other_page: &OtherPage, failures: &mut Vec<Fixup>) {
         let &OtherPage { from, tag, store, aligned, back, added, low, base, .. } = other_page;
         self.asm.bind_here(from);
         match base {
             Some(base) => self.asm.lea(RAX, at(base, low)),
             None if low != 0 => self.asm.lea(RAX, at(RAX, low)),
             None => {}
+        }
+        if other_page.indexed {
+            self.asm.alu_imm(Alu::And, W::Q, RDX, crate::thunks::NO_CONTEXT);
         }
         self.asm.mov_imm(RCX, word_offset(tag) as u64);
         self.call(match (store, aligned) {
@@ -541,7 +558,15 @@ impl Translator<'_> {
         if base.is_none() && low != 0 {
             self.asm.lea(RAX, at(RAX, -low));
         }
-        let missed = self.asm.jcc(Cond::Ne as u8);
+        failures.push(self.asm.jcc(Cond::Ne as u8));
+        if let Some((high, group)) = other_page.group {
+            self.asm.lea(RCX, at(base.unwrap_or(RAX), high));
+            self.asm.alu_imm(Alu::And, W::Q, RCX, -4096);
+            self.asm.alu(Alu::Xor, W::Q, RCX, word(tag));
+            self.asm.alu_imm(Alu::And, W::Q, RCX, -4096);
+            failures.push(self.asm.jcc(Cond::Ne as u8));
+            self.asm.store(W::Q, word(group), RDX);
+        }
         let found = if added == 0 {
             back
         } else {
@@ -553,7 +578,6 @@ impl Translator<'_> {
         };
         let jump = self.asm.jmp();
         self.asm.bind(jump, found);
-        missed
     }
 
     /// Leaves translated code for an instruction of this page.

@@ -39,6 +39,9 @@ pub const STORE_TAGS: usize = 32;
 pub(crate) const TAG_TO_ADDEND: usize = 64;
 /// One past the last of these words.
 pub const TAGS_END: usize = 64;
+/// Engine words: what is added to the addresses of a group whose leader asked the TLB in line; as [`LOAD_TAGS`], 32 for
+/// groups of loads, 32 for those of stores. They mean nothing outside of the block.
+pub(crate) const GROUP_ADDENDS: usize = 128;
 /// The words that are used most lie next to the registers, so that a byte says where.
 const NEAR: usize = layout::ENGINE_WORDS - 16;
 /// Engine word: the virtual address of the page that executes.

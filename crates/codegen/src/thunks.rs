@@ -11,9 +11,9 @@ use alloc::vec::Vec;
 use pollux_machine::engine::layout;
 
 /// Of a tag in the TLB, all but the context.
-const NO_CONTEXT: i32 = -4096 | 7;
+pub(crate) const NO_CONTEXT: i32 = -4096 | 7;
 /// Bytes in a TLB entry, as a shift.
-const TLB_ENTRY_SHIFT: u8 = 4;
+pub(crate) const TLB_ENTRY_SHIFT: u8 = 4;
 
 /// Where the thunks are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -282,6 +282,7 @@ impl Cache {
             &self.thunks,
             self.features,
             grouped,
+            guest.pc() >> 63 != 0,
             &place_of,
         );
         let Region { bytes, cold, entries, links, ranges } = region;

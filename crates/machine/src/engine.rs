@@ -70,7 +70,7 @@ pub mod layout {
     /// Words that belong to the engine: [`ENGINE_WORDS`] of them.
     pub const ENGINE: usize = offset_of!(Hart, engine);
     /// How many words the engine has.
-    pub const ENGINE_WORDS: usize = 160;
+    pub const ENGINE_WORDS: usize = 224;
     /// Address of the cached translations for loads: an array of entries of two words, a tag and what to add to a
     /// virtual address for its offset in RAM. The entry for an address is number `(address ^ mix) >> 12` modulo
     /// [`TLB_ENTRIES`], with the mix of the address's half in [`DATA_MIXES`]; it holds if the tag is

@@ -1,0 +1,81 @@
+//! Which code is likely to stay within few pages: loops that call nobody, and long blocks, as those of ciphers.
+//!
+//! There the page that was remembered for a register serves many accesses; elsewhere registers go from object to
+//! object. Where that guess is wrong, it costs time and nothing else.
+
+use crate::region::Translator;
+use pollux_isa::{Opcode as Op, is_compressed};
+
+/// How far, in instructions, the branch back is looked for.
+const AHEAD_MAX: usize = 500;
+/// Instructions in a long block.
+const LONG: usize = 40;
+
+/// Whether an instruction may go elsewhere, by its first halfword.
+fn may_jump(low: u16) -> bool {
+    if is_compressed(low) {
+        // c.j, c.beqz, c.bnez; c.jr, c.jalr and their like.
+        (low & 3 == 1 && low >> 13 >= 5) || (low & 3 == 2 && low >> 13 == 4)
+    } else {
+        // Branches, jumps, system instructions.
+        low & 0x60 == 0x60
+    }
+}
+
+/// Where code goes on.
+enum Step {
+    /// With the next instruction, or with one before: their offsets.
+    On(u16, Option<i32>),
+    /// Somewhere that is not known.
+    Away,
+}
+
+impl Translator<'_> {
+    /// Whether the block at `offset`, of so many instructions, is likely to stay within few pages.
+    pub(crate) fn stays(&self, offset: u16, instructions: usize) -> bool {
+        instructions >= LONG || self.is_in_inner_loop(offset)
+    }
+
+    /// Whether the block at `offset` belongs to a loop in which nobody is called.
+    fn is_in_inner_loop(&self, offset: u16) -> bool {
+        let mut at = offset;
+        for _ in 0..AHEAD_MAX {
+            match self.step_from(at) {
+                Step::On(_, Some(first)) if first <= i32::from(offset) => {
+                    return self.leads_to(first, offset);
+                }
+                Step::On(next, _) => at = next,
+                Step::Away => return false,
+            }
+        }
+        false
+    }
+
+    /// Whether nobody is called between two offsets.
+    fn leads_to(&self, first: i32, end: u16) -> bool {
+        let Ok(mut at) = u16::try_from(first) else { return false };
+        while at < end {
+            match self.step_from(at) {
+                Step::On(next, _) => at = next,
+                Step::Away => return false,
+            }
+        }
+        true
+    }
+
+    fn step_from(&self, offset: u16) -> Step {
+        let Some(low) = self.half(offset) else { return Step::Away };
+        if !may_jump(low) {
+            return Step::On(offset + if is_compressed(low) { 2 } else { 4 }, None);
+        }
+        let Ok(place) = self.place(offset) else { return Step::Away };
+        match place.inst.opcode {
+            Op::Jal if place.inst.rd != 0 => Step::Away,
+            Op::Jal | Op::Beq | Op::Bne | Op::Blt | Op::Bge | Op::Bltu | Op::Bgeu => {
+                Step::On(place.next(), Some(place.target()))
+            }
+            Op::Jalr | Op::Ecall | Op::Ebreak | Op::Sret | Op::Mret | Op::Wfi => Step::Away,
+            _ => Step::On(place.next(), None),
+        }
+    }
+}
