@@ -44,6 +44,7 @@ fn main() {
         &thunks,
         features,
         true,
+        false,
         &|_| None,
     );
     print(&page, &region, &region.bytes, code.len() as u64);

@@ -34,10 +34,11 @@ const fn debian(name: &'static str, what: &'static str) -> Workload {
 }
 
 /// All, in the order in which they run.
-pub static WORKLOADS: [Workload; 18] = [
+pub static WORKLOADS: [Workload; 20] = [
     ours("integer", "list, matrices, state machine, CRC, as in CoreMark"),
     ours("calls", "recursive calls"),
-    ours("indirect", "calls through a table of functions"),
+    ours("indirect", "calls through a table of functions, in an order that nobody can predict"),
+    ours("dispatch", "the same, in the order of a short program that repeats itself"),
     ours("sieve", "bytes in 8 MB"),
     ours("chase", "pointers through 64 MB"),
     ours("nbody", "double precision with division and square root"),
@@ -53,6 +54,7 @@ pub static WORKLOADS: [Workload; 18] = [
     debian("gcc", "compiles a C file of 600 lines with -O2"),
     debian("sqlite", "fills, indexes and asks a table of 20,000 rows"),
     debian("redis", "4000 SET and 4000 GET, 16 connections, inside the guest"),
+    debian("pipelined", "32,000 SET and 32,000 GET, 16 connections, 16 requests at a time on each"),
 ];
 
 /// The end of `pollux bench --help`.
