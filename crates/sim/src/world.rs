@@ -390,6 +390,9 @@ impl World {
         host.sure_until = [sure_until, host.sure_until[0]];
         host.is_backup = matches!(node, Node::Standby(_));
         host.node = Some(node);
+        if !host.is_backup && !killed {
+            host.asks.handle_sure(me, sure_until)?;
+        }
         host.busy_until_ns = ended;
         host.end = End::Runs(report.state);
         if let Some(broken) = broken {

@@ -224,8 +224,9 @@ pub(crate) const MUTANTS: [Mutant; 30] = [
         name: "sleeper-does-not-ask",
         rule: "a primary that slept asks first",
         file: PRIMARY,
-        old: "if was_away || self.silence.is_dead(now) {",
-        new: "if self.silence.is_dead(now) {",
+        old: "(State::Primary, Cause::BackupGone(now)) => self.seek_solo(now),",
+        new: "(State::Primary, Cause::BackupGone(now)) if self.is_away(now) => self.spoke_at = now,\n            \
+              (State::Primary, Cause::BackupGone(now)) => self.seek_solo(now),",
     },
     Mutant {
         name: "sleeper-releases",

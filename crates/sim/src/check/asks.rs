@@ -11,6 +11,8 @@ use super::Broken;
 use crate::fault::{HostId, NAMES};
 use pollux_node::HostTime;
 
+const NAME: &str = "who may have been replaced asks first";
+
 /// One host, as its ports see it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asks {
@@ -59,6 +61,15 @@ impl Asks {
         self.has_won
     }
 
+    /// It has taken a turn, and is sure of its place until then: what it has released may leave as long.
+    pub(crate) fn handle_sure(&self, host: HostId, until: HostTime) -> Result<(), Broken> {
+        if self.has_won || until.0 <= self.spoke_at.0.saturating_add(self.failure_ns) {
+            return Ok(());
+        }
+        let what = format!("{} is sure of its place for longer than its words last", NAMES[host]);
+        Err(Broken(NAME, what))
+    }
+
     /// Its disk, which both hosts share, begins a request that waited: its clock shows `now`.
     pub(crate) fn handle_begin(&self, host: HostId, now: HostTime) -> Result<(), Broken> {
         let silent = now.0.saturating_sub(self.spoke_at.0) >= self.failure_ns;
@@ -66,7 +77,7 @@ impl Asks {
             return Ok(());
         }
         let what = format!("{} may have been replaced, and its disk begins what waited", NAMES[host]);
-        Err(Broken("who may have been replaced asks first", what))
+        Err(Broken(NAME, what))
     }
 
     /// It lets an output out.
@@ -78,7 +89,7 @@ impl Asks {
             "{} has been silent for the failure timeout, or has claimed, and lets an output out",
             NAMES[host]
         );
-        Err(Broken("who may have been replaced asks first", what))
+        Err(Broken(NAME, what))
     }
 }
 
@@ -106,6 +117,7 @@ mod tests {
         asks.handle_look(HostTime(110));
         assert!(asks.handle_release(0).is_err(), "it stood still before the message, or behind it");
         let mut asks = Asks::new(100, HostTime(0));
+        assert!(asks.handle_sure(0, HostTime(100)).is_ok() && asks.handle_sure(0, HostTime(101)).is_err());
         assert!(asks.handle_begin(0, HostTime(99)).is_ok() && asks.handle_begin(0, HostTime(100)).is_err());
         asks.handle_claim();
         assert!(asks.handle_begin(0, HostTime(1)).is_err());
