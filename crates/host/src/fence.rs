@@ -7,8 +7,8 @@
 //!    └──────── the VM has ended, this side has lost ────────► Ended
 //! ```
 //!
-//! An open fence holds, too, while the node has not been heard of: a process that slept wakes with all its
-//! threads, and the others must not be faster than the node, which finds out that it was away.
+//! An open fence holds, too, from the moment on until which the node was sure to be the one that runs: a process that
+//! slept wakes with all its threads, and the others must not be faster than the node, which finds out that it was away.
 //!
 //! Not here: when this side claims and wins (`pollux-protocol`); who works behind a fence (`disk`, `net`).
 
@@ -18,10 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// A node that runs is heard of at least every 100 ms; longer than this, it may have been away. Below the shortest
-/// usual failure timeout.
-const NODE_SILENT_NS_MAX: u64 = 200_000_000;
-/// How often a thread looks whether the node is back.
+/// How often a thread looks whether the node is sure again.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,13 +33,18 @@ enum State {
 pub struct Fence {
     state: Mutex<State>,
     changed: Condvar,
-    /// When the node was last heard of, in host nanoseconds; 0: nobody watches.
-    heard_ns: AtomicU64,
+    /// Until when the node is sure that nobody has taken its place, in host nanoseconds; at first, and in the end, for
+    /// ever.
+    sure_until_ns: AtomicU64,
 }
 
 impl Default for Fence {
     fn default() -> Self {
-        Self { state: Mutex::new(State::Open), changed: Condvar::new(), heard_ns: AtomicU64::new(0) }
+        Self {
+            state: Mutex::new(State::Open),
+            changed: Condvar::new(),
+            sure_until_ns: AtomicU64::new(u64::MAX),
+        }
     }
 }
 
@@ -62,14 +64,14 @@ impl Fence {
         self.change(State::Ended);
     }
 
-    /// The node has taken a turn that began then, and what it found out has been told to this fence.
-    pub fn handle_turn(&self, began: HostTime) {
-        self.heard_ns.store(began.0, Ordering::Release);
+    /// The node has taken a turn, what it found out has been told to this fence, and this is how long it is sure.
+    pub fn handle_turn(&self, sure_until: HostTime) {
+        self.sure_until_ns.store(sure_until.0, Ordering::Release);
     }
 
     /// The node takes no more turns, in good order: its silence means nothing from here on.
     pub fn stop_watching(&self) {
-        self.heard_ns.store(0, Ordering::Release);
+        self.handle_turn(HostTime(u64::MAX));
     }
 
     /// Waits until a piece of work may be begun. False: never again.
@@ -78,7 +80,7 @@ impl Fence {
         loop {
             state = match *state {
                 State::Ended => return false,
-                State::Open if self.hears_node(clock::now()) => return true,
+                State::Open if self.is_sure(clock::now()) => return true,
                 State::Open => {
                     let waited = self.changed.wait_timeout(state, LOOK_EVERY);
                     waited.unwrap_or_else(PoisonError::into_inner).0
@@ -88,9 +90,8 @@ impl Fence {
         }
     }
 
-    fn hears_node(&self, now: HostTime) -> bool {
-        let heard_ns = self.heard_ns.load(Ordering::Acquire);
-        heard_ns == 0 || now.0.saturating_sub(heard_ns) <= NODE_SILENT_NS_MAX
+    fn is_sure(&self, now: HostTime) -> bool {
+        now.0 < self.sure_until_ns.load(Ordering::Acquire)
     }
 
     fn change(&self, to: State) {
@@ -121,12 +122,12 @@ mod tests {
 
     #[test]
     fn a_node_that_slept_holds_its_threads_until_it_has_taken_a_turn() {
-        let fence = Fence::default();
-        assert!(fence.hears_node(HostTime(u64::MAX)), "nobody watches yet");
+        let (fence, late) = (Fence::default(), HostTime(u64::MAX - 1));
+        assert!(fence.is_sure(late), "nobody watches yet");
         fence.handle_turn(HostTime(1_000));
-        assert!(fence.hears_node(HostTime(1_000 + NODE_SILENT_NS_MAX)));
-        assert!(!fence.hears_node(HostTime(1_001 + NODE_SILENT_NS_MAX)));
+        assert!(fence.is_sure(HostTime(999)));
+        assert!(!fence.is_sure(HostTime(1_000)));
         fence.stop_watching();
-        assert!(fence.hears_node(HostTime(u64::MAX)));
+        assert!(fence.is_sure(late));
     }
 }

@@ -175,10 +175,10 @@ impl HostPorts {
         }
     }
 
-    /// Call after every turn of the node's loop, which `began` then: what it decided has been carried out. The time
-    /// of the beginning counts, because a process that sleeps in the middle of a turn finds out in the next.
-    pub fn end_turn(&self, began: HostTime) {
-        self.fences().for_each(|fence| fence.handle_turn(began));
+    /// Call after every turn of the node's loop: what it decided has been carried out, and it is sure of its place for
+    /// so long (`Node::sure_until`).
+    pub fn end_turn(&self, sure_until: HostTime) {
+        self.fences().for_each(|fence| fence.handle_turn(sure_until));
     }
 
     /// What must not be gone through by a side that may have been replaced.

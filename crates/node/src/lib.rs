@@ -145,6 +145,16 @@ impl<M: Machine> Node<M> {
         }
     }
 
+    /// Until when, by this host's clock, no other side can have taken this one's place: what was released in the last
+    /// turns may still leave before then ([`pollux_protocol::Primary::sure_until`]). A standby releases nothing.
+    pub fn sure_until(&self) -> HostTime {
+        match self {
+            Self::Live(live) => live.protocol.sure_until(),
+            Self::Standby(_) => HostTime(u64::MAX),
+            Self::Moving => unreachable!("a node is never left between two states"),
+        }
+    }
+
     /// The protocol's account of itself.
     pub fn report(&self) -> pollux_protocol::Report {
         match self {

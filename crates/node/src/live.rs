@@ -182,9 +182,7 @@ impl<M: Machine> Live<M> {
             }
         }
         // After the outputs: a message may tell the backup that they have been released.
-        while let Some(message) = self.protocol.poll_message() {
-            ports.send_message(message);
-        }
+        self.send_messages(ports);
         while let Some(command) = self.protocol.poll_command() {
             match command {
                 Command::Claim(generation) => ports.claim(generation),
@@ -195,11 +193,20 @@ impl<M: Machine> Live<M> {
         }
         if outcome.is_some() {
             self.protocol.say_goodbye();
-            while let Some(message) = self.protocol.poll_message() {
-                ports.send_message(message);
-            }
+            self.send_messages(ports);
         }
         outcome
+    }
+
+    fn send_messages(&mut self, ports: &mut impl Ports) {
+        let mut sent = false;
+        while let Some(message) = self.protocol.poll_message() {
+            ports.send_message(message);
+            sent = true;
+        }
+        if sent {
+            self.protocol.handle_sent(ports.now());
+        }
     }
 
     /// If the machine is idle: either ends the idle wait with a clock entry, or says how long to wait.

@@ -88,7 +88,8 @@ impl Hash for Held {
 /// The primary's (and the solo VM's) state machine.
 ///
 /// Inputs are `handle_*`; what this side does is told by [`Primary::admit`], [`Primary::hold`], [`Primary::flush`];
-/// effects come from `poll_*`: after every input, poll releases, then messages, then commands, until `None`.
+/// effects come from `poll_*`: after every input, poll releases, then messages, then commands, until `None`. Whoever has
+/// sent messages says so ([`Primary::handle_sent`]) before it polls commands.
 #[derive(Clone, Hash, Debug)]
 pub struct Primary {
     settings: Settings,
@@ -110,8 +111,10 @@ pub struct Primary {
     peer_time: VirtTime,
     silence: Silence,
     said_at: HostTime,
-    /// When the newest message that has been handed out was written: the backup counts its silence from then, or later.
+    /// When the newest message that has left in time was written: the backup counts its silence from then, or later.
     spoke_at: HostTime,
+    /// When the newest message was written of those that have been handed out, and may or may not have left in time.
+    handed_out: Option<HostTime>,
     /// A heartbeat is to be sent: it is time, or somebody from the past should learn that it is.
     heartbeat_due: bool,
     progress_at: HostTime,
@@ -159,6 +162,7 @@ impl Primary {
             peer_time: VirtTime(0),
             said_at: now,
             spoke_at: now,
+            handed_out: None,
             heartbeat_due: false,
             progress_at: now,
             progress_icount: Icount(0),
@@ -266,9 +270,24 @@ impl Primary {
         self.invariants();
     }
 
+    /// The messages that have been polled were sent, at the latest `now`: a reading of the clock behind the sending.
+    ///
+    /// Rule: a word that comes late takes nothing back. This process may have stood still between writing and sending,
+    /// and its backup have gone live: only a message that left before the backup could do so is one that it has heard.
+    pub fn handle_sent(&mut self, now: HostTime) {
+        if let Some(written) = self.handed_out.take() {
+            let in_time = !self.is_away(now);
+            if in_time {
+                self.spoke_at = written;
+            } else {
+                self.move_on(Cause::BackupGone(now));
+            }
+        }
+        self.invariants();
+    }
+
     /// Whether the backup may have given this side up: it has not looked at the clock, or not said anything, for as
-    /// long as the backup waits. Nothing is written after that before the arbiter has been asked, so a message
-    /// that leaves late does not hide it.
+    /// long as the backup waits. Nothing is written after that before the arbiter has been asked.
     fn is_away(&self, now: HostTime) -> bool {
         self.silence.is_away(now) || now.since(self.spoke_at) >= self.settings.failure_after_ns
     }
@@ -444,7 +463,7 @@ impl Primary {
     /// The next message to the backup.
     pub fn poll_message(&mut self) -> Option<Message> {
         if self.heartbeat_due || !self.messages.is_empty() {
-            self.spoke_at = self.said_at;
+            self.handed_out = Some(self.said_at);
         }
         if let Some(mut message) = self.messages.pop_front() {
             if let Message::Records { released, .. } = &mut message {
@@ -480,6 +499,17 @@ impl Primary {
     /// Rule: a primary whose outputs may not leave runs on only as long as there is room to hold them.
     fn is_gate_full(&self) -> bool {
         self.gate.len() > HELD_MAX || self.held_bytes > HELD_BYTES_MAX
+    }
+
+    /// Until when, by this host's clock, nobody can have taken this side's place. What has been released and is still on
+    /// its way may leave before then; after that only if this side has meanwhile become surer.
+    #[must_use]
+    pub fn sure_until(&self) -> HostTime {
+        match self.state {
+            State::Solo => HostTime(u64::MAX),
+            State::Primary => self.silence.away_at().min(self.spoke_at.after(self.settings.failure_after_ns)),
+            State::Claiming(_) | State::Halted => HostTime(0),
+        }
     }
 
     /// When [`Primary::handle_tick`] must be called next, if nothing else happens.

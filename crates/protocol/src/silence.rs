@@ -40,7 +40,12 @@ impl Silence {
 
     /// Whether this process has not ticked for so long that the other side must have given it up.
     pub(crate) fn is_away(&self, now: HostTime) -> bool {
-        now.since(self.ticked_at) >= self.failure_after_ns
+        now >= self.away_at()
+    }
+
+    /// From when on it is, if it does not tick.
+    pub(crate) fn away_at(&self) -> HostTime {
+        self.ticked_at.after(self.failure_after_ns)
     }
 
     /// Whether the other side counts as dead.

@@ -212,6 +212,7 @@ impl World {
                     self.released.push((generation, me, icount, value));
                 }
                 out.extend(std::iter::from_fn(|| p.poll_message()));
+                p.handle_sent(now);
                 for command in std::iter::from_fn(|| p.poll_command()) {
                     match command {
                         Command::Claim(generation) => claims.push(generation),

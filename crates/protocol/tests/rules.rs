@@ -52,6 +52,13 @@ fn messages(primary: &mut Primary) -> Vec<Message> {
     std::iter::from_fn(|| primary.poll_message()).collect()
 }
 
+/// Sends, and has sent by `now`.
+fn messages_at(primary: &mut Primary, now: HostTime) -> Vec<Message> {
+    let sent = messages(primary);
+    primary.handle_sent(now);
+    sent
+}
+
 /// A primary that holds one output covered by record 1, which has been sent.
 fn primary_with_a_held_output() -> Primary {
     let mut p = primary();
@@ -242,10 +249,14 @@ fn a_primary_that_slept_longer_than_the_timeout_asks_before_it_releases() {
 #[test]
 fn a_primary_that_slept_until_its_backup_may_have_replaced_it_asks_before_it_releases() {
     let mut p = primary_with_a_held_output();
-    assert_eq!(messages(&mut p).len(), 1, "the backup hears this one at 1 ms, and claims at 301 ms");
+    assert_eq!(
+        messages_at(&mut p, at(1)).len(),
+        1,
+        "the backup hears this one at 1 ms, and claims at 301 ms"
+    );
     // No heartbeat is due yet: this tick says nothing.
     p.handle_tick(at(50));
-    assert_eq!(messages(&mut p), []);
+    assert_eq!(messages_at(&mut p, at(50)), []);
     p.handle_message(at(50), ack(1));
     assert_eq!(p.poll_release(at(302)), None, "the backup may be live");
     p.handle_tick(at(302));
@@ -256,7 +267,7 @@ fn a_primary_that_slept_until_its_backup_may_have_replaced_it_asks_before_it_rel
 #[test]
 fn a_message_that_leaves_late_does_not_hide_that_a_primary_slept() {
     let mut p = primary_with_a_held_output();
-    messages(&mut p);
+    messages_at(&mut p, at(1));
     p.handle_tick(at(50));
     p.handle_message(at(50), ack(1));
     // Asleep in the middle of a slice: its end writes a mark, but the backup may be live by now.
@@ -266,6 +277,82 @@ fn a_message_that_leaves_late_does_not_hide_that_a_primary_slept() {
     p.handle_tick(at(303));
     assert_eq!(p.poll_release(at(303)), None);
     assert_eq!(commands(&mut p), [Command::BackupLost, Command::Claim(G2)]);
+}
+
+#[test]
+fn a_primary_that_naps_twice_in_one_turn_does_not_count_a_word_that_came_too_late() {
+    let mut p = primary_with_a_held_output();
+    messages_at(&mut p, at(1));
+    // The first nap: the backup has last heard of it 250 ms ago. A heartbeat is due, and the acknowledgement is there.
+    p.handle_tick(at(251));
+    p.handle_message(at(251), ack(1));
+    // The second, before the heartbeat leaves: the backup may be live.
+    assert_eq!(p.poll_release(at(351)), None);
+    assert_eq!(messages_at(&mut p, at(351)), [Message::Heartbeat { generation: G1 }]);
+    assert_eq!(p.poll_release(at(352)), None, "what is said too late takes nothing back");
+    assert_eq!(commands(&mut p), [Command::BackupLost, Command::Claim(G2)]);
+}
+
+#[test]
+fn a_primary_that_naps_between_a_message_and_the_next_look_asks_too() {
+    let mut p = primary_with_a_held_output();
+    messages_at(&mut p, at(1));
+    p.handle_tick(at(251));
+    p.handle_message(at(251), ack(1));
+    assert_eq!(messages(&mut p), [Message::Heartbeat { generation: G1 }], "nobody knows when it leaves");
+    assert_eq!(p.poll_release(at(351)), None);
+    p.handle_tick(at(352));
+    assert_eq!(commands(&mut p), [Command::BackupLost, Command::Claim(G2)]);
+}
+
+#[test]
+fn a_word_that_leaves_in_time_counts() {
+    let mut p = primary_with_a_held_output();
+    messages_at(&mut p, at(1));
+    p.handle_tick(at(251));
+    p.handle_message(at(251), ack(1));
+    assert_eq!(messages_at(&mut p, at(300)).len(), 1, "its backup waits until 301 ms");
+    assert_eq!(p.sure_until(), at(551), "from when it was written");
+    assert_eq!(p.poll_release(at(550)), Some(output(1)));
+}
+
+#[test]
+fn a_primary_is_sure_of_its_place_only_as_long_as_its_backup_waits() {
+    let mut p = primary_with_a_held_output();
+    assert_eq!(p.sure_until(), at(300), "nothing has been said yet");
+    messages_at(&mut p, at(1));
+    p.handle_tick(at(40));
+    assert_eq!(p.sure_until(), at(301), "a look at the clock says nothing to the backup");
+    p.handle_link_lost(at(50));
+    assert_eq!(p.sure_until(), at(0), "it asks");
+    p.handle_arbiter(at(51), G2, Verdict::Won);
+    assert_eq!(p.sure_until(), HostTime(u64::MAX), "nobody waits for it to fall silent any more");
+}
+
+#[test]
+fn a_mark_is_acknowledged_at_once_wherever_it_stands_and_again_if_that_was_lost() {
+    let progress = |lsn| record(lsn, lsn * 10, RecordBody::Progress);
+    let say = |records| Message::Records { generation: G1, released: Lsn(0), records };
+    let acked = |b: &mut Backup| match b.poll_message() {
+        Some(Message::Ack { received, .. }) => Some(received),
+        _ => None,
+    };
+    let mut b = backup();
+    b.handle_message(at(1), say(vec![progress(1), record(2, 20, RecordBody::Mark), progress(3)]));
+    b.handle_message(at(1), say(vec![progress(4)]));
+    assert_eq!(acked(&mut b), Some(Lsn(4)), "a batch without a mark does not call the older one's off");
+    // That one is lost. What comes behind has no mark, and no call of its own.
+    b.handle_message(at(2), say(vec![progress(5)]));
+    assert_eq!(acked(&mut b), None);
+    let next = b.next_timeout().expect("it has news");
+    assert!(next <= at(6), "the news is told soon, and with it what was lost: {next:?}");
+    b.handle_tick(next);
+    assert_eq!(acked(&mut b), Some(Lsn(5)));
+    // So is that. Without any news it is told again with the next heartbeat; nobody need wake it for that.
+    let next = b.next_timeout().expect("it says that it lives");
+    assert!(next <= at(56), "{next:?}");
+    b.handle_tick(next);
+    assert_eq!(acked(&mut b), Some(Lsn(5)));
 }
 
 #[test]
@@ -339,7 +426,7 @@ fn a_lagging_backup_slows_the_primary() {
         p.handle_tick(at(ms * 10));
         p.handle_message(at(ms * 10), ack(0));
         p.flush(at(ms * 10), Icount(ms), VirtTime(ms * 10 * MS));
-        messages(&mut p);
+        messages_at(&mut p, at(ms * 10));
     }
     let Pace::Run { share_permille } = p.pace(at(2000)) else { panic!("it runs") };
     assert!(share_permille < 300, "{share_permille}");

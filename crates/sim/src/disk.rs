@@ -1,16 +1,13 @@
 //! A host's disk: a queue, an image, and what may go wrong between them. Requests are served one by one in the order
 //! in which the machine made them, as `pollux-host` does.
 //!
-//! A shared image stands behind a fence, as there: nothing is begun from this side's claim until it has won, nor while
-//! its node has not been heard of. An effect happens at the instant at which a request is begun.
+//! A shared image stands behind a fence, as there: nothing is begun from this side's claim until it has won, nor when
+//! its node is not sure any more that nobody has taken its place. An effect happens at the instant at which a request is begun.
 
 use crate::fault::DiskFault;
 use pollux_node::DiskCompletion;
 use pollux_vocab::{DiskOp, DiskRequest, DiskStatus};
 use std::collections::VecDeque;
-
-/// A node that has not taken a turn for so long may have been replaced.
-const NODE_SILENT_NS_MAX: u64 = 200_000_000;
 
 /// Whether requests to a shared image are begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,9 +46,9 @@ impl Disk {
         self.queue.push_back(request);
     }
 
-    /// Whether the next request may be begun. `turn_ns`: when the node last began a turn.
-    pub(crate) fn may_begin(&self, now_ns: u64, turn_ns: u64, shared: bool) -> bool {
-        let passes = self.fence == Fence::Open && now_ns.saturating_sub(turn_ns) <= NODE_SILENT_NS_MAX;
+    /// Whether the next request may be begun. `is_sure`: that nobody has taken this side's place.
+    pub(crate) fn may_begin(&self, is_sure: bool, shared: bool) -> bool {
+        let passes = self.fence == Fence::Open && is_sure;
         !self.busy && !self.queue.is_empty() && (!shared || passes)
     }
 

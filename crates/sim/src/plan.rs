@@ -20,6 +20,9 @@ const RARE_PERMILLE: u64 = 150;
 /// How many seeds in a thousand have close calls, and how many of them.
 const CLOSE_PERMILLE: u64 = 150;
 const CLOSE_CALLS: u64 = 6;
+/// How many seeds in a thousand have naps, and how many of them.
+const NAPS_PERMILLE: u64 = 150;
+const NAPS: u64 = 6;
 /// Every how many seeds the machine is the real one.
 pub const GUEST_EVERY: u64 = 8;
 
@@ -90,6 +93,10 @@ impl Plan {
         if close.chance(CLOSE_PERMILLE) {
             plan.draw_close(&mut close);
         }
+        let mut naps = Random::new(seed, "naps");
+        if naps.chance(NAPS_PERMILLE) {
+            plan.draw_naps(&mut naps);
+        }
         plan.faults.sort_by_key(|fault| fault.at_ns);
         plan
     }
@@ -135,6 +142,19 @@ impl Plan {
             let at_ns = random.between(2 * MS, FAULTS_UNTIL_NS);
             let for_ns = self.failure_ns - random.log_between(US, self.heartbeat_ns);
             self.add(at_ns, FaultKind::Pause { host: 0, for_ns });
+        }
+    }
+
+    /// A primary stands still, takes a turn, and stands still again in the middle of it: each time for less than the
+    /// timeout, and for longer than that since its backup has heard it.
+    fn draw_naps(&mut self, random: &mut Random) {
+        for _ in 0..NAPS {
+            let at_ns = random.between(2 * MS, FAULTS_UNTIL_NS);
+            let first_ns = random.between(self.failure_ns / 8, self.failure_ns * 7 / 8);
+            let second_ns = self.failure_ns - random.log_between(US, first_ns);
+            self.add(at_ns, FaultKind::Pause { host: 0, for_ns: first_ns });
+            let looks = random.below(4);
+            self.add(at_ns, FaultKind::Stumble { host: 0, looks, for_ns: second_ns });
         }
     }
 

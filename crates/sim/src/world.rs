@@ -23,7 +23,7 @@ use crate::plan::{HEALED_NS, MS, Plan};
 use crate::random::Random;
 use crate::storage::Storage;
 use crate::timeline::Timeline;
-use pollux_node::{DiskCompletion, Event, Next, Node, Outcome, wire};
+use pollux_node::{DiskCompletion, Event, HostTime, Next, Node, Outcome, wire};
 use pollux_protocol::{Role, Verdict};
 use pollux_vocab::Generation;
 use std::cell::RefCell;
@@ -90,9 +90,10 @@ pub(crate) struct Host {
     /// Effects until the process is killed.
     pub(crate) effects_left: Option<u64>,
     pub(crate) power: bool,
-    /// The last turn began then, and ended then.
-    turn_ns: u64,
+    /// The last turn ended then.
     busy_until_ns: u64,
+    /// Until when, by its clock, the node is sure that nobody has taken its place: as of the last turn, and before it.
+    sure_until: [HostTime; 2],
     /// The next turn, and its number: an older one is void.
     next_turn: (u64, u64),
 }
@@ -177,8 +178,8 @@ impl Host {
             slow_factor: 1,
             effects_left: None,
             power: false,
-            turn_ns: 0,
             busy_until_ns: 0,
+            sure_until: [HostTime(u64::MAX); 2],
             next_turn: (u64::MAX, 0),
         }
     }
@@ -311,12 +312,12 @@ impl World {
             Happening::ToClient(frame) => self.clients_hear(&frame)?,
             Happening::Client(index, seq) => self.client_acts(index, seq),
             Happening::Tell(host, event) => self.tell(host, event),
-            Happening::Disk(host) => self.disk_looks(host),
+            Happening::Disk(host) => self.disk_looks(host)?,
             Happening::DiskDone(host, done) => {
                 if self.hosts[host].node.is_some() {
                     self.hosts[host].disk.finish();
                     self.tell(host, Event::DiskDone(done));
-                    self.disk_looks(host);
+                    self.disk_looks(host)?;
                 }
             }
             Happening::Claim(host, generation) => {
@@ -380,15 +381,18 @@ impl World {
         }
         let Some(mut node) = self.hosts[me].node.take() else { return Ok(()) };
         self.stats.turns += 1;
-        self.hosts[me].turn_ns = self.now;
         let mut desk = Desk::new(self, me);
         let next = node.step(&mut desk);
         let (ended, released, killed, broken) =
             (desk.at_ns(), desk.released, desk.killed, desk.broken.take());
-        let report = node.report();
+        let (report, sure_until) = (node.report(), node.sure_until());
         let host = &mut self.hosts[me];
+        host.sure_until = [sure_until, host.sure_until[0]];
         host.is_backup = matches!(node, Node::Standby(_));
         host.node = Some(node);
+        if !host.is_backup && !killed {
+            host.asks.handle_sure(me, sure_until)?;
+        }
         host.busy_until_ns = ended;
         host.end = End::Runs(report.state);
         if let Some(broken) = broken {
@@ -478,17 +482,24 @@ impl World {
 
     // ---- disks ----
 
-    fn disk_looks(&mut self, host: HostId) {
+    fn disk_looks(&mut self, host: HostId) -> Result<(), Broken> {
         let shared = self.plan.shared_disk;
         let state = &mut self.hosts[host];
         if state.node.is_none() || state.disk.busy {
-            return;
+            return Ok(());
         }
-        if !state.disk.may_begin(self.now, state.turn_ns, shared) {
+        let shows = state.clock.show(self.now);
+        // What a turn found out is known when it ends.
+        let in_turn = self.now < state.busy_until_ns;
+        let is_sure = shows < state.sure_until[usize::from(in_turn)];
+        if !state.disk.may_begin(is_sure, shared) {
             if shared && state.disk.is_behind_fence() {
                 self.schedule(self.now + LOOK_NS, Happening::Disk(host));
             }
-            return;
+            return Ok(());
+        }
+        if shared && !in_turn {
+            state.asks.handle_begin(host, shows)?;
         }
         let image = if shared { 0 } else { host };
         let (least, most) = self.plan.disk_ns;
@@ -500,6 +511,7 @@ impl World {
             }
             self.schedule(self.now + takes, Happening::DiskDone(host, done));
         }
+        Ok(())
     }
 
     // ---- clients ----

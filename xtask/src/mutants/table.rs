@@ -52,7 +52,7 @@ const GATE: &str = "crates/protocol/src/output_gate.rs";
 const ARBITER: &str = "crates/arbiter/src/lib.rs";
 
 /// The rules of DESIGN 5, in its order, and what `docs/protocol.md` adds to them.
-pub(crate) const MUTANTS: [Mutant; 28] = [
+pub(crate) const MUTANTS: [Mutant; 30] = [
     Mutant {
         name: "no-mark",
         rule: "output mark: a record of its own, behind the output, covers it",
@@ -224,8 +224,9 @@ pub(crate) const MUTANTS: [Mutant; 28] = [
         name: "sleeper-does-not-ask",
         rule: "a primary that slept asks first",
         file: PRIMARY,
-        old: "if was_away || self.silence.is_dead(now) {",
-        new: "if self.silence.is_dead(now) {",
+        old: "(State::Primary, Cause::BackupGone(now)) => self.seek_solo(now),",
+        new: "(State::Primary, Cause::BackupGone(now)) if self.is_away(now) => self.spoke_at = now,\n            \
+              (State::Primary, Cause::BackupGone(now)) => self.seek_solo(now),",
     },
     Mutant {
         name: "sleeper-releases",
@@ -240,6 +241,20 @@ pub(crate) const MUTANTS: [Mutant; 28] = [
         file: PRIMARY,
         old: "self.silence.is_away(now) || now.since(self.spoke_at) >= self.settings.failure_after_ns",
         new: "self.silence.is_away(now)",
+    },
+    Mutant {
+        name: "late-word-counts",
+        rule: "a word that comes late takes nothing back",
+        file: PRIMARY,
+        old: "let in_time = !self.is_away(now);",
+        new: "let in_time = true;",
+    },
+    Mutant {
+        name: "sure-too-long",
+        rule: "what was released leaves only as long as its side is sure of its place",
+        file: PRIMARY,
+        old: "self.silence.away_at().min(self.spoke_at.after(self.settings.failure_after_ns))",
+        new: "self.silence.away_at()",
     },
     Mutant {
         name: "forgets-doubts",

@@ -1,5 +1,6 @@
 //! Who may have been replaced asks first: a primary that has said nothing on the link for the failure timeout, by its
-//! own clock, or that has claimed, lets nothing out before it has been told that it has won.
+//! own clock, or that has claimed, lets nothing out before it has been told that it has won. A word counts from the look
+//! at the clock before it, and only if the look behind it finds that it was said in time.
 //!
 //! Its backup counts silence from what it hears, so from then on it may be live. What leaves late contradicts nothing
 //! if it had been acknowledged (`outputs`), so only the order of these events shows that nobody asked.
@@ -10,32 +11,39 @@ use super::Broken;
 use crate::fault::{HostId, NAMES};
 use pollux_node::HostTime;
 
+const NAME: &str = "who may have been replaced asks first";
+
 /// One host, as its ports see it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asks {
     failure_ns: u64,
     /// What the clock showed when it was last looked at.
     looked_at: HostTime,
-    /// What it showed before the newest message.
+    /// What it showed before the newest message that has left in time.
     spoke_at: HostTime,
+    /// A message has been sent since the last look.
+    has_sent: bool,
     must: bool,
     has_won: bool,
 }
 
 impl Asks {
     pub(crate) fn new(failure_ns: u64, now: HostTime) -> Self {
-        Self { failure_ns, looked_at: now, spoke_at: now, must: false, has_won: false }
+        Self { failure_ns, looked_at: now, spoke_at: now, has_sent: false, must: false, has_won: false }
     }
 
     /// The host has looked at its clock.
     pub(crate) fn handle_look(&mut self, now: HostTime) {
-        self.looked_at = now;
         self.must |= now.0.saturating_sub(self.spoke_at.0) >= self.failure_ns;
+        if std::mem::take(&mut self.has_sent) {
+            self.spoke_at = self.looked_at;
+        }
+        self.looked_at = now;
     }
 
     /// It has sent a message.
     pub(crate) fn handle_sent(&mut self) {
-        self.spoke_at = self.looked_at;
+        self.has_sent = true;
     }
 
     /// It has claimed.
@@ -53,6 +61,25 @@ impl Asks {
         self.has_won
     }
 
+    /// It has taken a turn, and is sure of its place until then: what it has released may leave as long.
+    pub(crate) fn handle_sure(&self, host: HostId, until: HostTime) -> Result<(), Broken> {
+        if self.has_won || until.0 <= self.spoke_at.0.saturating_add(self.failure_ns) {
+            return Ok(());
+        }
+        let what = format!("{} is sure of its place for longer than its words last", NAMES[host]);
+        Err(Broken(NAME, what))
+    }
+
+    /// Its disk, which both hosts share, begins a request that waited: its clock shows `now`.
+    pub(crate) fn handle_begin(&self, host: HostId, now: HostTime) -> Result<(), Broken> {
+        let silent = now.0.saturating_sub(self.spoke_at.0) >= self.failure_ns;
+        if self.has_won || !self.must && !silent {
+            return Ok(());
+        }
+        let what = format!("{} may have been replaced, and its disk begins what waited", NAMES[host]);
+        Err(Broken(NAME, what))
+    }
+
     /// It lets an output out.
     pub(crate) fn handle_release(&self, host: HostId) -> Result<(), Broken> {
         if self.has_won || !self.must {
@@ -62,7 +89,7 @@ impl Asks {
             "{} has been silent for the failure timeout, or has claimed, and lets an output out",
             NAMES[host]
         );
-        Err(Broken("who may have been replaced asks first", what))
+        Err(Broken(NAME, what))
     }
 }
 
@@ -76,6 +103,7 @@ mod tests {
         asks.handle_look(HostTime(1_099));
         assert!(asks.handle_release(0).is_ok());
         asks.handle_sent();
+        asks.handle_look(HostTime(1_099));
         asks.handle_look(HostTime(1_198));
         assert!(asks.handle_release(0).is_ok(), "it has spoken meanwhile");
         asks.handle_look(HostTime(1_199));
@@ -84,7 +112,15 @@ mod tests {
         asks.handle_won();
         assert!(asks.handle_release(0).is_ok());
         let mut asks = Asks::new(100, HostTime(0));
+        asks.handle_look(HostTime(90));
+        asks.handle_sent();
+        asks.handle_look(HostTime(110));
+        assert!(asks.handle_release(0).is_err(), "it stood still before the message, or behind it");
+        let mut asks = Asks::new(100, HostTime(0));
+        assert!(asks.handle_sure(0, HostTime(100)).is_ok() && asks.handle_sure(0, HostTime(101)).is_err());
+        assert!(asks.handle_begin(0, HostTime(99)).is_ok() && asks.handle_begin(0, HostTime(100)).is_err());
         asks.handle_claim();
+        assert!(asks.handle_begin(0, HostTime(1)).is_err());
         assert!(asks.handle_release(1).is_err());
     }
 }

@@ -36,6 +36,11 @@ pub enum Action {
         /// Where.
         host: usize,
     },
+    /// The process is stopped for a unit of time, in the middle of what it does.
+    Nap {
+        /// Where.
+        host: usize,
+    },
     /// A message arrives.
     Deliver {
         /// To whom.
@@ -187,6 +192,9 @@ impl World {
         }
         if left.sleeps > 0 && replicates && !at.drowsy {
             actions.push(Action::Sleep { host });
+        }
+        if left.naps > 0 && replicates {
+            actions.push(Action::Nap { host });
         }
         if left.link_ends > 0 && replicates && !at.drowsy && !at.unlinked {
             actions.push(Action::LinkEnds { host });

@@ -34,6 +34,7 @@ const CALM: Bounds = Bounds {
     inputs: 1,
     ticks: [2, 2, 0],
     sleeps: 0,
+    naps: 0,
     crashes: 0,
     starts: 0,
     losses: 0,
@@ -48,7 +49,7 @@ const CALM: Bounds = Bounds {
 };
 
 /// All of them, the quick ones first.
-pub const CONFIGS: [Config; 14] = [
+pub const CONFIGS: [Config; 16] = [
     Config {
         name: "crash",
         about: "a host crashes between any two steps",
@@ -98,6 +99,13 @@ pub const CONFIGS: [Config; 14] = [
         quick: true,
         starting: false,
         bounds: Bounds { slices: 1, inputs: 0, losses: 1, repeats: 1, overtakings: 1, ..CALM },
+    },
+    Config {
+        name: "nap",
+        about: "a process naps, for less than the failure timeout, in the middle of what it does",
+        quick: true,
+        starting: false,
+        bounds: Bounds { slices: 1, inputs: 0, naps: 1, ..CALM },
     },
     Config {
         name: "crash-long",
@@ -154,5 +162,12 @@ pub const CONFIGS: [Config; 14] = [
         quick: false,
         starting: false,
         bounds: Bounds { slices: 1, sleeps: 1, unreachable: 1, ..CALM },
+    },
+    Config {
+        name: "nap-two",
+        about: "two naps, of one process or of both",
+        quick: false,
+        starting: false,
+        bounds: Bounds { slices: 1, inputs: 0, naps: 2, ..CALM },
     },
 ];

@@ -19,6 +19,9 @@ impl World {
     /// The rule that this state breaks.
     #[must_use]
     pub fn judge(&self) -> Option<Broken> {
+        if self.hosts.iter().any(Host::is_sure_in_vain) {
+            return Some(Broken::SpokeUnasked);
+        }
         let mut alone = 0;
         for at in self.hosts.iter().filter(|at| at.runs_alone()) {
             alone += 1;
@@ -101,6 +104,7 @@ impl World {
     fn exchange(&mut self) {
         for host in 0..self.hosts.len() {
             self.effects(host, true);
+            self.obey(host);
         }
         for to in 0..self.wires.len() {
             if !self.hosts[to].drowsy {

@@ -28,7 +28,11 @@ impl World {
     fn act(&mut self, action: Action) -> bool {
         match action {
             Action::Slice { host, input } => self.slice(host, input),
-            Action::Effects { host } => return self.effects(host, true),
+            Action::Effects { host } => {
+                let acted = self.effects(host, true);
+                self.obey(host);
+                return acted;
+            }
             Action::Tick { host } => self.tick(host),
             Action::Deliver { to, at } => {
                 if at > 0 {
@@ -74,6 +78,12 @@ impl World {
                 let at = &mut self.hosts[host];
                 at.clock += FAILURE_UNITS;
                 (at.drowsy, at.slept) = (true, true);
+            }
+            Action::Nap { host } => {
+                self.left.naps -= 1;
+                let at = &mut self.hosts[host];
+                at.clock += 1;
+                at.drowsy = true;
             }
             Action::Repeat { to } => {
                 self.left.repeats -= 1;
@@ -136,8 +146,14 @@ impl World {
             while self.has_room(to) {
                 let Some(message) = self.poll_message(host) else { break };
                 self.send(to, message);
-                self.hosts[host].sent_at = self.hosts[host].clock;
+                let at = &mut self.hosts[host];
+                // A word that comes too late takes nothing back: the backup may be live by now.
+                at.slept |= at.is_silent();
+                at.sent_at = at.clock;
                 acted = true;
+            }
+            if let Side::Live(primary) = &mut self.hosts[host].side {
+                Arc::make_mut(primary).handle_sent(now);
             }
         }
         acted
@@ -156,8 +172,7 @@ impl World {
         let at = &self.hosts[host];
         let Some((role, generation)) = at.role() else { return };
         let holder = Holder { host: host as u8, life: at.life };
-        let silent = at.clock - at.sent_at >= FAILURE_UNITS;
-        if role == Role::Claiming || role == Role::Primary && (at.slept || silent) {
+        if role == Role::Claiming || role == Role::Primary && (at.slept || at.is_silent()) {
             self.broken.get_or_insert(Broken::SpokeUnasked);
         }
         match self.owners.iter().find(|(owned, _)| *owned == generation) {
@@ -343,7 +358,7 @@ impl World {
     }
 
     /// Carries the commands out.
-    fn obey(&mut self, host: usize) {
+    pub(super) fn obey(&mut self, host: usize) {
         let holder = Holder { host: host as u8, life: self.hosts[host].life };
         loop {
             let at = &mut self.hosts[host];

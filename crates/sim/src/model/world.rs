@@ -32,6 +32,8 @@ pub struct Bounds {
     pub ticks: [u8; 3],
     /// Times that a host's process is stopped for longer than the failure timeout.
     pub sleeps: u8,
+    /// Times that a host's process is stopped for less than that.
+    pub naps: u8,
     /// Hosts that crash, between any two steps or between an output and the message behind it.
     pub crashes: u8,
     /// Processes that are started: on a host that has crashed, or on the third one.
@@ -127,7 +129,7 @@ pub struct Host {
     pub clock: u64,
     /// It has slept and not looked at the clock since: it must, before it hears anything.
     pub drowsy: bool,
-    /// It has slept and not won a generation since.
+    /// It has slept, or said a word too late, and not won a generation since.
     pub slept: bool,
     /// When its last message left, by its own clock.
     pub sent_at: u64,
@@ -240,6 +242,23 @@ impl Host {
     #[must_use]
     pub fn now(&self) -> HostTime {
         HostTime(self.clock)
+    }
+
+    /// Whether it has said nothing for the failure timeout, by its own clock.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.clock - self.sent_at >= FAILURE_UNITS
+    }
+
+    /// Whether it would still let out what it has released, although it may have been replaced.
+    #[must_use]
+    pub fn is_sure_in_vain(&self) -> bool {
+        match &self.side {
+            Side::Live(primary) if !self.runs_alone() => {
+                (self.slept || self.is_silent()) && self.now() < primary.sure_until()
+            }
+            _ => false,
+        }
     }
 
     /// Its part and generation, if it has one.
