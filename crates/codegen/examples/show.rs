@@ -2,7 +2,7 @@
 //! the file's bytes were a page, and prints guest and host code side by side in turn.
 
 use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter, Instruction};
-use pollux_codegen::{Features, Region, thunks, translate};
+use pollux_codegen::{Features, Manner, Region, thunks, translate};
 use pollux_isa::{decode, decode_compressed, disasm, is_compressed};
 
 fn number(text: &str) -> usize {
@@ -42,9 +42,7 @@ fn main() {
         (offset & 0xfff) as u16,
         (code.len() as u32, 1 << 20),
         &thunks,
-        features,
-        true,
-        false,
+        Manner { features, grouped: true, upper: false },
         &|_| None,
     );
     print(&page, &region, &region.bytes, code.len() as u64);

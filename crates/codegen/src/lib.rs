@@ -17,7 +17,7 @@
 //!
 //! Map: `asm` the assembler; [`state`] registers and words; `thunks`; `region` finding blocks; `emit` instructions,
 //! `bits`, `emit_float`, `atomic`, `system`, `fuse` two as one, `guard` branches over a few; `memory` loads and stores,
-//! and `groups` which of them share a check; `homes` which registers a block has in host registers, and `xmm` which
+//! `tlb` how they ask it, `groups` which of them share a check, `inner_loop` which stay within a page; `homes` which registers a block has in host registers, and `xmm` which
 //! floating-point ones.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -34,16 +34,16 @@ mod fuse;
 mod groups;
 mod guard;
 mod homes;
-mod indexed;
 mod inner_loop;
 mod memory;
 mod region;
 pub mod state;
 mod system;
 mod thunks;
+mod tlb;
 mod xmm;
 
-pub use region::{Features, Link, Region, translate};
+pub use region::{Features, Link, Manner, Region, translate};
 pub use thunks::{Thunks, thunks};
 
 /// The bytes that, written at `place`, make the jump there lead to `target`; both are offsets in code memory.

@@ -1,7 +1,8 @@
 //! Loads and stores. Three ways, from the fast to the slow:
 //!
-//! 1. The page that the last access through the same base register hit (`state::LOAD_TAGS`): in line, five
-//!    instructions, of which the address waits for none.
+//! 1. In line, one of two. Where few pages are accessed (`inner_loop`, the stack): the page that the last access through
+//!    the same base register hit (`state::LOAD_TAGS`), five instructions, of which the address waits for none. Elsewhere:
+//!    the soft TLB (`tlb`), twelve instructions, of which none has to be predicted.
 //! 2. The soft TLB, out of line (`thunks`), which then remembers the page for the register.
 //! 3. The interpreter.
 //!
@@ -11,39 +12,11 @@
 
 use crate::asm::{Alu, Cond, Fixup, Mem, RAX, RCX, RDX, Reg, Rm, W, at, at2};
 use crate::groups::Way;
-use crate::indexed::Span;
 use crate::region::{Cold, Place, Translator};
 use crate::state::{self, StepInfo, word};
+use crate::tlb::{OtherPage, Span};
 use alloc::vec::Vec;
 use pollux_isa::Inst;
-
-/// An access that did not hit the page that was remembered for its register.
-#[derive(Clone, Copy)]
-pub(crate) struct OtherPage {
-    pub(crate) from: Fixup,
-    /// The access is to (at least) this host register plus `low`; to rax plus `low` if there is none.
-    pub(crate) base: Option<Reg>,
-    pub(crate) low: i32,
-    /// The engine word of the register's tag.
-    pub(crate) tag: usize,
-    pub(crate) store: bool,
-    /// Whether it must be aligned.
-    pub(crate) aligned: bool,
-    /// Where the access goes on once the page is remembered.
-    pub(crate) back: u32,
-    /// Where it goes on once what is to be added to the address has been: in rax, or to rax if there is no base. 0 if
-    /// there is no such place.
-    pub(crate) added: u32,
-    /// Taken if not all that it proves lies in one page.
-    pub(crate) across: Option<Fixup>,
-    /// Of an access that asks the TLB in line, if it leads a group: the last byte's offset, and the engine word for what
-    /// is added.
-    pub(crate) group: Option<(i32, usize)>,
-    /// Whether the access has asked the TLB in line: the tag has a context.
-    pub(crate) indexed: bool,
-    /// Taken if the page has a flag set.
-    pub(crate) flagged: Option<Fixup>,
-}
 
 /// The engine word of the tag that is remembered for a register.
 pub(crate) fn tag_word(register: u8, store: bool) -> usize {
@@ -71,7 +44,7 @@ impl Translator<'_> {
             self.addend_in_rax = None;
         }
         let leads = matches!(self.plan.way, Way::Leads { .. });
-        self.set_indexed(rs1, store, false);
+        self.groups_of_tlb.set(rs1, store, false);
         if self.wanders(rs1) {
             return self.ask_tlb(rs1, imm, Span { low, high, align, leads }, store);
         }
@@ -145,7 +118,7 @@ impl Translator<'_> {
             added: 0,
             across: None,
             group: None,
-            indexed: false,
+            in_line: false,
             flagged: None,
         }
     }

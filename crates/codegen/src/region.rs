@@ -5,13 +5,13 @@
 //! translated and forgotten as a whole; jumps to other pages ask the table of jump targets, because only the page
 //! tables know what lies there.
 
-use crate::asm::{Alu, Asm, Cond, Fixup, R15, RAX, RCX, RDX, W, at};
+use crate::asm::{Alu, Asm, Cond, Fixup, R15, RAX, W};
 use crate::groups::{Plan, Way, plan};
 use crate::guard::{SKIPPED_MAX, is_branch, is_cheap};
 use crate::homes::{Homes, insts};
-use crate::memory::OtherPage;
-use crate::state::{self, StepInfo, word, word_offset};
+use crate::state::{self, StepInfo, word};
 use crate::thunks::{Thunks, lookup};
+use crate::tlb::{Groups, OtherPage};
 use crate::xmm::Copies;
 use alloc::vec::Vec;
 use pollux_isa::{Inst, Opcode, decode, decode_compressed, is_compressed};
@@ -140,30 +140,38 @@ pub(crate) struct Translator<'a> {
     pub(crate) half_of_space: usize,
     /// Whether the present block is likely to access few pages.
     pub(crate) stays: bool,
-    /// In the present block: whose groups' leaders asked the TLB in line, by register, for loads and then for stores.
-    pub(crate) indexed: u64,
+    /// Of the present block.
+    pub(crate) groups_of_tlb: Groups,
     /// What rax holds, if it is what the memory that a register points into adds to addresses: the engine word.
     pub(crate) addend_in_rax: Option<usize>,
 }
 
+/// What a translation is to be like. Results never depend on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Manner {
+    /// What of the host it may use.
+    pub features: Features,
+    /// Accesses may share checks. Without, each proves its own address, which is what code needs that is entered in the
+    /// middle of a block because such a check failed.
+    pub grouped: bool,
+    /// The half of the address space in which the code, and so most of what it accesses, is likely to lie: the upper one.
+    pub upper: bool,
+}
+
 /// Translates the region of `page` that begins at offset `entry`, to be placed at the offsets `bases` of code memory, its
-/// [`Region::bytes`] and its [`Region::cold`].
-/// `grouped` lets accesses share checks; without, each proves its own address, which is what code needs that is entered
-/// in the middle of a block because such a check failed. `known` says where blocks of the page that were translated before begin.
+/// [`Region::bytes`] and its [`Region::cold`]. `known` says where blocks of the page that were translated before begin.
 #[must_use]
 pub fn translate(
     page: &[u8; PAGE as usize],
     entry: u16,
     bases: (u32, u32),
     thunks: &Thunks,
-    features: Features,
-    grouped: bool,
-    upper: bool,
+    manner: Manner,
     known: &dyn Fn(u16) -> Option<u32>,
 ) -> Region {
     let mut translator = Translator {
         asm: Asm::new(bases.0),
-        features,
+        features: manner.features,
         page,
         thunks,
         known,
@@ -173,7 +181,7 @@ pub fn translate(
         cold: Vec::new(),
         ranges: Vec::new(),
         instructions: 0,
-        grouped,
+        grouped: manner.grouped,
         plan: ALONE,
         copies: Copies::default(),
         other_page: None,
@@ -182,9 +190,9 @@ pub fn translate(
         homes: Homes::default(),
         lent: Vec::new(),
         repeats: None,
-        half_of_space: usize::from(upper),
+        half_of_space: usize::from(manner.upper),
         stays: false,
-        indexed: 0,
+        groups_of_tlb: Groups::default(),
         addend_in_rax: None,
     };
     while let Some(offset) = translator.pending.pop() {
@@ -326,7 +334,7 @@ impl Translator<'_> {
         self.entries.push((offset, self.asm.here()));
         self.instructions += usize::from(steps);
         self.float_checked = false;
-        self.indexed = 0;
+        self.groups_of_tlb = Groups::default();
         self.stays = self.stays(offset, places.len());
         self.copies.clear();
         self.asm.alu_imm(Alu::Sub, W::Q, R15, i32::from(steps));
@@ -531,53 +539,9 @@ impl Translator<'_> {
         [take_back, lend_again]
     }
 
-    fn call(&mut self, place: u32) {
+    pub(crate) fn call(&mut self, place: u32) {
         let call = self.asm.call();
         self.asm.bind(call, place);
-    }
-
-    /// Asks the TLB, out of line; returns the jump that is taken if it does not know.
-    fn emit_other_page(&mut self, other_page: &OtherPage, failures: &mut Vec<Fixup>) {
-        let &OtherPage { from, tag, store, aligned, back, added, low, base, .. } = other_page;
-        self.asm.bind_here(from);
-        match base {
-            Some(base) => self.asm.lea(RAX, at(base, low)),
-            None if low != 0 => self.asm.lea(RAX, at(RAX, low)),
-            None => {}
-        }
-        if other_page.indexed {
-            self.asm.alu_imm(Alu::And, W::Q, RDX, crate::thunks::NO_CONTEXT);
-        }
-        self.asm.mov_imm(RCX, word_offset(tag) as u64);
-        self.call(match (store, aligned) {
-            (false, false) => self.thunks.remember_load,
-            (false, true) => self.thunks.remember_load_aligned,
-            (true, false) => self.thunks.remember_store,
-            (true, true) => self.thunks.remember_store_aligned,
-        });
-        if base.is_none() && low != 0 {
-            self.asm.lea(RAX, at(RAX, -low));
-        }
-        failures.push(self.asm.jcc(Cond::Ne as u8));
-        if let Some((high, group)) = other_page.group {
-            self.asm.lea(RCX, at(base.unwrap_or(RAX), high));
-            self.asm.alu_imm(Alu::And, W::Q, RCX, -4096);
-            self.asm.alu(Alu::Xor, W::Q, RCX, word(tag));
-            self.asm.alu_imm(Alu::And, W::Q, RCX, -4096);
-            failures.push(self.asm.jcc(Cond::Ne as u8));
-            self.asm.store(W::Q, word(group), RDX);
-        }
-        let found = if added == 0 {
-            back
-        } else {
-            match base {
-                Some(_) => self.asm.mov(RAX, RDX),
-                None => self.asm.alu(Alu::Add, W::Q, RAX, RDX),
-            }
-            added
-        };
-        let jump = self.asm.jmp();
-        self.asm.bind(jump, found);
     }
 
     /// Leaves translated code for an instruction of this page.

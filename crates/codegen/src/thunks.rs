@@ -7,13 +7,9 @@ use crate::asm::{
 use crate::groups::GROUP_BYTES_MAX;
 use crate::state::{self, PINNED, after, part, word, x};
 use crate::system;
+use crate::tlb::{NO_CONTEXT, entry_of_tlb};
 use alloc::vec::Vec;
 use pollux_machine::engine::layout;
-
-/// Of a tag in the TLB, all but the context.
-pub(crate) const NO_CONTEXT: i32 = -4096 | 7;
-/// Bytes in a TLB entry, as a shift.
-pub(crate) const TLB_ENTRY_SHIFT: u8 = 4;
 
 /// Where the thunks are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -202,13 +198,6 @@ fn remember(asm: &mut Asm, tlb: usize, store: bool, aligned: bool) -> u32 {
 fn half_of_tlb(asm: &mut Asm, half: usize) {
     asm.alu(Alu::Xor, W::D, RBX, part(layout::DATA_MIXES + 8 * half));
     asm.alu(Alu::Or, W::Q, RDX, part(layout::DATA_CONTEXTS + 8 * half));
-}
-
-/// From a virtual address with its mix to the host address of its entry.
-fn entry_of_tlb(asm: &mut Asm, reg: Reg, tlb: usize) {
-    asm.shift_imm(Shift::Shr, W::D, reg, 12 - TLB_ENTRY_SHIFT);
-    asm.alu_imm(Alu::And, W::D, reg, (layout::TLB_ENTRIES as i32 - 1) << TLB_ENTRY_SHIFT);
-    asm.alu(Alu::Add, W::Q, reg, part(tlb));
 }
 
 /// The page is not in the TLB, or the access is not aligned: then it is looked up again, if it lies in one page.

@@ -11,7 +11,7 @@ use pollux_codegen::state::{
     CODE, LOAD_TAGS, NO_TAG, NO_TARGET, PAGES, PAGES_LEN, TABLE, TABLE_CONTEXT, TABLE_ENTRIES,
     TABLE_ENTRY_WORDS, TABLE_IN_MODE, TAGS_END, table_entry,
 };
-use pollux_codegen::{Features, Region, Thunks, jump_to, thunks, translate};
+use pollux_codegen::{Features, Manner, Region, Thunks, jump_to, thunks, translate};
 use pollux_machine::engine::Guest;
 use std::io;
 
@@ -235,7 +235,7 @@ impl Cache {
     }
 
     /// Address of the code for the hart's `pc`, which lies in `page`; translates it if the interpreter has been there
-    /// `hot` times. `grouped` is `pollux_codegen::translate`'s.
+    /// `hot` times. `grouped` is [`Manner`]'s.
     pub(crate) fn code(
         &mut self,
         guest: &mut Guest<'_, '_>,
@@ -275,16 +275,9 @@ impl Cache {
             0 => None,
             place => Some(place),
         };
-        let region = translate(
-            bytes,
-            half as u16 * 2,
-            (self.used, self.used_cold),
-            &self.thunks,
-            self.features,
-            grouped,
-            guest.pc() >> 63 != 0,
-            &place_of,
-        );
+        let manner = Manner { features: self.features, grouped, upper: guest.pc() >> 63 != 0 };
+        let region =
+            translate(bytes, half as u16 * 2, (self.used, self.used_cold), &self.thunks, manner, &place_of);
         let Region { bytes, cold, entries, links, ranges } = region;
         self.memory.write(self.used, &bytes);
         self.memory.write(self.used_cold, &cold);

@@ -1,0 +1,213 @@
+//! How loads and stores ask the TLB: in line, if their base register is likely to point to another page each time, or
+//! out of line, when the page that was remembered for the register is another.
+//!
+//! In line it costs more instructions, and the address waits for them; but a branch that nobody can predict costs more
+//! still. A group's leader keeps what is added to addresses in an engine word of its own (`state::GROUP_ADDENDS`),
+//! so that what is remembered for the register stays right.
+
+use crate::asm::{Alu, Asm, Cond, Fixup, Mem, RAX, RCX, RDX, Reg, Shift, W, at, at2};
+use crate::memory::{addend_word, tag_word};
+use crate::region::Translator;
+use crate::state::{self, part, word, word_offset};
+use alloc::vec::Vec;
+use pollux_machine::engine::layout;
+
+const SP: u8 = 2;
+const GP: u8 = 3;
+const TP: u8 = 4;
+
+/// Bytes in a TLB entry, as a shift.
+const ENTRY_SHIFT: u8 = 4;
+/// Of a tag in the TLB, all but the context.
+pub(crate) const NO_CONTEXT: i32 = -4096 | 7;
+
+/// From the lower bits of a virtual address, with those of its mix, to the host address of its entry.
+pub(crate) fn entry_of_tlb(asm: &mut Asm, reg: Reg, tlb: usize) {
+    asm.shift_imm(Shift::Shr, W::D, reg, 12 - ENTRY_SHIFT);
+    asm.alu_imm(Alu::And, W::D, reg, (layout::TLB_ENTRIES as i32 - 1) << ENTRY_SHIFT);
+    asm.alu(Alu::Add, W::Q, reg, part(tlb));
+}
+
+/// An access that did not hit the page that was remembered for its register.
+#[derive(Clone, Copy)]
+pub(crate) struct OtherPage {
+    pub(crate) from: Fixup,
+    /// The access is to (at least) this host register plus `low`; to rax plus `low` if there is none.
+    pub(crate) base: Option<Reg>,
+    pub(crate) low: i32,
+    /// The engine word of the register's tag.
+    pub(crate) tag: usize,
+    pub(crate) store: bool,
+    /// Whether it must be aligned.
+    pub(crate) aligned: bool,
+    /// Where the access goes on once the page is remembered.
+    pub(crate) back: u32,
+    /// Where it goes on once what is to be added to the address has been: in rax, or to rax if there is no base. 0 if
+    /// there is no such place.
+    pub(crate) added: u32,
+    /// Taken if not all that it proves lies in one page.
+    pub(crate) across: Option<Fixup>,
+    /// Of an access that asks the TLB in line, if it leads a group: the last byte's offset, and the engine word for what
+    /// is added.
+    pub(crate) group: Option<(i32, usize)>,
+    /// Whether the access has asked the TLB in line: the tag has a context.
+    pub(crate) in_line: bool,
+    /// Taken if the page has a flag set.
+    pub(crate) flagged: Option<Fixup>,
+}
+
+/// Through which registers a group goes whose leader has asked the TLB in line.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Groups(u64);
+
+impl Groups {
+    fn bit(base: u8, store: bool) -> u64 {
+        1 << (u32::from(base & 31) + 32 * u32::from(store))
+    }
+
+    pub(crate) fn set(&mut self, base: u8, store: bool, value: bool) {
+        let bit = Self::bit(base, store);
+        self.0 = if value { self.0 | bit } else { self.0 & !bit };
+    }
+
+    fn has(self, base: u8, store: bool) -> bool {
+        self.0 & Self::bit(base, store) != 0
+    }
+}
+
+/// What an access has to prove, relative to its base register.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    pub(crate) low: i32,
+    pub(crate) high: i32,
+    pub(crate) align: u8,
+    /// Whether others follow.
+    pub(crate) leads: bool,
+}
+
+impl Translator<'_> {
+    /// The engine word of what is added to the addresses of a group.
+    pub(crate) fn proved_addend(&self, base: u8, store: bool) -> usize {
+        if self.groups_of_tlb.has(base, store) { group_word(base, store) } else { addend_word(base, store) }
+    }
+
+    /// Whether a register is likely to point to another page each time.
+    pub(crate) fn wanders(&self, base: u8) -> bool {
+        !self.stays && !matches!(base, SP | GP | TP)
+    }
+
+    /// The host memory at `base` + `imm`, of which rax has the base register's value unless that has a home.
+    pub(crate) fn ask_tlb(&mut self, base: u8, imm: i32, span: Span, store: bool) -> Mem {
+        let Span { low, high, align, leads } = span;
+        let home = self.homes.of(base);
+        let register = home.unwrap_or(RAX);
+        let half = self.half_of_space;
+        let (tlb, context) = (
+            if store { layout::TLB_WRITE } else { layout::TLB_READ },
+            part(layout::DATA_CONTEXTS + 8 * half),
+        );
+        self.asm.lea(RDX, at(register, low));
+        self.asm.mov32(RCX, RDX);
+        self.asm.alu(Alu::Xor, W::D, RCX, part(layout::DATA_MIXES + 8 * half));
+        entry_of_tlb(&mut self.asm, RCX, tlb);
+        self.asm.alu_imm(Alu::And, W::Q, RDX, -4096 | i32::from(align - 1));
+        self.asm.alu(Alu::Or, W::Q, RDX, context);
+        self.asm.alu(Alu::Cmp, W::Q, RDX, at(RCX, 0));
+        let from = self.asm.jcc(Cond::Ne as u8);
+        let across = (high > low).then(|| {
+            self.asm.lea(RDX, at(register, high));
+            self.asm.alu_imm(Alu::And, W::Q, RDX, -4096);
+            self.asm.alu(Alu::Or, W::Q, RDX, context);
+            self.asm.alu(Alu::Cmp, W::Q, RDX, at(RCX, 0));
+            self.asm.jcc(Cond::Ne as u8)
+        });
+        self.asm.load(W::Q, RCX, at(RCX, 8));
+        let mut flagged = None;
+        if store {
+            self.asm.lea(RDX, at2(RCX, register, low));
+            self.asm.shift_imm(Shift::Shr, W::Q, RDX, 12);
+            self.asm.alu(Alu::Add, W::Q, RDX, word(state::FLAGS));
+            self.asm.cmp_byte(at(RDX, 0), 0);
+            flagged = Some(self.asm.jcc(Cond::Ne as u8));
+        }
+        self.asm.alu(Alu::Add, W::Q, RCX, word(state::RAM));
+        if leads {
+            self.asm.store(W::Q, word(group_word(base, store)), RCX);
+            self.groups_of_tlb.set(base, store, true);
+        }
+        let to = match home {
+            Some(reg) => {
+                self.asm.mov(RAX, RCX);
+                self.addend_in_rax = leads.then(|| group_word(base, store));
+                at2(RAX, reg, imm)
+            }
+            None => {
+                self.asm.alu(Alu::Add, W::Q, RAX, RCX);
+                at(RAX, imm)
+            }
+        };
+        self.other_page = Some(OtherPage {
+            from,
+            base: home,
+            low,
+            tag: tag_word(base, store),
+            store,
+            aligned: false,
+            back: 0,
+            added: self.asm.here(),
+            across,
+            flagged,
+            in_line: true,
+            group: leads.then(|| (high, group_word(base, store))),
+        });
+        to
+    }
+
+    /// Asks the TLB, out of line. What it does not know jumps to the step, with one of `failures`.
+    pub(crate) fn emit_other_page(&mut self, other_page: &OtherPage, failures: &mut Vec<Fixup>) {
+        let &OtherPage { from, tag, store, aligned, back, added, low, base, .. } = other_page;
+        self.asm.bind_here(from);
+        match base {
+            Some(base) => self.asm.lea(RAX, at(base, low)),
+            None if low != 0 => self.asm.lea(RAX, at(RAX, low)),
+            None => {}
+        }
+        if other_page.in_line {
+            self.asm.alu_imm(Alu::And, W::Q, RDX, NO_CONTEXT);
+        }
+        self.asm.mov_imm(RCX, word_offset(tag) as u64);
+        self.call(match (store, aligned) {
+            (false, false) => self.thunks.remember_load,
+            (false, true) => self.thunks.remember_load_aligned,
+            (true, false) => self.thunks.remember_store,
+            (true, true) => self.thunks.remember_store_aligned,
+        });
+        if base.is_none() && low != 0 {
+            self.asm.lea(RAX, at(RAX, -low));
+        }
+        failures.push(self.asm.jcc(Cond::Ne as u8));
+        if let Some((high, group)) = other_page.group {
+            self.asm.lea(RCX, at(base.unwrap_or(RAX), high));
+            self.asm.alu_imm(Alu::And, W::Q, RCX, -4096);
+            self.asm.alu(Alu::Xor, W::Q, RCX, word(tag));
+            self.asm.alu_imm(Alu::And, W::Q, RCX, -4096);
+            failures.push(self.asm.jcc(Cond::Ne as u8));
+            self.asm.store(W::Q, word(group), RDX);
+        }
+        let found = if added == 0 {
+            back
+        } else {
+            match base {
+                Some(_) => self.asm.mov(RAX, RDX),
+                None => self.asm.alu(Alu::Add, W::Q, RAX, RDX),
+            }
+            added
+        };
+        let jump = self.asm.jmp();
+        self.asm.bind(jump, found);
+    }
+}
+
+fn group_word(base: u8, store: bool) -> usize {
+    state::GROUP_ADDENDS + usize::from(base) + 32 * usize::from(store)
+}
