@@ -8,6 +8,8 @@ use pollux_isa::{Opcode as Op, is_compressed};
 
 /// How far, in instructions, the branch back is looked for.
 const AHEAD_MAX: usize = 500;
+/// Instructions that are looked at for one region, so that no page that a guest writes takes long to translate.
+pub(crate) const LOOKS_MAX: u32 = 8000;
 /// Instructions in a long block.
 const LONG: usize = 40;
 
@@ -32,7 +34,7 @@ enum Step {
 
 impl Translator<'_> {
     /// Whether the block at `offset`, of so many instructions, is likely to stay within few pages.
-    pub(crate) fn stays(&self, offset: u16, instructions: usize) -> bool {
+    pub(crate) fn is_likely_to_stay(&self, offset: u16, instructions: usize) -> bool {
         instructions >= LONG || self.is_in_inner_loop(offset)
     }
 
@@ -64,7 +66,10 @@ impl Translator<'_> {
     }
 
     fn step_from(&self, offset: u16) -> Step {
-        let Some(low) = self.half(offset) else { return Step::Away };
+        let (Some(looks), Some(low)) = (self.looks.get().checked_sub(1), self.half(offset)) else {
+            return Step::Away;
+        };
+        self.looks.set(looks);
         if !may_jump(low) {
             return Step::On(offset + if is_compressed(low) { 2 } else { 4 }, None);
         }

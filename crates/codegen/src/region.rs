@@ -9,11 +9,13 @@ use crate::asm::{Alu, Asm, Cond, Fixup, R15, RAX, W};
 use crate::groups::{Plan, Way, plan};
 use crate::guard::{SKIPPED_MAX, is_branch, is_cheap};
 use crate::homes::{Homes, insts};
+use crate::inner_loop::LOOKS_MAX;
 use crate::state::{self, StepInfo, word};
 use crate::thunks::{Thunks, lookup};
 use crate::tlb::{Groups, OtherPage};
 use crate::xmm::Copies;
 use alloc::vec::Vec;
+use core::cell::Cell;
 use pollux_isa::{Inst, Opcode, decode, decode_compressed, is_compressed};
 
 const PAGE: u16 = 4096;
@@ -79,7 +81,7 @@ pub(crate) enum Cold {
 
 /// A block that its last branch repeats.
 #[derive(Clone, Copy)]
-pub(crate) struct Loop {
+struct Loop {
     offset: u16,
     steps: u16,
     /// Where it begins once its registers are lent.
@@ -135,14 +137,16 @@ pub(crate) struct Translator<'a> {
     /// Of all blocks in which registers are lent.
     lent: Vec<Homes>,
     /// Of the present block, if registers are lent in it and it repeats itself.
-    pub(crate) repeats: Option<Loop>,
+    repeats: Option<Loop>,
     /// The half of the address space that the code is likely to lie in.
     pub(crate) half_of_space: usize,
+    /// Instructions that may still be looked at for the sake of [`Translator::is_likely_to_stay`].
+    pub(crate) looks: Cell<u32>,
     /// Whether the present block is likely to access few pages.
     pub(crate) stays: bool,
     /// Of the present block.
     pub(crate) groups_of_tlb: Groups,
-    /// What rax holds, if it is what the memory that a register points into adds to addresses: the engine word.
+    /// The engine word that rax holds, if it holds one of those that are added to addresses.
     pub(crate) addend_in_rax: Option<usize>,
 }
 
@@ -191,6 +195,7 @@ pub fn translate(
         lent: Vec::new(),
         repeats: None,
         half_of_space: usize::from(manner.upper),
+        looks: Cell::new(LOOKS_MAX),
         stays: false,
         groups_of_tlb: Groups::default(),
         addend_in_rax: None,
@@ -335,7 +340,7 @@ impl Translator<'_> {
         self.instructions += usize::from(steps);
         self.float_checked = false;
         self.groups_of_tlb = Groups::default();
-        self.stays = self.stays(offset, places.len());
+        self.stays = self.is_likely_to_stay(offset, places.len());
         self.copies.clear();
         self.asm.alu_imm(Alu::Sub, W::Q, R15, i32::from(steps));
         let from = self.asm.jcc(Cond::L as u8);

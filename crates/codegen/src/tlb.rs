@@ -4,6 +4,10 @@
 //! In line it costs more instructions, and the address waits for them; but a branch that nobody can predict costs more
 //! still. A group's leader keeps what is added to addresses in an engine word of its own (`state::GROUP_ADDENDS`),
 //! so that what is remembered for the register stays right.
+//!
+//! The context that an address is looked up with is that of the half of the address space in which the code lies. If the
+//! address lies in the other half, no entry has its page with this context, for a context's number stands for one half of
+//! one address space, or for both where both have it: it is looked up again, out of line, with the right one.
 
 use crate::asm::{Alu, Asm, Cond, Fixup, Mem, RAX, RCX, RDX, Reg, Shift, W, at, at2};
 use crate::memory::{addend_word, tag_word};
@@ -28,7 +32,8 @@ pub(crate) fn entry_of_tlb(asm: &mut Asm, reg: Reg, tlb: usize) {
     asm.alu(Alu::Add, W::Q, reg, part(tlb));
 }
 
-/// An access that did not hit the page that was remembered for its register.
+/// An access that did not find its page in line: it is not the one remembered for its register, or, of one that asks the
+/// TLB in line, not there.
 #[derive(Clone, Copy)]
 pub(crate) struct OtherPage {
     pub(crate) from: Fixup,

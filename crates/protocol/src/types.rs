@@ -32,7 +32,7 @@ pub struct Settings {
     pub failure_after_ns: u64,
     /// Bytes of log that the backup has not acknowledged, or holds unexecuted, at which the primary stops.
     pub send_window_bytes: u64,
-    /// Execution lag above which the primary is slowed (DESIGN 5: 100 ms).
+    /// Execution lag that is not to be reached (DESIGN 5: 100 ms): the primary is slowed from half of it on.
     pub lag_target_ns: u64,
     /// The log says at least this often how far the primary has come, while it executes.
     pub progress_every_ns: u64,

@@ -321,6 +321,8 @@ fn a_primary_is_sure_of_its_place_only_as_long_as_its_backup_waits() {
     let mut p = primary_with_a_held_output();
     assert_eq!(p.sure_until(), at(300), "nothing has been said yet");
     messages_at(&mut p, at(1));
+    assert_eq!(p.sure_until(), at(300), "its backup has not been heard since: it may not hear either");
+    p.handle_message(at(20), Message::Heartbeat { generation: G1 });
     p.handle_tick(at(40));
     assert_eq!(p.sure_until(), at(301), "a look at the clock says nothing to the backup");
     p.handle_link_lost(at(50));

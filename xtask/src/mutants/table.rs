@@ -253,8 +253,8 @@ pub(crate) const MUTANTS: [Mutant; 30] = [
         name: "sure-too-long",
         rule: "what was released leaves only as long as its side is sure of its place",
         file: PRIMARY,
-        old: "self.silence.away_at().min(self.spoke_at.after(self.settings.failure_after_ns))",
-        new: "self.silence.away_at()",
+        old: "self.silence.away_at().min(spoken).min(self.silence.deadline())",
+        new: "self.silence.away_at().max(spoken)",
     },
     Mutant {
         name: "forgets-doubts",
