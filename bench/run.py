@@ -4,7 +4,8 @@
     cargo build --release && bench/run.py [--rounds 3]
 
 Boot: time from process start until init enters its runlevel, Pollux and qemu-system-riscv64 (TCG), same kernel, same image.
-Protection: the same VM alone and with a backup on this host: redis-benchmark with 16 connections, and a CPU-bound job.
+Protection: the same VM alone and with a backup on this host: redis-benchmark with 16 connections, one request or 16 at a
+time on each, and a CPU-bound job.
 Log: Mbit/s from primary to backup, idle and under that load.
 """
 import argparse
@@ -102,9 +103,9 @@ class Vm:
         self.console.sendall(f"{JOB}; echo do''ne\n".encode())
         return self.read_until("done") - begun
 
-    def redis(self, requests):
-        out = subprocess.run(["redis-benchmark", "-p", str(self.port), "-t", "set,get", "-n", str(requests), "-c", "16", "-q"],
-                             capture_output=True, text=True, check=True)
+    def redis(self, requests, at_a_time=1):
+        out = subprocess.run(["redis-benchmark", "-p", str(self.port), "-t", "set,get", "-n", str(requests), "-c", "16",
+                              "-P", str(at_a_time), "-q"], capture_output=True, text=True, check=True)
         rates = {}
         for line in out.stdout.replace("\r", "\n").splitlines():
             if "requests per second" in line:
@@ -175,8 +176,11 @@ def main():
                 note("log, idle (Mbit/s)", vm.log_mbit_s(lambda: time.sleep(5)))
                 note("log, CPU-bound (Mbit/s)", vm.log_mbit_s(vm.job_s))
                 note("log, redis-benchmark (Mbit/s)", vm.log_mbit_s(lambda: vm.redis(2000)))
-            for test, rate in vm.redis(2000).items():
+            vm.redis(2000)
+            for test, rate in vm.redis(20_000).items():
                 note(f"redis {test}, {kind} (requests/s)", rate)
+            for test, rate in vm.redis(100_000, 16).items():
+                note(f"redis {test}, pipelined, {kind} (requests/s)", rate)
             if protected:
                 note("largest execution lag (ms)", vm.status("vm")["lag_max_ns"] / 1e6)
             vm.end()

@@ -9,7 +9,7 @@ use pollux_isa::{Opcode as Op, is_compressed};
 /// How far, in instructions, the branch back is looked for.
 const AHEAD_MAX: usize = 500;
 /// Instructions that are looked at for one region, so that no page that a guest writes takes long to translate.
-pub(crate) const LOOKS_MAX: u32 = 8000;
+pub(crate) const LOOKS_MAX: u32 = 40_000;
 /// Instructions in a long block.
 const LONG: usize = 40;
 
@@ -40,11 +40,18 @@ impl Translator<'_> {
 
     /// Whether the block at `offset` belongs to a loop in which nobody is called.
     fn is_in_inner_loop(&self, offset: u16) -> bool {
+        if (self.inner_loop.get().0..self.inner_loop.get().1).contains(&offset) {
+            return true;
+        }
         let mut at = offset;
         for _ in 0..AHEAD_MAX {
             match self.step_from(at) {
-                Step::On(_, Some(first)) if first <= i32::from(offset) => {
-                    return self.leads_to(first, offset);
+                Step::On(end, Some(first)) if first <= i32::from(offset) => {
+                    let is_one = self.leads_to(first, offset);
+                    if is_one {
+                        self.inner_loop.set((first as u16, end));
+                    }
+                    return is_one;
                 }
                 Step::On(next, _) => at = next,
                 Step::Away => return false,

@@ -142,6 +142,8 @@ pub(crate) struct Translator<'a> {
     pub(crate) half_of_space: usize,
     /// Instructions that may still be looked at for the sake of [`Translator::is_likely_to_stay`].
     pub(crate) looks: Cell<u32>,
+    /// The loop without calls that was found last: where it begins and ends.
+    pub(crate) inner_loop: Cell<(u16, u16)>,
     /// Whether the present block is likely to access few pages.
     pub(crate) stays: bool,
     /// Of the present block.
@@ -196,6 +198,7 @@ pub fn translate(
         repeats: None,
         half_of_space: usize::from(manner.upper),
         looks: Cell::new(LOOKS_MAX),
+        inner_loop: Cell::new((0, 0)),
         stays: false,
         groups_of_tlb: Groups::default(),
         addend_in_rax: None,
