@@ -74,7 +74,8 @@ pub mod layout {
     /// Address of the cached translations for loads: an array of entries of two words, a tag and what to add to a
     /// virtual address for its offset in RAM. The entry for an address is number `(address ^ mix) >> 12` modulo
     /// [`TLB_ENTRIES`], with the mix of the address's half in [`DATA_MIXES`]; it holds if the tag is
-    /// `address & (!0xfff | bytes - 1) | context`, with the half's context in [`DATA_CONTEXTS`].
+    /// `address & (!0xfff | bytes - 1) | context`, with the half's context in [`DATA_CONTEXTS`]. With the other half's
+    /// number nothing wrong is found: the number of a lower half is no other address space's upper half's.
     pub const TLB_READ: usize = offset_of!(Hart, tlb) + offset_of!(Tlb, read);
     /// The same for stores.
     pub const TLB_WRITE: usize = offset_of!(Hart, tlb) + offset_of!(Tlb, write);

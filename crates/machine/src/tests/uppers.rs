@@ -9,6 +9,7 @@ use crate::hart::Mode;
 use crate::machine::Machine;
 use crate::mmu::walk::pte;
 use crate::ram::{PAGE, RAM_BASE};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use pollux_isa::csr::SATP;
 use pollux_vocab::GuestAddr;
@@ -114,11 +115,47 @@ fn seen(m: &Computer) -> (u64, u64, u64, Vec<u8>) {
     (x(m, A0), m.harts[0].pc, m.harts[0].csrs.mtval, tables.to_vec())
 }
 
+/// Which values of `satp` a context's number stood for, by the number and when it was given out.
+type Spaces = BTreeMap<(u64, u64), BTreeSet<u64>>;
+
+/// What a number may stand for decides what translated code may ask the TLB (`engine::layout::TLB_READ`).
+#[derive(Default)]
+struct Numbers {
+    lower: Spaces,
+    upper: Spaces,
+}
+
+impl Numbers {
+    fn note(&mut self, m: &Computer) {
+        let hart = &m.harts[0];
+        if hart.mode != Mode::Supervisor {
+            return;
+        }
+        let epoch = hart.tlb.epoch();
+        for (spaces, tag) in [(&mut self.lower, hart.data.tags[0]), (&mut self.upper, hart.data.tags[1])] {
+            spaces.entry((epoch, tag)).or_default().insert(hart.csrs.satp);
+        }
+    }
+
+    /// Of a lower half's number: it is that of one address space, and no other's upper half has it.
+    fn check(&self, seed: u64) {
+        for (number, satps) in &self.lower {
+            assert_eq!(satps.len(), 1, "seed {seed}: {number:x?} stands for the lower halves of {satps:x?}");
+            let upper = self.upper.get(number);
+            assert!(
+                upper.is_none_or(|upper| upper == satps),
+                "seed {seed}: {number:x?} stands for {satps:x?} and the upper half of {upper:x?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn address_spaces_that_share_an_upper_half_never_show_it() {
     for seed in 1..=60u64 {
         let mut random = Random(chance::Xorshift(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
         let (mut warm, mut cold) = (start(), start());
+        let mut numbers = Numbers::default();
         for turn in 0..400 {
             let mode = 8 + random.below(6) / 5;
             let satp = mode << 60 | random.below(2) << 44 | (ROOTS + random.below(2) * PAGE as u64) >> 12;
@@ -154,7 +191,9 @@ fn address_spaces_that_share_an_upper_half_never_show_it() {
             step(&mut warm, pc, &registers);
             step(&mut cold, pc, &registers);
             assert_eq!(seen(&warm), seen(&cold), "seed {seed}, turn {turn}, {pc:#x} with {registers:x?}");
+            numbers.note(&warm);
         }
+        numbers.check(seed);
     }
 }
 
