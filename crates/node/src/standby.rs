@@ -105,7 +105,8 @@ impl<M: Machine> Standby<M> {
         match self.replay_slice(ports) {
             Ok(progress) => {
                 let now = ports.now();
-                self.fit_slice(self.machine.icount().since(from), now.since(began));
+                let steps = self.machine.icount().since(from);
+                self.slice_steps = fitted(self.slice_steps, steps, now.since(began));
                 self.protocol.handle_executed(now, self.machine.icount(), self.machine.time());
                 if let Some(outcome) = self.drain_protocol(ports)? {
                     return Ok(Next::Finished(outcome));
@@ -171,15 +172,6 @@ impl<M: Machine> Standby<M> {
             }
         }
         Ok(None)
-    }
-
-    /// Learns from a slice of `steps` steps that took `spent_ns`.
-    fn fit_slice(&mut self, steps: u64, spent_ns: u64) {
-        if spent_ns > SLICE_NS {
-            self.slice_steps = (self.slice_steps / 2).max(*SLICE_STEPS.start());
-        } else if steps >= self.slice_steps && spent_ns < SLICE_NS / 2 {
-            self.slice_steps = (self.slice_steps * 2).min(*SLICE_STEPS.end());
-        }
     }
 
     fn replay_slice(&mut self, ports: &mut impl Ports) -> Result<Progress, alloc::boxed::Box<Outcome>> {
@@ -339,6 +331,18 @@ impl<M: Machine> Standby<M> {
     }
 }
 
+/// What a slice ought to have after one of `slice` steps, of which `steps` were executed before a record ended it, has
+/// taken `spent_ns`. One that executed little tells nothing: its time may have gone into hashing pages.
+fn fitted(slice: u64, steps: u64, spent_ns: u64) -> u64 {
+    if spent_ns > SLICE_NS && steps >= slice / 4 {
+        (slice / 2).max(*SLICE_STEPS.start())
+    } else if spent_ns < SLICE_NS / 2 && steps >= slice {
+        (slice * 2).min(*SLICE_STEPS.end())
+    } else {
+        slice
+    }
+}
+
 fn record_clone(record: Option<&Record>) -> Record {
     record.cloned().unwrap_or(Record { lsn: Lsn(0), icount: Icount(0), body: RecordBody::Progress })
 }
@@ -350,4 +354,24 @@ pub struct GoLive {
     pub generation: Generation,
     /// Where the new log goes on.
     pub next_lsn: Lsn,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_grow_to_what_fits_and_shrink_when_execution_is_slow_but_not_for_other_work() {
+        let slow = |slice: u64| fitted(slice, slice, slice * 10);
+        let fast = |slice: u64| fitted(slice, slice, slice / 4);
+        let after = |fit: &dyn Fn(u64) -> u64, first: u64| (0..20).fold(first, |slice, _| fit(slice));
+        assert_eq!(after(&slow, 1_000_000), 10_000, "ten nanoseconds a step");
+        assert_eq!(
+            after(&fast, 10_000),
+            320_000,
+            "a quarter: not more than a slice's time, and at least half of it"
+        );
+        assert_eq!(fitted(80_000, 100, 5 * SLICE_NS), 80_000, "hashing");
+        assert_eq!(fitted(80_000, 100, 10), 80_000, "a record has ended it");
+    }
 }
