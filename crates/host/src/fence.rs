@@ -65,13 +65,13 @@ impl Fence {
     }
 
     /// The node has taken a turn, what it found out has been told to this fence, and this is how long it is sure.
-    pub fn handle_turn(&self, sure_until: HostTime) {
+    pub fn set_sure_until(&self, sure_until: HostTime) {
         self.sure_until_ns.store(sure_until.0, Ordering::Release);
     }
 
     /// The node takes no more turns, in good order: its silence means nothing from here on.
-    pub fn stop_watching(&self) {
-        self.handle_turn(HostTime(u64::MAX));
+    pub fn be_sure_for_ever(&self) {
+        self.set_sure_until(HostTime(u64::MAX));
     }
 
     /// Waits until a piece of work may be begun. False: never again.
@@ -123,11 +123,11 @@ mod tests {
     #[test]
     fn a_node_that_slept_holds_its_threads_until_it_has_taken_a_turn() {
         let (fence, late) = (Fence::default(), HostTime(u64::MAX - 1));
-        assert!(fence.is_sure(late), "nobody watches yet");
-        fence.handle_turn(HostTime(1_000));
+        assert!(fence.is_sure(late), "at first it is sure for ever");
+        fence.set_sure_until(HostTime(1_000));
         assert!(fence.is_sure(HostTime(999)));
         assert!(!fence.is_sure(HostTime(1_000)));
-        fence.stop_watching();
+        fence.be_sure_for_ever();
         assert!(fence.is_sure(late));
     }
 }

@@ -128,7 +128,7 @@ impl HostPorts {
     /// Call when the node has finished: what was released is given a short time to leave. `rightful`: the VM has
     /// ended on this side, and no other side may run it.
     pub fn close(&mut self, rightful: bool) {
-        self.fences().for_each(if rightful { Fence::stop_watching } else { Fence::end });
+        self.fences().for_each(if rightful { Fence::be_sure_for_ever } else { Fence::end });
         let deadline = Instant::now() + LAST_WORDS;
         self.consoles.iter_mut().for_each(|(_, console)| console.close());
         self.nets.iter_mut().for_each(|(.., port)| port.close());
@@ -178,7 +178,7 @@ impl HostPorts {
     /// Call after every turn of the node's loop: what it decided has been carried out, and it is sure of its place for
     /// so long (`Node::sure_until`).
     pub fn end_turn(&self, sure_until: HostTime) {
-        self.fences().for_each(|fence| fence.handle_turn(sure_until));
+        self.fences().for_each(|fence| fence.set_sure_until(sure_until));
     }
 
     /// What must not be gone through by a side that may have been replaced.
