@@ -148,6 +148,7 @@ impl Translator<'_> {
             return;
         }
         if self.is_step(inst) {
+            self.settle_all();
             self.step_here(StepInfo {
                 offset: place.offset,
                 len: u16::from(inst.len),

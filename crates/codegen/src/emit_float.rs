@@ -1,9 +1,10 @@
 //! F and D on the host's scalar SSE2 and FMA3 arithmetic, which is IEEE 754's (Intel SDM volume 1, chapter 11).
 //!
-//! Where the two differ, the interpreter decides: whenever a result is not a number (RISC-V's is canonical, and
-//! infinity times zero plus a quiet NaN is invalid), for operands that are not boxed, for rounding modes other than
-//! to nearest even, for conversions out of range, and for what is not here. Exceptions gather in MXCSR: those that a
-//! host instruction notes before the interpreter repeats the guest's are a subset of what the interpreter notes.
+//! Where the two differ, the interpreter decides: when the result of a fused operation is not a number (infinity times
+//! zero plus a quiet NaN is invalid), for operands that are not boxed, for rounding modes other than to nearest even,
+//! for conversions out of range, and for what is not here. Results that are no numbers are made RISC-V's own: see `xmm`.
+//! Exceptions gather in MXCSR: those that a host instruction notes before the interpreter repeats the guest's are a
+//! subset of what the interpreter notes.
 
 use crate::asm::{Alu, Cond, Fixup, RAX, RCX, RDX, Unary, W, Xmm};
 use crate::region::{Place, Translator};
@@ -13,7 +14,7 @@ use pollux_isa::{Inst, Opcode as Op};
 
 const XMM0: Xmm = Xmm(0);
 /// The upper half of a boxed single-precision value.
-const BOX: i32 = -1;
+pub(crate) const BOX: i32 = -1;
 /// `rm` values.
 const RNE: u8 = 0;
 const RTZ: u8 = 1;
@@ -39,8 +40,9 @@ impl Translator<'_> {
         alloc::vec![self.asm.jcc(Cond::E as u8)]
     }
 
-    /// The jumps to take if single-precision registers are not boxed.
+    /// Has the hart have the registers. The jumps to take if single-precision ones are not boxed.
     fn check_boxes(&mut self, double: bool, registers: &[u8], slow: &mut Vec<Fixup>) {
+        registers.iter().for_each(|&register| self.settle(register));
         if double {
             return;
         }
@@ -83,7 +85,7 @@ impl Translator<'_> {
                 let from = self.get_float(inst.rs1, double, &mut slow);
                 let to = self.copies.fresh();
                 self.asm.sse(sse::SQRT, double, to, from);
-                self.put_number(inst.rd, double, to, &mut slow);
+                self.copies.owe(inst.rd, double, to, true);
             }
             Op::FmaddS | Op::FmaddD => self.fused(inst, double, 0xa9, &mut slow),
             Op::FmsubS | Op::FmsubD => self.fused(inst, double, 0xab, &mut slow),
@@ -106,19 +108,21 @@ impl Translator<'_> {
                 let from = self.get_float(inst.rs1, true, &mut slow);
                 let to = self.copies.fresh();
                 self.asm.sse(sse::CONVERT_FLOAT, true, to, from);
-                self.put_number(inst.rd, false, to, &mut slow);
+                self.copies.owe(inst.rd, false, to, true);
             }
             Op::FcvtDS => {
                 let from = self.get_float(inst.rs1, false, &mut slow);
                 let to = self.copies.fresh();
                 self.asm.sse(sse::CONVERT_FLOAT, false, to, from);
-                self.put_number(inst.rd, true, to, &mut slow);
+                self.copies.owe(inst.rd, true, to, true);
             }
             Op::FmvXW => {
+                self.settle(inst.rs1);
                 self.asm.load_extended(4, true, RAX, state::f(inst.rs1).into());
                 self.put(inst.rd, RAX);
             }
             Op::FmvXD => {
+                self.settle(inst.rs1);
                 self.asm.load(W::Q, RAX, state::f(inst.rs1));
                 self.put(inst.rd, RAX);
             }
@@ -164,30 +168,13 @@ impl Translator<'_> {
         xmm
     }
 
-    /// Writes a result, which must be a number.
-    fn put_number(&mut self, rd: u8, double: bool, from: Xmm, slow: &mut Vec<Fixup>) {
-        self.asm.compare(true, double, from, from);
-        slow.push(self.asm.jcc(Cond::P as u8));
-        self.put_xmm(rd, double, from);
-    }
-
-    /// Writes a floating-point register from a host register, which holds it from then on.
-    pub(crate) fn put_xmm(&mut self, rd: u8, double: bool, from: Xmm) {
-        self.asm.store_xmm(double, state::f(rd), from);
-        if !double {
-            self.asm.store_imm(W::D, state::f_high(rd), BOX);
-        }
-        self.copies.forget(rd);
-        self.copies.hold(rd, double, from);
-    }
-
     fn arithmetic(&mut self, inst: Inst, double: bool, opcode: u8, slow: &mut Vec<Fixup>) {
         let first = self.get_float(inst.rs1, double, slow);
         let second = self.get_float(inst.rs2, double, slow);
         let to = self.copies.fresh();
         self.asm.mov_xmm(to, first);
         self.asm.sse(opcode, double, to, second);
-        self.put_number(inst.rd, double, to, slow);
+        self.copies.owe(inst.rd, double, to, true);
     }
 
     fn fused(&mut self, inst: Inst, double: bool, opcode: u8, slow: &mut Vec<Fixup>) {
@@ -197,7 +184,9 @@ impl Translator<'_> {
         let to = self.copies.fresh();
         self.asm.mov_xmm(to, first);
         self.asm.fma213(opcode, double, to, second, third);
-        self.put_number(inst.rd, double, to, slow);
+        self.asm.compare(true, double, to, to);
+        slow.push(self.asm.jcc(Cond::P as u8));
+        self.copies.owe(inst.rd, double, to, false);
     }
 
     /// Sign injection, on the bits.
@@ -207,7 +196,8 @@ impl Translator<'_> {
             let from = self.get_float(inst.rs1, double, slow);
             let to = self.copies.fresh();
             self.asm.mov_xmm(to, from);
-            return self.put_xmm(inst.rd, double, to);
+            let is_raw = self.copies.is_raw(from);
+            return self.copies.owe(inst.rd, double, to, is_raw);
         }
         self.check_boxes(double, &[inst.rs1, inst.rs2], slow);
         let (wide, sign) = if double { (W::Q, 1 << 63) } else { (W::D, 1 << 31) };
@@ -307,6 +297,6 @@ impl Translator<'_> {
         let to = self.copies.fresh();
         self.asm.zero_xmm(to);
         self.asm.convert_from_int(double, W::Q, to, RAX);
-        self.put_xmm(rd, double, to);
+        self.copies.owe(rd, double, to, false);
     }
 }

@@ -155,9 +155,9 @@ impl Translator<'_> {
             comes_back: !self.plan.is_spanned,
         };
         let other_page = self.other_page.take();
-        let copies = self.copies.clone();
+        let (owed, copies) = (core::mem::take(&mut self.owed), self.copies.all().collect());
         let (back, lent) = (self.asm.here(), self.lent());
-        self.cold.push(Cold::Step { from, other_page, info, start: self.start, back, copies, lent });
+        self.cold.push(Cold::Step { from, other_page, info, start: self.start, back, owed, copies, lent });
     }
 
     /// An integer load.
@@ -193,7 +193,7 @@ impl Translator<'_> {
         let from = self.translate_address(place, if double { 8 } else { 4 }, false);
         let to = self.copies.fresh();
         self.asm.load_xmm(double, to, from);
-        self.put_xmm(place.inst.rd, double, to);
+        self.copies.owe(place.inst.rd, double, to, false);
         self.cold_step(slow, place, unexecuted, true);
         self.float_checked = true;
     }
@@ -202,9 +202,19 @@ impl Translator<'_> {
     pub(crate) fn store_float(&mut self, place: Place, unexecuted: u16, double: bool) {
         let slow = self.check_float();
         let to = self.translate_address(place, if double { 8 } else { 4 }, true);
-        let wide = if double { W::Q } else { W::D };
-        self.asm.load(wide, RCX, state::f(place.inst.rs2));
-        self.asm.store(wide, to, RCX);
+        let rs2 = place.inst.rs2;
+        self.look_at(rs2);
+        // The lower half of a double-precision register is what `fsw` stores.
+        let copy = self.copies.find(rs2, true).or_else(|| self.copies.find(rs2, false).filter(|_| !double));
+        match copy {
+            Some(xmm) => self.asm.store_xmm(double, to, xmm),
+            None => {
+                let wide = if double { W::Q } else { W::D };
+                self.settle(rs2);
+                self.asm.load(wide, RCX, state::f(rs2));
+                self.asm.store(wide, to, RCX);
+            }
+        }
         self.cold_step(slow, place, unexecuted, true);
         self.float_checked = true;
     }

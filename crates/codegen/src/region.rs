@@ -13,7 +13,7 @@ use crate::inner_loop::LOOKS_MAX;
 use crate::state::{self, StepInfo, word};
 use crate::thunks::{Thunks, lookup};
 use crate::tlb::{Groups, OtherPage};
-use crate::xmm::Copies;
+use crate::xmm::{Copies, Held};
 use alloc::vec::Vec;
 use core::cell::Cell;
 use pollux_isa::{Inst, Opcode, decode, decode_compressed, is_compressed};
@@ -69,12 +69,16 @@ pub(crate) enum Cold {
         /// Where the instruction is tried again, and where it has been executed.
         start: u32,
         back: u32,
-        copies: Copies,
+        /// What the hart is owed where the instruction begins, and what is held behind it.
+        owed: Vec<Held>,
+        copies: Vec<Held>,
         /// Which of [`Translator::lent`], if any.
         lent: Option<usize>,
     },
     /// The budget does not suffice for the block at `offset`, which has taken `steps` off.
     Short { from: Fixup, offset: u16, steps: u16, lent: Option<usize> },
+    /// One of these copies, or both, is a NaN.
+    NotANumber { from: Fixup, back: u32, first: Held, second: Option<Held> },
     /// A taken branch to another page: the offset from this one's beginning.
     Far { from: Fixup, offset: i32 },
 }
@@ -126,6 +130,8 @@ pub(crate) struct Translator<'a> {
     pub(crate) plan: Plan,
     /// In the present block: floating-point registers in host registers.
     pub(crate) copies: Copies,
+    /// What the hart is owed where the present instruction begins.
+    pub(crate) owed: Vec<Held>,
     /// Of the present instruction: its way to the TLB.
     pub(crate) other_page: Option<OtherPage>,
     /// Of the present instruction: where what it does for an access begins.
@@ -190,6 +196,7 @@ pub fn translate(
         grouped: manner.grouped,
         plan: ALONE,
         copies: Copies::default(),
+        owed: Vec::new(),
         other_page: None,
         start: 0,
         float_checked: false,
@@ -366,11 +373,15 @@ impl Translator<'_> {
                 done += 2;
                 continue;
             }
-            self.copies.begin();
+            if let Some(guest) = self.copies.begin() {
+                self.settle(guest);
+            }
+            self.owed = self.copies.owed().collect();
             self.plan = plans.get(done).copied().unwrap_or(ALONE);
             self.instruction(place, steps - done as u16);
             done += 1;
         }
+        self.settle_all();
         match end {
             End::Fall(next) => {
                 self.take_back();
@@ -486,7 +497,7 @@ impl Translator<'_> {
         let mut routines: Option<(usize, [u32; 2])> = None;
         for cold in core::mem::take(&mut self.cold) {
             match cold {
-                Cold::Step { mut from, other_page, info, start, back, copies, lent } => {
+                Cold::Step { mut from, other_page, info, start, back, owed, copies, lent } => {
                     let lent = lent.map(|index| self.lending_routines(index, &mut routines));
                     if let Some(other_page) = other_page {
                         from.extend(other_page.across);
@@ -494,13 +505,14 @@ impl Translator<'_> {
                         self.emit_other_page(&other_page, &mut from);
                     }
                     from.into_iter().for_each(|jump| self.asm.bind_here(jump));
+                    owed.into_iter().for_each(|held| self.write_copy(held));
                     lent.into_iter().for_each(|[take_back, _]| self.call(take_back));
                     self.step_here(info);
                     if !info.comes_back && other_page.is_none() {
                         continue;
                     }
                     lent.into_iter().for_each(|[_, lend_again]| self.call(lend_again));
-                    for (guest, double, xmm) in copies.all() {
+                    for Held { guest, double, xmm, .. } in copies {
                         self.asm.load_xmm(double, xmm, state::f(guest));
                     }
                     if other_page.is_some() {
@@ -519,6 +531,12 @@ impl Translator<'_> {
                     self.asm.alu_imm(Alu::Add, W::Q, R15, i32::from(steps));
                     self.asm.store_imm(W::Q, word(state::SHORT), 1);
                     self.leave_at(offset);
+                }
+                Cold::NotANumber { from, back, first, second } => {
+                    self.asm.bind_here(from);
+                    [Some(first), second].into_iter().flatten().for_each(|held| self.make_canonical(held));
+                    let jump = self.asm.jmp();
+                    self.asm.bind(jump, back);
                 }
                 Cold::Far { from, offset } => {
                     self.asm.bind_here(from);

@@ -100,6 +100,13 @@ pub const MISSED_AT: usize = NEAR - 8;
 /// it.
 pub const AGAIN: usize = NEAR - 9;
 
+/// Engine words: the NaNs that computations result in, [`CANONICAL_NANS`].
+pub const NAN_DOUBLE: usize = NEAR - 11;
+/// See [`NAN_DOUBLE`].
+pub const NAN_SINGLE: usize = NEAR - 10;
+/// RISC-V's NaNs in double and single precision (unprivileged specification 21.3).
+pub const CANONICAL_NANS: [u64; 2] = [0x7ff8_0000_0000_0000, 0x7fc0_0000];
+
 /// MXCSR with no exceptions noted, all masked, rounding to nearest even (Intel SDM volume 1, 10.2.3).
 pub const MXCSR_CLEAN: u64 = 0x1f80;
 

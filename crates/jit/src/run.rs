@@ -50,6 +50,7 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
         words[state::RAM] = ram as u64;
         words[state::FLAGS] = flags as u64;
         words[state::CLEAN] = state::MXCSR_CLEAN;
+        [words[state::NAN_DOUBLE], words[state::NAN_SINGLE]] = state::CANONICAL_NANS;
         words[state::SHORT] = 0;
         words[state::MISSED] = 0;
         words[state::LINES] = lines;
