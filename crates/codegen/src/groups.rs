@@ -21,8 +21,9 @@ pub(crate) const GROUP_BYTES_MAX: i32 = SPAN_MAX + 16;
 pub(crate) enum Way {
     /// It does not, or it proves its own address.
     Alone,
-    /// It proves all from `low`, which is aligned to `align` if the accesses are aligned, to `high`, the last byte.
-    Leads { low: i32, high: i32, align: u8 },
+    /// It proves all from `low`, which is aligned to `align` if the accesses are aligned, to `high`, the last byte; for
+    /// stores if there is one among them, for what can be written can be read.
+    Leads { low: i32, high: i32, align: u8, store: bool },
     /// It was proved, for loads or for stores.
     Follows { store: bool },
 }
@@ -84,7 +85,8 @@ pub(crate) fn written(inst: Inst) -> Option<u8> {
 
 /// What the members of a group have in common.
 struct Group {
-    first: Access,
+    base: u8,
+    store: bool,
     low: i32,
     high: i32,
     align: i32,
@@ -94,8 +96,8 @@ struct Group {
 
 impl Group {
     fn of(first: Access) -> Self {
-        let Access { imm, bytes, .. } = first;
-        Self { first, low: imm, high: imm + bytes - 1, align: bytes, anchor: imm }
+        let Access { base, imm, bytes, store } = first;
+        Self { base, store, low: imm, high: imm + bytes - 1, align: bytes, anchor: imm }
     }
 
     /// Takes an access in, if it can be proved along with the others.
@@ -103,10 +105,11 @@ impl Group {
         let Access { base, imm, bytes, store } = access;
         let (low, high) = (self.low.min(imm), self.high.max(imm + bytes - 1));
         let apart = (imm - self.anchor) % bytes.min(self.align) != 0;
-        if base != self.first.base || (store && !self.first.store) || apart || high - low > SPAN_MAX {
+        if base != self.base || apart || high - low > SPAN_MAX {
             return false;
         }
         (self.low, self.high) = (low, high);
+        self.store |= store;
         if bytes > self.align {
             (self.align, self.anchor) = (bytes, imm);
         }
@@ -116,7 +119,7 @@ impl Group {
     fn way(&self) -> Way {
         // The last place at or below the lowest that is aligned as the anchor is.
         let low = self.anchor - (self.anchor - self.low + self.align - 1) / self.align * self.align;
-        Way::Leads { low, high: self.high, align: self.align as u8 }
+        Way::Leads { low, high: self.high, align: self.align as u8, store: self.store }
     }
 }
 
@@ -129,32 +132,30 @@ pub(crate) fn plan(places: &[Place], is_step: &dyn Fn(Inst) -> bool) -> Vec<Plan
             continue;
         }
         let mut group = Group::of(first);
-        let mut last = leader;
+        let mut followers: Vec<usize> = Vec::new();
         if written(places[leader].inst) != Some(first.base) {
-            for next in leader + 1..places.len() {
-                let inst = places[next].inst;
+            for (next, &Place { inst, .. }) in places.iter().enumerate().skip(leader + 1) {
                 let ends = is_step(inst) || crate::system::may_change_rights(inst);
                 if ends || crate::atomic::base(inst) == Some(first.base) {
                     break;
                 }
                 if let Some(access) = access(inst)
-                    && plans[next].way == Way::Alone
+                    && access.base == first.base
                 {
-                    if group.take(access) {
-                        plans[next].way = Way::Follows { store: first.store };
-                        last = next;
-                    } else if access.base == first.base && access.store == first.store {
+                    if !group.take(access) {
                         // It may find another page, and that will be the one remembered for the register.
                         break;
                     }
+                    followers.push(next);
                 }
                 if written(inst) == Some(first.base) {
                     break;
                 }
             }
         }
-        if last > leader {
+        if let Some(&last) = followers.last() {
             plans[leader].way = group.way();
+            followers.into_iter().for_each(|next| plans[next].way = Way::Follows { store: group.store });
             plans[leader..last].iter_mut().for_each(|plan| plan.is_spanned = true);
         }
     }
@@ -177,18 +178,19 @@ mod tests {
     fn accesses_through_one_register_share_a_check_until_it_changes() {
         let frame =
             [inst(Op::Sd, 0, 2, 8), inst(Op::Sd, 0, 2, 24), inst(Op::Addi, 2, 2, 32), inst(Op::Sd, 0, 2, 0)];
-        let leads = Way::Leads { low: 8, high: 31, align: 8 };
+        let leads = Way::Leads { low: 8, high: 31, align: 8, store: true };
         assert_eq!(ways(&frame), [leads, Way::Follows { store: true }, Way::Alone, Way::Alone]);
         let chain = [inst(Op::Ld, 10, 10, 0), inst(Op::Ld, 10, 10, 8)];
         assert_eq!(ways(&chain), [Way::Alone, Way::Alone]);
     }
 
     #[test]
-    fn a_store_proves_loads_but_a_load_no_stores() {
+    fn a_group_with_a_store_is_proved_for_stores() {
         let [load, store] = [inst(Op::Ld, 5, 8, 0), inst(Op::Sd, 0, 8, 8)];
-        assert_eq!(ways(&[load, store]), [Way::Alone, Way::Alone]);
-        let leads = Way::Leads { low: 0, high: 15, align: 8 };
+        let leads = Way::Leads { low: 0, high: 15, align: 8, store: true };
+        assert_eq!(ways(&[load, store]), [leads, Way::Follows { store: true }]);
         assert_eq!(ways(&[store, load]), [leads, Way::Follows { store: true }]);
+        assert_eq!(ways(&[load, load])[1], Way::Follows { store: false });
     }
 
     #[test]
@@ -215,7 +217,7 @@ mod tests {
     #[test]
     fn the_lowest_byte_proved_is_aligned_as_the_widest_access_is() {
         let [byte, word] = [inst(Op::Lb, 5, 8, 1), inst(Op::Lw, 5, 8, 8)];
-        assert_eq!(ways(&[byte, word])[0], Way::Leads { low: 0, high: 11, align: 4 });
+        assert_eq!(ways(&[byte, word])[0], Way::Leads { low: 0, high: 11, align: 4, store: false });
         // A doubleword and a word that cannot both be aligned to what they are.
         let askew = [inst(Op::Ld, 5, 8, 0), inst(Op::Lw, 5, 8, 2)];
         assert_eq!(ways(&askew), [Way::Alone, Way::Alone]);

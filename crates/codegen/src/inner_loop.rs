@@ -3,6 +3,7 @@
 //! There the page that was remembered for a register serves many accesses; elsewhere registers go from object to
 //! object. Where that guess is wrong, it costs time and nothing else.
 
+use crate::memory::MOVED;
 use crate::region::Translator;
 use pollux_isa::{Opcode as Op, is_compressed};
 
@@ -12,6 +13,8 @@ const AHEAD_MAX: usize = 500;
 pub(crate) const LOOKS_MAX: u32 = 40_000;
 /// Instructions in a long block.
 const LONG: usize = 40;
+/// Spreads the places of loops over numbers (Knuth's multiplicative hashing).
+const SPREAD: u32 = 0x9e37_79b1;
 
 /// Whether an instruction may go elsewhere, by its first halfword.
 fn may_jump(low: u16) -> bool {
@@ -33,9 +36,14 @@ enum Step {
 }
 
 impl Translator<'_> {
-    /// Whether the block at `offset`, of so many instructions, is likely to stay within few pages.
-    pub(crate) fn is_likely_to_stay(&self, offset: u16, instructions: usize) -> bool {
-        instructions >= LONG || self.is_in_inner_loop(offset)
+    /// Whether the block at `offset`, of so many instructions, is likely to stay within few pages; and by how much its
+    /// registers' words for them are moved, which is the loop's own number.
+    pub(crate) fn is_likely_to_stay(&self, offset: u16, instructions: usize) -> (bool, u8) {
+        if instructions < LONG && self.is_in_inner_loop(offset) {
+            let (first, _) = self.inner_loop.get();
+            return (true, (u32::from(first / 2).wrapping_mul(SPREAD) >> 16) as u8 % MOVED);
+        }
+        (instructions >= LONG, 0)
     }
 
     /// Whether the block at `offset` belongs to a loop in which nobody is called.

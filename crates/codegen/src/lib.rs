@@ -28,6 +28,7 @@ extern crate std;
 mod asm;
 mod atomic;
 mod bits;
+mod cold;
 mod emit;
 mod emit_float;
 mod fuse;

@@ -10,70 +10,89 @@
 //! this right, and the access is aligned (`pollux_machine::engine::layout::TLB_READ`). A store goes the third way if its page has a flag set: such a
 //! page is in somebody's cache, which the interpreter will see to.
 
-use crate::asm::{Alu, Cond, Fixup, Mem, RAX, RCX, RDX, Reg, Rm, W, at, at2};
+use crate::asm::{Alu, Cond, Mem, RAX, RCX, RDX, Reg, Rm, W, at, at2};
 use crate::groups::Way;
-use crate::region::{Cold, Place, Translator};
-use crate::state::{self, StepInfo, word};
-use crate::tlb::{OtherPage, Span};
+use crate::region::{Place, Translator};
+use crate::state::{self, word};
+use crate::tlb::{GoesOn, OtherPage, Span};
 use alloc::vec::Vec;
 use pollux_isa::Inst;
 
-/// The engine word of the tag that is remembered for a register.
-pub(crate) fn tag_word(register: u8, store: bool) -> usize {
-    usize::from(register) + if store { state::STORE_TAGS } else { state::LOAD_TAGS }
-}
-
-/// And of what is added to an address.
-pub(crate) fn addend_word(register: u8, store: bool) -> usize {
-    tag_word(register, store) + state::TAG_TO_ADDEND
-}
+/// sp, gp and tp mean the same everywhere; the registers behind them are those that loops have their own words for.
+const FIRST_MOVED: u8 = 5;
+pub(crate) const MOVED: u8 = 32 - FIRST_MOVED;
 
 impl Translator<'_> {
+    /// The engine word of the tag that is remembered for a register. Loops that follow each other use the same registers
+    /// for other things, so that each has its own order of words.
+    pub(crate) fn tag_word(&self, register: u8, store: bool) -> usize {
+        let register = match register.checked_sub(FIRST_MOVED) {
+            Some(index) => FIRST_MOVED + (index + self.turn) % MOVED,
+            None => register,
+        };
+        usize::from(register) + if store { state::STORE_TAGS } else { state::LOAD_TAGS }
+    }
+
+    /// And of what is added to an address.
+    pub(crate) fn addend_word(&self, register: u8, store: bool) -> usize {
+        self.tag_word(register, store) + state::TAG_TO_ADDEND
+    }
+
     /// The host memory that `bytes` bytes at rs1 + imm are. Uses rax, rcx and rdx.
     fn translate_address(&mut self, place: Place, bytes: u8, store: bool) -> Mem {
         let Inst { rs1, imm, .. } = place.inst;
         self.start = self.asm.here();
-        let (low, high, align) = match self.plan.way {
+        let (low, high, align, leads, proves_store) = match self.plan.way {
             Way::Follows { store } => return self.proved(rs1, imm, store),
-            Way::Leads { low, high, align } => (low, high, align),
-            Way::Alone => (imm, imm, bytes),
+            Way::Leads { low, high, align, store } => (low, high, align, true, store),
+            Way::Alone => (imm, imm, bytes, false, store),
         };
         let home = self.homes.of(rs1);
         if home.is_none() {
             self.copy(rs1, RAX);
             self.addend_in_rax = None;
         }
-        let leads = matches!(self.plan.way, Way::Leads { .. });
-        self.groups_of_tlb.set(rs1, store, false);
-        if self.wanders(rs1) {
-            return self.ask_tlb(rs1, imm, Span { low, high, align, leads }, store);
+        self.groups_of_tlb.set(rs1, proves_store, false);
+        let place = if self.wanders(rs1) {
+            self.ask_tlb(rs1, imm, Span { low, high, align, leads, store: proves_store })
+        } else {
+            self.compare_page(rs1, imm, Span { low, high, align, leads, store: proves_store })
+        };
+        if let Some(other_page) = &mut self.other_page {
+            other_page.for_later = proves_store && !store;
         }
+        place
+    }
+
+    /// The host memory at `base` + `imm`, of which rax has the base register's value unless that has a home; in the page
+    /// that is remembered for the register.
+    fn compare_page(&mut self, rs1: u8, imm: i32, Span { low, high, align, store, .. }: Span) -> Mem {
+        let home = self.homes.of(rs1);
         let base = home.unwrap_or(RAX);
         if low == 0 {
             self.asm.mov(RDX, base);
         } else {
             self.asm.lea(RDX, at(base, low));
         }
-        let other_page = self.check_page(rs1, align, store);
-        let other_page = OtherPage { base: home, low, ..other_page };
-        self.other_page = Some(other_page);
+        let mut other_page = OtherPage { base: home, low, ..self.check_page(rs1, align, store) };
         if high > low {
             // The last byte lies in the same page, or in the next.
-            let tag = word(tag_word(rs1, store));
+            let tag = word(self.tag_word(rs1, store));
             self.asm.lea(RCX, at(base, high));
             self.asm.alu_imm(Alu::And, W::D, RCX, -4096);
             self.asm.alu(Alu::Cmp, W::D, RCX, tag);
-            self.other_page = Some(OtherPage { across: Some(self.asm.jcc(Cond::Ne as u8)), ..other_page });
+            other_page.fails.push(self.asm.jcc(Cond::Ne as u8));
         }
+        self.other_page = Some(other_page);
         let place = match home {
             Some(reg) => {
                 // What another page's way has done to rax is made good here.
-                self.asm.load(W::Q, RAX, word(addend_word(rs1, store)));
-                self.addend_in_rax = Some(addend_word(rs1, store));
+                self.asm.load(W::Q, RAX, word(self.addend_word(rs1, store)));
+                self.addend_in_rax = Some(self.addend_word(rs1, store));
                 at2(RAX, reg, imm)
             }
             None => {
-                self.asm.alu(Alu::Add, W::Q, RAX, word(addend_word(rs1, store)));
+                self.asm.alu(Alu::Add, W::Q, RAX, word(self.addend_word(rs1, store)));
                 at(RAX, imm)
             }
         };
@@ -86,9 +105,9 @@ impl Translator<'_> {
     pub(crate) fn address_is_ready(&mut self) {
         let here = self.asm.here();
         if let Some(other_page) = &mut self.other_page
-            && other_page.across.is_none()
+            && other_page.fails.is_empty()
         {
-            other_page.added = here;
+            other_page.goes_on = GoesOn::Accessing(here);
         }
     }
 
@@ -97,13 +116,13 @@ impl Translator<'_> {
     pub(crate) fn find_page(&mut self, base: u8, bytes: u8, store: bool) {
         self.asm.mov(RDX, RAX);
         self.other_page = Some(OtherPage { aligned: true, ..self.check_page(base, bytes, store) });
-        self.asm.alu(Alu::Add, W::Q, RAX, word(addend_word(base, store)));
+        self.asm.alu(Alu::Add, W::Q, RAX, word(self.addend_word(base, store)));
         self.address_is_ready();
     }
 
     /// Compares rdx with the page that is remembered for a register.
     fn check_page(&mut self, base: u8, align: u8, store: bool) -> OtherPage {
-        let tag = tag_word(base, store);
+        let tag = self.tag_word(base, store);
         self.asm.alu_imm(Alu::And, W::Q, RDX, -4096 | i32::from(align - 1));
         self.asm.alu(Alu::Cmp, W::Q, RDX, word(tag));
         let from = self.asm.jcc(Cond::Ne as u8);
@@ -113,13 +132,11 @@ impl Translator<'_> {
             low: 0,
             tag,
             store,
+            for_later: false,
             aligned: false,
-            back: self.asm.here(),
-            added: 0,
-            across: None,
-            group: None,
             in_line: false,
-            flagged: None,
+            goes_on: GoesOn::Proving(self.asm.here()),
+            fails: Vec::new(),
         }
     }
 
@@ -140,24 +157,6 @@ impl Translator<'_> {
                 at(RAX, imm)
             }
         }
-    }
-
-    /// Where the jumps in `from`, and those of the instruction's access, lead: to the interpreter.
-    pub(crate) fn cold_step(&mut self, from: Vec<Fixup>, place: Place, unexecuted: u16, needs_float: bool) {
-        if from.is_empty() && self.other_page.is_none() {
-            return;
-        }
-        let info = StepInfo {
-            offset: place.offset,
-            len: u16::from(place.inst.len),
-            unexecuted,
-            needs_float,
-            comes_back: !self.plan.is_spanned,
-        };
-        let other_page = self.other_page.take();
-        let (owed, copies) = (core::mem::take(&mut self.owed), self.copies.all().collect());
-        let (back, lent) = (self.asm.here(), self.lent());
-        self.cold.push(Cold::Step { from, other_page, info, start: self.start, back, owed, copies, lent });
     }
 
     /// An integer load.

@@ -6,11 +6,12 @@
 //! tables know what lies there.
 
 use crate::asm::{Alu, Asm, Cond, Fixup, R15, RAX, W};
+use crate::cold::Cold;
 use crate::groups::{Plan, Way, plan};
 use crate::guard::{SKIPPED_MAX, is_branch, is_cheap};
 use crate::homes::{Homes, insts};
 use crate::inner_loop::LOOKS_MAX;
-use crate::state::{self, StepInfo, word};
+use crate::state::StepInfo;
 use crate::thunks::{Thunks, lookup};
 use crate::tlb::{Groups, OtherPage};
 use crate::xmm::{Copies, Held};
@@ -57,30 +58,6 @@ pub struct Region {
     pub links: Vec<Link>,
     /// The pieces of the page that were read: first byte, and one past the last.
     pub ranges: Vec<(u16, u16)>,
-}
-
-/// Out-of-line code: what is rarely needed, behind the region.
-pub(crate) enum Cold {
-    /// One interpreted step, then back.
-    Step {
-        from: Vec<Fixup>,
-        other_page: Option<OtherPage>,
-        info: StepInfo,
-        /// Where the instruction is tried again, and where it has been executed.
-        start: u32,
-        back: u32,
-        /// What the hart is owed where the instruction begins, and what is held behind it.
-        owed: Vec<Held>,
-        copies: Vec<Held>,
-        /// Which of [`Translator::lent`], if any.
-        lent: Option<usize>,
-    },
-    /// The budget does not suffice for the block at `offset`, which has taken `steps` off.
-    Short { from: Fixup, offset: u16, steps: u16, lent: Option<usize> },
-    /// One of these copies, or both, is a NaN.
-    NotANumber { from: Fixup, back: u32, first: Held, second: Option<Held> },
-    /// A taken branch to another page: the offset from this one's beginning.
-    Far { from: Fixup, offset: i32 },
 }
 
 /// A block that its last branch repeats.
@@ -141,7 +118,7 @@ pub(crate) struct Translator<'a> {
     /// Of the present block.
     pub(crate) homes: Homes,
     /// Of all blocks in which registers are lent.
-    lent: Vec<Homes>,
+    pub(crate) lent: Vec<Homes>,
     /// Of the present block, if registers are lent in it and it repeats itself.
     repeats: Option<Loop>,
     /// The half of the address space that the code is likely to lie in.
@@ -152,6 +129,8 @@ pub(crate) struct Translator<'a> {
     pub(crate) inner_loop: Cell<(u16, u16)>,
     /// Whether the present block is likely to access few pages.
     pub(crate) stays: bool,
+    /// By how much its registers' words for remembered pages are moved.
+    pub(crate) turn: u8,
     /// Of the present block.
     pub(crate) groups_of_tlb: Groups,
     /// The engine word that rax holds, if it holds one of those that are added to addresses.
@@ -207,6 +186,7 @@ pub fn translate(
         looks: Cell::new(LOOKS_MAX),
         inner_loop: Cell::new((0, 0)),
         stays: false,
+        turn: 0,
         groups_of_tlb: Groups::default(),
         addend_in_rax: None,
     };
@@ -350,7 +330,7 @@ impl Translator<'_> {
         self.instructions += usize::from(steps);
         self.float_checked = false;
         self.groups_of_tlb = Groups::default();
-        self.stays = self.is_likely_to_stay(offset, places.len());
+        (self.stays, self.turn) = self.is_likely_to_stay(offset, places.len());
         self.copies.clear();
         self.asm.alu_imm(Alu::Sub, W::Q, R15, i32::from(steps));
         let from = self.asm.jcc(Cond::L as u8);
@@ -481,88 +461,9 @@ impl Translator<'_> {
     }
 
     /// Goes to an address by its offset from the beginning of this page.
-    fn go_far(&mut self, offset: i32) {
+    pub(crate) fn go_far(&mut self, offset: i32) {
         self.address(RAX, offset);
         lookup(&mut self.asm, self.thunks.find);
-    }
-
-    /// One interpreted step, in line.
-    pub(crate) fn step_here(&mut self, info: StepInfo) {
-        self.asm.mov_imm(RAX, u64::from(info.pack()));
-        self.call(self.thunks.step);
-    }
-
-    fn emit_cold(&mut self) {
-        // Of the last block in which registers are lent: what takes them back, and what lends them again.
-        let mut routines: Option<(usize, [u32; 2])> = None;
-        for cold in core::mem::take(&mut self.cold) {
-            match cold {
-                Cold::Step { mut from, other_page, info, start, back, owed, copies, lent } => {
-                    let lent = lent.map(|index| self.lending_routines(index, &mut routines));
-                    if let Some(other_page) = other_page {
-                        from.extend(other_page.across);
-                        from.extend(other_page.flagged);
-                        self.emit_other_page(&other_page, &mut from);
-                    }
-                    from.into_iter().for_each(|jump| self.asm.bind_here(jump));
-                    owed.into_iter().for_each(|held| self.write_copy(held));
-                    lent.into_iter().for_each(|[take_back, _]| self.call(take_back));
-                    self.step_here(info);
-                    if !info.comes_back && other_page.is_none() {
-                        continue;
-                    }
-                    lent.into_iter().for_each(|[_, lend_again]| self.call(lend_again));
-                    for Held { guest, double, xmm, .. } in copies {
-                        self.asm.load_xmm(double, xmm, state::f(guest));
-                    }
-                    if other_page.is_some() {
-                        let again = self.asm.jcc(Cond::Ne as u8);
-                        self.asm.bind(again, start);
-                    }
-                    if info.comes_back {
-                        let jump = self.asm.jmp();
-                        self.asm.bind(jump, back);
-                    }
-                }
-                Cold::Short { from, offset, steps, lent } => {
-                    let lent = lent.map(|index| self.lending_routines(index, &mut routines));
-                    self.asm.bind_here(from);
-                    lent.into_iter().for_each(|[take_back, _]| self.call(take_back));
-                    self.asm.alu_imm(Alu::Add, W::Q, R15, i32::from(steps));
-                    self.asm.store_imm(W::Q, word(state::SHORT), 1);
-                    self.leave_at(offset);
-                }
-                Cold::NotANumber { from, back, first, second } => {
-                    self.asm.bind_here(from);
-                    [Some(first), second].into_iter().flatten().for_each(|held| self.make_canonical(held));
-                    let jump = self.asm.jmp();
-                    self.asm.bind(jump, back);
-                }
-                Cold::Far { from, offset } => {
-                    self.asm.bind_here(from);
-                    self.go_far(offset);
-                }
-            }
-        }
-    }
-
-    /// What steps in a block in which registers are lent call before and after: where it is. `last` is the answer for
-    /// the block that was asked for last.
-    fn lending_routines(&mut self, index: usize, last: &mut Option<(usize, [u32; 2])>) -> [u32; 2] {
-        if let Some((known, places)) = *last
-            && known == index
-        {
-            return places;
-        }
-        let homes = core::mem::take(&mut self.lent[index]);
-        let take_back = self.asm.here();
-        homes.take_back(&mut self.asm);
-        self.asm.ret();
-        let lend_again = self.asm.here();
-        homes.lend_again(&mut self.asm);
-        self.asm.ret();
-        *last = Some((index, [take_back, lend_again]));
-        [take_back, lend_again]
     }
 
     pub(crate) fn call(&mut self, place: u32) {
@@ -571,7 +472,7 @@ impl Translator<'_> {
     }
 
     /// Leaves translated code for an instruction of this page.
-    fn leave_at(&mut self, offset: u16) {
+    pub(crate) fn leave_at(&mut self, offset: u16) {
         self.address(RAX, i32::from(offset));
         let jump = self.asm.jmp();
         self.asm.bind(jump, self.thunks.leave_at);

@@ -10,7 +10,6 @@
 //! one address space, or for both where both have it: it is looked up again, out of line, with the right one.
 
 use crate::asm::{Alu, Asm, Cond, Fixup, Mem, RAX, RCX, RDX, Reg, Shift, W, at, at2};
-use crate::memory::{addend_word, tag_word};
 use crate::region::Translator;
 use crate::state::{self, part, word, word_offset};
 use alloc::vec::Vec;
@@ -32,9 +31,20 @@ pub(crate) fn entry_of_tlb(asm: &mut Asm, reg: Reg, tlb: usize) {
     asm.alu(Alu::Add, W::Q, reg, part(tlb));
 }
 
+/// Where an access goes on once its page has been found out of line.
+#[derive(Clone, Copy)]
+pub(crate) enum GoesOn {
+    /// With what else it has to prove; the page is remembered for its register now.
+    Proving(u32),
+    /// With the access. What is to be added to the address is in rax, or has been added to rax if there is no base.
+    Accessing(u32),
+    /// The same, if the byte at the offset `high` lies in the page, too. `group` is the engine word for what is added.
+    Leading { at: u32, high: i32, group: usize },
+}
+
 /// An access that did not find its page in line: it is not the one remembered for its register, or, of one that asks the
 /// TLB in line, not there.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct OtherPage {
     pub(crate) from: Fixup,
     /// The access is to (at least) this host register plus `low`; to rax plus `low` if there is none.
@@ -43,22 +53,15 @@ pub(crate) struct OtherPage {
     /// The engine word of the register's tag.
     pub(crate) tag: usize,
     pub(crate) store: bool,
+    /// Whether the instruction itself only loads, and leads stores.
+    pub(crate) for_later: bool,
     /// Whether it must be aligned.
     pub(crate) aligned: bool,
-    /// Where the access goes on once the page is remembered.
-    pub(crate) back: u32,
-    /// Where it goes on once what is to be added to the address has been: in rax, or to rax if there is no base. 0 if
-    /// there is no such place.
-    pub(crate) added: u32,
-    /// Taken if not all that it proves lies in one page.
-    pub(crate) across: Option<Fixup>,
-    /// Of an access that asks the TLB in line, if it leads a group: the last byte's offset, and the engine word for what
-    /// is added.
-    pub(crate) group: Option<(i32, usize)>,
     /// Whether the access has asked the TLB in line: the tag has a context.
     pub(crate) in_line: bool,
-    /// Taken if the page has a flag set.
-    pub(crate) flagged: Option<Fixup>,
+    pub(crate) goes_on: GoesOn,
+    /// Taken if not all that it proves lies in one page, or if the page has a flag set.
+    pub(crate) fails: Vec<Fixup>,
 }
 
 /// Through which registers a group goes whose leader has asked the TLB in line.
@@ -88,12 +91,18 @@ pub(crate) struct Span {
     pub(crate) align: u8,
     /// Whether others follow.
     pub(crate) leads: bool,
+    /// Whether one of them stores, or this one does.
+    pub(crate) store: bool,
 }
 
 impl Translator<'_> {
     /// The engine word of what is added to the addresses of a group.
     pub(crate) fn proved_addend(&self, base: u8, store: bool) -> usize {
-        if self.groups_of_tlb.has(base, store) { group_word(base, store) } else { addend_word(base, store) }
+        if self.groups_of_tlb.has(base, store) {
+            group_word(base, store)
+        } else {
+            self.addend_word(base, store)
+        }
     }
 
     /// Whether a register is likely to point to another page each time.
@@ -102,8 +111,8 @@ impl Translator<'_> {
     }
 
     /// The host memory at `base` + `imm`, of which rax has the base register's value unless that has a home.
-    pub(crate) fn ask_tlb(&mut self, base: u8, imm: i32, span: Span, store: bool) -> Mem {
-        let Span { low, high, align, leads } = span;
+    pub(crate) fn ask_tlb(&mut self, base: u8, imm: i32, span: Span) -> Mem {
+        let Span { low, high, align, leads, store } = span;
         let home = self.homes.of(base);
         let register = home.unwrap_or(RAX);
         let half = self.half_of_space;
@@ -119,21 +128,21 @@ impl Translator<'_> {
         self.asm.alu(Alu::Or, W::Q, RDX, context);
         self.asm.alu(Alu::Cmp, W::Q, RDX, at(RCX, 0));
         let from = self.asm.jcc(Cond::Ne as u8);
-        let across = (high > low).then(|| {
+        let mut fails = Vec::new();
+        if high > low {
             self.asm.lea(RDX, at(register, high));
             self.asm.alu_imm(Alu::And, W::Q, RDX, -4096);
             self.asm.alu(Alu::Or, W::Q, RDX, context);
             self.asm.alu(Alu::Cmp, W::Q, RDX, at(RCX, 0));
-            self.asm.jcc(Cond::Ne as u8)
-        });
+            fails.push(self.asm.jcc(Cond::Ne as u8));
+        }
         self.asm.load(W::Q, RCX, at(RCX, 8));
-        let mut flagged = None;
         if store {
             self.asm.lea(RDX, at2(RCX, register, low));
             self.asm.shift_imm(Shift::Shr, W::Q, RDX, 12);
             self.asm.alu(Alu::Add, W::Q, RDX, word(state::FLAGS));
             self.asm.cmp_byte(at(RDX, 0), 0);
-            flagged = Some(self.asm.jcc(Cond::Ne as u8));
+            fails.push(self.asm.jcc(Cond::Ne as u8));
         }
         self.asm.alu(Alu::Add, W::Q, RCX, word(state::RAM));
         if leads {
@@ -151,26 +160,30 @@ impl Translator<'_> {
                 at(RAX, imm)
             }
         };
+        let at = self.asm.here();
+        let goes_on = match leads {
+            true => GoesOn::Leading { at, high, group: group_word(base, store) },
+            false => GoesOn::Accessing(at),
+        };
+        let tag = self.tag_word(base, store);
         self.other_page = Some(OtherPage {
             from,
             base: home,
             low,
-            tag: tag_word(base, store),
+            tag,
             store,
+            for_later: false,
             aligned: false,
-            back: 0,
-            added: self.asm.here(),
-            across,
-            flagged,
             in_line: true,
-            group: leads.then(|| (high, group_word(base, store))),
+            goes_on,
+            fails,
         });
         to
     }
 
     /// Asks the TLB, out of line. What it does not know jumps to the step, with one of `failures`.
     pub(crate) fn emit_other_page(&mut self, other_page: &OtherPage, failures: &mut Vec<Fixup>) {
-        let &OtherPage { from, tag, store, aligned, back, added, low, base, .. } = other_page;
+        let &OtherPage { from, tag, store, aligned, low, base, goes_on, .. } = other_page;
         self.asm.bind_here(from);
         match base {
             Some(base) => self.asm.lea(RAX, at(base, low)),
@@ -191,7 +204,7 @@ impl Translator<'_> {
             self.asm.lea(RAX, at(RAX, -low));
         }
         failures.push(self.asm.jcc(Cond::Ne as u8));
-        if let Some((high, group)) = other_page.group {
+        if let GoesOn::Leading { high, group, .. } = goes_on {
             self.asm.lea(RCX, at(base.unwrap_or(RAX), high));
             self.asm.alu_imm(Alu::And, W::Q, RCX, -4096);
             self.asm.alu(Alu::Xor, W::Q, RCX, word(tag));
@@ -199,14 +212,15 @@ impl Translator<'_> {
             failures.push(self.asm.jcc(Cond::Ne as u8));
             self.asm.store(W::Q, word(group), RDX);
         }
-        let found = if added == 0 {
-            back
-        } else {
-            match base {
-                Some(_) => self.asm.mov(RAX, RDX),
-                None => self.asm.alu(Alu::Add, W::Q, RAX, RDX),
+        let found = match goes_on {
+            GoesOn::Proving(place) => place,
+            GoesOn::Accessing(place) | GoesOn::Leading { at: place, .. } => {
+                match base {
+                    Some(_) => self.asm.mov(RAX, RDX),
+                    None => self.asm.alu(Alu::Add, W::Q, RAX, RDX),
+                }
+                place
             }
-            added
         };
         let jump = self.asm.jmp();
         self.asm.bind(jump, found);

@@ -14,8 +14,9 @@
 //! goes on behind an interpreted step, they are loaded again.
 
 use crate::asm::{Cond, W, Xmm};
+use crate::cold::Cold;
 use crate::emit_float::BOX;
-use crate::region::{Cold, Translator};
+use crate::region::Translator;
 use crate::state::{self, word};
 use alloc::vec::Vec;
 
@@ -235,6 +236,20 @@ mod tests {
         let held = copies.pay(7).expect("the second is owed");
         assert!(!held.double);
         assert_eq!(copies.pay(7), None);
+    }
+
+    #[test]
+    fn what_is_paid_keeps_its_host_register_for_the_instruction() {
+        let mut copies = Copies::default();
+        for guest in 0..(COUNT - OPERANDS_MAX) as u8 {
+            assert_eq!(copies.begin(), None);
+            let xmm = copies.fresh();
+            copies.owe(guest, true, xmm, false);
+        }
+        assert_eq!(copies.begin(), Some(0), "there are not enough left for an instruction");
+        let paid = [0, 5, 7].map(|guest| copies.pay(guest).expect("it is owed").xmm);
+        let operands: [Xmm; OPERANDS_MAX] = core::array::from_fn(|_| copies.fresh());
+        assert!(paid.iter().all(|xmm| !operands.contains(xmm)), "{operands:?} {paid:?}");
     }
 
     #[test]

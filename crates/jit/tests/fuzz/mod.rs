@@ -14,6 +14,7 @@ pub mod boot;
 mod choose;
 pub mod duel;
 pub mod layout;
+mod numbers;
 mod privileged;
 pub mod program;
 pub mod rng;

@@ -83,9 +83,10 @@ enum Kind {
     Entry,
     Island,
     Toggle,
+    Calculate,
 }
 
-const WEIGHTS: [(Kind, u64); 23] = [
+const WEIGHTS: [(Kind, u64); 24] = [
     (Kind::Compute, 30),
     (Kind::Float, 14),
     (Kind::Access, 16),
@@ -109,6 +110,7 @@ const WEIGHTS: [(Kind, u64); 23] = [
     (Kind::Entry, 1),
     (Kind::Island, 1),
     (Kind::Toggle, 1),
+    (Kind::Calculate, 3),
 ];
 
 pub struct Program<'r> {
@@ -284,6 +286,7 @@ impl Program<'_> {
             Kind::Entry => self.entry(),
             Kind::Island => self.island(),
             Kind::Toggle => self.toggle(),
+            Kind::Calculate => self.calculations(),
             Kind::Raw => {
                 let any = self.rng.next() as u32;
                 if self.rng.percent(50) { self.half(any as u16) } else { self.word(any | 3) }

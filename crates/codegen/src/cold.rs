@@ -1,0 +1,136 @@
+//! Out-of-line code: what is rarely needed, behind the regions. Where translated code is left in the middle of a block,
+//! this is where the hart gets its exact state: what the hart is owed is written, lent registers are taken back, and the
+//! thunk [`crate::thunks::Thunks::step`] knows which instruction it is.
+
+use crate::asm::{Alu, Cond, Fixup, R15, RAX, W};
+use crate::region::{Place, Translator};
+use crate::state::{self, StepInfo, word};
+use crate::tlb::OtherPage;
+use crate::xmm::Held;
+use alloc::vec::Vec;
+
+/// Out-of-line code: what is rarely needed, behind the region.
+pub(crate) enum Cold {
+    /// One interpreted step, then back.
+    Step {
+        from: Vec<Fixup>,
+        other_page: Option<OtherPage>,
+        info: StepInfo,
+        /// Where the instruction is tried again, and where it has been executed.
+        start: u32,
+        back: u32,
+        /// What the hart is owed where the instruction begins, and what is held behind it.
+        owed: Vec<Held>,
+        copies: Vec<Held>,
+        /// Which of [`Translator::lent`], if any.
+        lent: Option<usize>,
+    },
+    /// The budget does not suffice for the block at `offset`, which has taken `steps` off.
+    Short { from: Fixup, offset: u16, steps: u16, lent: Option<usize> },
+    /// One of these copies, or both, is a NaN.
+    NotANumber { from: Fixup, back: u32, first: Held, second: Option<Held> },
+    /// A taken branch to another page: the offset from this one's beginning.
+    Far { from: Fixup, offset: i32 },
+}
+
+impl Translator<'_> {
+    /// Where the jumps in `from`, and those of the instruction's access, lead: to the interpreter.
+    pub(crate) fn cold_step(&mut self, from: Vec<Fixup>, place: Place, unexecuted: u16, needs_float: bool) {
+        if from.is_empty() && self.other_page.is_none() {
+            return;
+        }
+        let info = StepInfo {
+            offset: place.offset,
+            len: u16::from(place.inst.len),
+            unexecuted,
+            needs_float,
+            comes_back: !self.plan.is_spanned,
+        };
+        let other_page = self.other_page.take();
+        let (owed, copies) = (core::mem::take(&mut self.owed), self.copies.all().collect());
+        let (back, lent) = (self.asm.here(), self.lent());
+        self.cold.push(Cold::Step { from, other_page, info, start: self.start, back, owed, copies, lent });
+    }
+
+    /// One interpreted step, in line.
+    pub(crate) fn step_here(&mut self, info: StepInfo) {
+        self.asm.mov_imm(RAX, u64::from(info.pack()));
+        self.call(self.thunks.step);
+    }
+
+    pub(crate) fn emit_cold(&mut self) {
+        // Of the last block in which registers are lent: what takes them back, and what lends them again.
+        let mut routines: Option<(usize, [u32; 2])> = None;
+        for cold in core::mem::take(&mut self.cold) {
+            match cold {
+                Cold::Step { mut from, other_page, info, start, back, owed, copies, lent } => {
+                    let lent = lent.map(|index| self.lending_routines(index, &mut routines));
+                    if let Some(other_page) = &other_page {
+                        from.extend(&other_page.fails);
+                        self.emit_other_page(other_page, &mut from);
+                    }
+                    from.into_iter().for_each(|jump| self.asm.bind_here(jump));
+                    if other_page.as_ref().is_some_and(|other_page| other_page.for_later) {
+                        // To look the page up for a store might set its dirty bit, and no store executes yet.
+                        self.asm.store_imm(W::Q, word(state::MISSED), 0);
+                    }
+                    owed.into_iter().for_each(|held| self.write_copy(held));
+                    lent.into_iter().for_each(|[take_back, _]| self.call(take_back));
+                    self.step_here(info);
+                    if !info.comes_back && other_page.is_none() {
+                        continue;
+                    }
+                    lent.into_iter().for_each(|[_, lend_again]| self.call(lend_again));
+                    for Held { guest, double, xmm, .. } in copies {
+                        self.asm.load_xmm(double, xmm, state::f(guest));
+                    }
+                    if other_page.is_some() {
+                        let again = self.asm.jcc(Cond::Ne as u8);
+                        self.asm.bind(again, start);
+                    }
+                    if info.comes_back {
+                        let jump = self.asm.jmp();
+                        self.asm.bind(jump, back);
+                    }
+                }
+                Cold::Short { from, offset, steps, lent } => {
+                    let lent = lent.map(|index| self.lending_routines(index, &mut routines));
+                    self.asm.bind_here(from);
+                    lent.into_iter().for_each(|[take_back, _]| self.call(take_back));
+                    self.asm.alu_imm(Alu::Add, W::Q, R15, i32::from(steps));
+                    self.asm.store_imm(W::Q, word(state::SHORT), 1);
+                    self.leave_at(offset);
+                }
+                Cold::NotANumber { from, back, first, second } => {
+                    self.asm.bind_here(from);
+                    [Some(first), second].into_iter().flatten().for_each(|held| self.make_canonical(held));
+                    let jump = self.asm.jmp();
+                    self.asm.bind(jump, back);
+                }
+                Cold::Far { from, offset } => {
+                    self.asm.bind_here(from);
+                    self.go_far(offset);
+                }
+            }
+        }
+    }
+
+    /// What steps in a block in which registers are lent call before and after: where it is. `last` is the answer for
+    /// the block that was asked for last.
+    fn lending_routines(&mut self, index: usize, last: &mut Option<(usize, [u32; 2])>) -> [u32; 2] {
+        if let Some((known, places)) = *last
+            && known == index
+        {
+            return places;
+        }
+        let homes = core::mem::take(&mut self.lent[index]);
+        let take_back = self.asm.here();
+        homes.take_back(&mut self.asm);
+        self.asm.ret();
+        let lend_again = self.asm.here();
+        homes.lend_again(&mut self.asm);
+        self.asm.ret();
+        *last = Some((index, [take_back, lend_again]));
+        [take_back, lend_again]
+    }
+}
