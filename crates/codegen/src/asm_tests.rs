@@ -3,7 +3,7 @@
 
 use super::*;
 use alloc::string::String;
-use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter};
+use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter, Mnemonic};
 use std::vec::Vec;
 
 /// What the emitted bytes say.
@@ -134,6 +134,18 @@ fn vector_instructions_reach_all_sixteen_registers() {
         "ldmxcsr -0x48(%rbp)",
     ];
     assert_eq!(text, wanted);
+}
+
+#[test]
+fn what_is_aligned_lies_behind_instructions_that_do_nothing() {
+    for before in 0..32 {
+        let mut asm = Asm::new(0x100);
+        (0..before).for_each(|_| asm.ret());
+        asm.align(32);
+        assert_eq!(asm.here(), 0x100 + if before == 0 { 0 } else { 32 });
+        let padding = Decoder::with_ip(64, &asm.bytes[before..], 0, DecoderOptions::NONE);
+        assert!(padding.into_iter().all(|instruction| instruction.mnemonic() == Mnemonic::Nop), "{before}");
+    }
 }
 
 #[test]

@@ -23,6 +23,8 @@ const PAGE: u16 = 4096;
 const ALONE: Plan = Plan { way: Way::Alone, is_spanned: false };
 /// Instructions in a block: what an interrupt may have to wait for the interpreter, and what fits into a byte.
 const BLOCK_MAX: usize = 100;
+/// Where loops begin: the host fetches aligned pieces of code.
+const LOOP_ALIGNMENT: u32 = 32;
 /// Instructions in a region, about.
 const REGION_MAX: usize = 1000;
 
@@ -326,6 +328,10 @@ impl Translator<'_> {
             End::Step { offset, len, .. } => offset + len,
         };
         self.ranges.push((offset, last.min(PAGE)));
+        if matches!(end, End::Jump(place) if is_branch(place.inst.opcode) && place.target() == i32::from(offset))
+        {
+            self.asm.align(LOOP_ALIGNMENT);
+        }
         self.entries.push((offset, self.asm.here()));
         self.instructions += usize::from(steps);
         self.float_checked = false;
@@ -393,6 +399,9 @@ impl Translator<'_> {
         if !self.homes.are_plain() {
             self.homes.lend(&mut self.asm);
             self.lent.push(self.homes.clone());
+            if repeats {
+                self.asm.align(LOOP_ALIGNMENT);
+            }
             self.repeats = repeats.then(|| Loop { offset: first, steps, body: self.asm.here() });
         }
     }

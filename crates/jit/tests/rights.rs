@@ -34,12 +34,12 @@ fn program() -> Code {
     code
 }
 
-/// Counts a trap and goes on behind it.
-fn handler() -> Code {
+/// Counts a trap and goes on behind it, so many instructions further.
+fn handler(instructions: i32) -> Code {
     let mut code = Code::new(HANDLER);
     code.addi(S0, S0, 1);
     code.csrr(T0, csr::MEPC);
-    code.addi(T0, T0, 4);
+    code.addi(T0, T0, 4 * instructions);
     code.csrw(csr::MEPC, T0);
     code.emit(Op::Mret, 0, 0, 0, 0);
     code
@@ -47,9 +47,35 @@ fn handler() -> Code {
 
 #[test]
 fn a_page_that_was_the_kernels_for_a_while_faults_at_the_next_access() {
-    let mut pair = guest(0, &[&program(), &handler()], TABLES + 2 * PAGE, &[(0, entry(DATA, 0xd7))]);
+    let mut pair = guest(0, &[&program(), &handler(1)], TABLES + 2 * PAGE, &[(0, entry(DATA, 0xd7))]);
     for _ in 0..10 {
         pair.advance(301, false);
     }
     assert_eq!(value(&pair, "s0"), ROUNDS as u64);
+}
+
+#[test]
+fn a_load_that_is_proved_for_a_store_leaves_the_page_clean_if_the_store_never_executes() {
+    let leaves = TABLES + 2 * PAGE;
+    // Readable, writable, accessed, not dirty.
+    let clean = entry(DATA, 0x47);
+    let mut code = Code::new(PROGRAM);
+    code.emit(Op::Lui, A1, 0, 0, (WINDOW >> 12) as i32);
+    code.address(A3, leaves);
+    code.addi(S2, 0, ROUNDS);
+    let round = code.words.len();
+    code.emit(Op::Ld, A0, A1, 0, 0);
+    // There is nothing at address 0: the handler goes on behind the store.
+    code.emit(Op::Ld, A2, 0, 0, 0);
+    code.emit(Op::Sd, 0, A1, A0, 8);
+    code.addi(S2, S2, -1);
+    back(&mut code, S2, round);
+    code.emit(Op::Ld, S3, A3, 0, 0);
+    code.emit(Op::Jal, 0, 0, 0, 0);
+    let mut pair = guest(0, &[&code, &handler(2)], leaves, &[(0, clean)]);
+    for _ in 0..10 {
+        pair.advance(101, false);
+    }
+    assert_eq!(value(&pair, "s0"), ROUNDS as u64);
+    assert_eq!(value(&pair, "s3"), clean);
 }
