@@ -490,27 +490,6 @@ impl Asm {
         self.byte(0x58 | reg.0 & 7);
     }
 
-    /// Has the next instruction lie at a multiple of `bytes`, a power of two (Intel SDM volume 2, `NOP`).
-    pub(crate) fn align(&mut self, bytes: u32) {
-        const NOPS: [&[u8]; 9] = [
-            &[0x90],
-            &[0x66, 0x90],
-            &[0x0f, 0x1f, 0x00],
-            &[0x0f, 0x1f, 0x40, 0],
-            &[0x0f, 0x1f, 0x44, 0, 0],
-            &[0x66, 0x0f, 0x1f, 0x44, 0, 0],
-            &[0x0f, 0x1f, 0x80, 0, 0, 0, 0],
-            &[0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0],
-            &[0x66, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0],
-        ];
-        let mut missing = (self.here().wrapping_neg() & (bytes - 1)) as usize;
-        while missing > 0 {
-            let nop = NOPS[missing.min(NOPS.len()) - 1];
-            nop.iter().for_each(|&byte| self.byte(byte));
-            missing -= nop.len();
-        }
-    }
-
     pub(crate) fn ret(&mut self) {
         self.byte(0xc3);
     }

@@ -37,6 +37,7 @@ mod guard;
 mod homes;
 mod inner_loop;
 mod memory;
+mod padding;
 mod region;
 pub mod state;
 mod system;
