@@ -44,6 +44,7 @@ fn main() {
         &thunks,
         Manner { features, grouped: true, upper: false },
         &|_| None,
+        None,
     );
     print(&page, &region, &region.bytes, code.len() as u64);
     println!("\n  out of line");

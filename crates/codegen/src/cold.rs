@@ -25,6 +25,8 @@ pub(crate) enum Cold {
         /// Which of [`Translator::lent`], if any.
         lent: Option<usize>,
     },
+    /// One interpreted step at the end of a page, then on behind it.
+    StepAway { from: Vec<Fixup>, info: StepInfo },
     /// The budget does not suffice for the block at `offset`, which has taken `steps` off.
     Short { from: Fixup, offset: u16, steps: u16, lent: Option<usize> },
     /// One of these copies, or both, is a NaN.
@@ -92,6 +94,11 @@ impl Translator<'_> {
                         let jump = self.asm.jmp();
                         self.asm.bind(jump, back);
                     }
+                }
+                Cold::StepAway { from, info } => {
+                    from.into_iter().for_each(|jump| self.asm.bind_here(jump));
+                    self.step_here(info);
+                    self.go_far(i32::from(info.offset + info.len));
                 }
                 Cold::Short { from, offset, steps, lent } => {
                     let lent = lent.map(|index| self.lending_routines(index, &mut routines));

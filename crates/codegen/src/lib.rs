@@ -17,8 +17,9 @@
 //!
 //! Map: `asm` the assembler; [`state`] registers and words; `thunks`; `region` finding blocks; `emit` instructions,
 //! `bits`, `emit_float`, `atomic`, `system`, `fuse` two as one, `guard` branches over a few; `memory` loads and stores,
-//! `tlb` how they ask it, `groups` which of them share a check, `inner_loop` which stay within a page; `homes` which registers a block has in host registers, and `xmm` which
-//! floating-point ones.
+//! `tlb` how they ask it, `groups` which of them share a check, `inner_loop` which stay within a page; `homes` which
+//! registers a block has in host registers, and `xmm` which floating-point ones; `straddle` instructions that end in the
+//! next page; `cold` what is rarely needed.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
@@ -40,12 +41,14 @@ mod memory;
 mod padding;
 mod region;
 pub mod state;
+mod straddle;
 mod system;
 mod thunks;
 mod tlb;
 mod xmm;
 
 pub use region::{Features, Link, Manner, Region, translate};
+pub use straddle::Behind;
 pub use thunks::{Thunks, thunks};
 
 /// The bytes that, written at `place`, make the jump there lead to `target`; both are offsets in code memory.

@@ -12,6 +12,7 @@ use crate::guard::{SKIPPED_MAX, is_branch, is_cheap};
 use crate::homes::{Homes, insts};
 use crate::inner_loop::LOOKS_MAX;
 use crate::state::StepInfo;
+use crate::straddle::Behind;
 use crate::thunks::{Thunks, lookup};
 use crate::tlb::{Groups, OtherPage};
 use crate::xmm::{Copies, Held};
@@ -20,7 +21,9 @@ use core::cell::Cell;
 use pollux_isa::{Inst, Opcode, decode, decode_compressed, is_compressed};
 
 const PAGE: u16 = 4096;
-const ALONE: Plan = Plan { way: Way::Alone, is_spanned: false };
+/// Where an instruction may begin that ends in the next page.
+pub(crate) const LAST_HALF: u16 = PAGE - 2;
+pub(crate) const ALONE: Plan = Plan { way: Way::Alone, is_spanned: false };
 /// Instructions in a block: what an interrupt may have to wait for the interpreter, and what fits into a byte.
 const BLOCK_MAX: usize = 100;
 /// Where loops begin: the host fetches aligned pieces of code.
@@ -96,6 +99,7 @@ pub(crate) struct Translator<'a> {
     page: &'a [u8; PAGE as usize],
     pub(crate) thunks: &'a Thunks,
     known: &'a dyn Fn(u16) -> Option<u32>,
+    pub(crate) behind: Option<Behind>,
     entries: Vec<(u16, u32)>,
     /// Jumps to blocks of this page whose place is not known yet.
     waiting: Vec<(u16, Fixup)>,
@@ -152,7 +156,9 @@ pub struct Manner {
 }
 
 /// Translates the region of `page` that begins at offset `entry`, to be placed at the offsets `bases` of code memory, its
-/// [`Region::bytes`] and its [`Region::cold`]. `known` says where blocks of the page that were translated before begin.
+/// [`Region::bytes`] and its [`Region::cold`]. `known` says where blocks of the page that were translated before begin;
+/// `behind`, if the entry is the page's last halfword, what follows there: without, an instruction that ends in the next
+/// page is a step.
 #[must_use]
 pub fn translate(
     page: &[u8; PAGE as usize],
@@ -161,6 +167,7 @@ pub fn translate(
     thunks: &Thunks,
     manner: Manner,
     known: &dyn Fn(u16) -> Option<u32>,
+    behind: Option<Behind>,
 ) -> Region {
     let mut translator = Translator {
         asm: Asm::new(bases.0),
@@ -168,6 +175,7 @@ pub fn translate(
         page,
         thunks,
         known,
+        behind,
         entries: Vec::new(),
         waiting: Vec::new(),
         pending: alloc::vec![entry],
@@ -273,6 +281,7 @@ impl Translator<'_> {
             }
             let place = match self.place(offset) {
                 Ok(place) => place,
+                Err(_) if offset == LAST_HALF && !places.is_empty() => return (places, End::Fall(offset)),
                 Err(len) => return (places, End::Step { offset, len, opcode: None }),
             };
             let inst = place.inst;
@@ -307,7 +316,9 @@ impl Translator<'_> {
                 let jump = self.asm.jmp();
                 return self.asm.bind(jump, place);
             }
-            if !self.has_room() {
+            // Only when an instruction executes that ends in the next page, it is known what that is.
+            let is_for_later = offset == LAST_HALF && !self.entries.is_empty() && self.straddles();
+            if is_for_later || !self.has_room() {
                 let jump = self.asm.jmp();
                 return self.waiting.push((offset, jump));
             }
@@ -320,7 +331,11 @@ impl Translator<'_> {
 
     /// Translates the block at `offset`; returns where to go on.
     fn one_block(&mut self, offset: u16) -> Option<u16> {
-        let (places, end) = self.block(offset);
+        let straddling = if offset == LAST_HALF { self.straddling() } else { None };
+        let (places, end) = match straddling {
+            Some((place, _)) => (Vec::new(), End::Jump(place)),
+            None => self.block(offset),
+        };
         let steps = places.len() as u16 + u16::from(!matches!(end, End::Fall(_)));
         let last = match end {
             End::Fall(next) => next,
@@ -342,6 +357,11 @@ impl Translator<'_> {
         let from = self.asm.jcc(Cond::L as u8);
         self.cold.push(Cold::Short { from, offset, steps, lent: None });
         let plans = if self.grouped { plan(&places, &|inst| self.is_step(inst)) } else { Vec::new() };
+        self.addend_in_rax = None;
+        self.repeats = None;
+        if let Some((place, behind)) = straddling {
+            return self.straddle(place, behind);
+        }
         self.lend(&places, &end, steps);
         let mut done = 0;
         while let Some(&place) = places.get(done) {
@@ -386,8 +406,6 @@ impl Translator<'_> {
 
     /// Lets the block's registers borrow, if nothing is always interpreted in it.
     fn lend(&mut self, places: &[Place], end: &End, steps: u16) {
-        self.addend_in_rax = None;
-        self.repeats = None;
         if places.iter().any(|place| self.is_step(place.inst)) {
             return;
         }
@@ -429,7 +447,7 @@ impl Translator<'_> {
     }
 
     /// The jump that ends a block; returns where to go on.
-    fn jump(&mut self, place: Place) -> Option<u16> {
+    pub(crate) fn jump(&mut self, place: Place) -> Option<u16> {
         let inst = place.inst;
         let target = place.target();
         match inst.opcode {

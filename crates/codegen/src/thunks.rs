@@ -6,6 +6,7 @@ use crate::asm::{
 };
 use crate::groups::GROUP_BYTES_MAX;
 use crate::state::{self, PINNED, after, part, word, x};
+use crate::straddle::page_at;
 use crate::system;
 use crate::tlb::{NO_CONTEXT, entry_of_tlb};
 use alloc::vec::Vec;
@@ -32,6 +33,9 @@ pub struct Thunks {
     /// Goes to the translation of the code at virtual address rax, which the table of jump targets does not know, or
     /// leaves if there is none. Jumped to.
     pub(crate) find: u32,
+    /// Looks up the page at virtual address rax in the TLB for fetches. Called; returns with the zero flag and ecx, the
+    /// number of the decoded page, if it is there.
+    pub(crate) page_at: u32,
     /// `ecall` in U-mode, with rax for its address, and `sret`. Called; return if they are not as usual, with nothing
     /// done.
     pub(crate) ecall: u32,
@@ -81,6 +85,7 @@ pub fn thunks() -> (Vec<u8>, Thunks) {
     let remember_store = remember(&mut asm, layout::TLB_WRITE, true, false);
     let remember_load_aligned = remember(&mut asm, layout::TLB_READ, false, true);
     let remember_store_aligned = remember(&mut asm, layout::TLB_WRITE, true, true);
+    let page_at = page_at(&mut asm);
     let ecall = system::ecall(&mut asm, find);
     let sret = system::sret(&mut asm, find);
     let status_changed = system::status_changed(&mut asm);
@@ -94,6 +99,7 @@ pub fn thunks() -> (Vec<u8>, Thunks) {
         remember_store_aligned,
         leave_at,
         find,
+        page_at,
         ecall,
         sret,
         status_changed,

@@ -11,12 +11,13 @@ use pollux_codegen::state::{
     CODE, LOAD_TAGS, NO_TAG, NO_TARGET, PAGES, PAGES_LEN, TABLE, TABLE_CONTEXT, TABLE_ENTRIES,
     TABLE_ENTRY_WORDS, TABLE_IN_MODE, TAGS_END, table_entry,
 };
-use pollux_codegen::{Features, Manner, Region, Thunks, jump_to, thunks, translate};
+use pollux_codegen::{Behind, Features, Manner, Region, Thunks, jump_to, thunks, translate};
 use pollux_machine::engine::Guest;
 use std::io;
 
 /// Halfwords in a page: places where an instruction can begin.
 const HALVES: usize = 2048;
+const PAGE: usize = 2 * HALVES;
 /// What is left when memory counts as full: more than a region ever needs.
 const RESERVE_BYTES: usize = 1 << 20;
 
@@ -66,6 +67,13 @@ struct Table {
 /// The fetch context of the hart's `pc`.
 fn context_of_pc(guest: &Guest<'_, '_>) -> u64 {
     guest.fetch_contexts()[(guest.pc() >> 63) as usize]
+}
+
+/// What follows the page of the hart's `pc`, if that is known.
+fn behind(guest: &Guest<'_, '_>) -> Option<Behind> {
+    let (page, ram_offset) = guest.page_behind()?;
+    let bytes = guest.page_bytes(page)?;
+    Some(Behind { page, ram_offset, half: u16::from_le_bytes([bytes[0], bytes[1]]) })
 }
 
 /// A hart's tables, the one used last at the end.
@@ -254,13 +262,19 @@ impl Cache {
             if known.heat[half] < hot {
                 return None;
             }
-            self.translate(guest, page, half, grouped);
+            self.translate(guest, page, half, grouped)?;
         }
         let entry = self.pages[index].as_ref()?.entries[half];
         (entry != 0).then(|| self.memory.address(entry))
     }
 
-    fn translate(&mut self, guest: &mut Guest<'_, '_>, page: u32, half: usize, grouped: bool) {
+    /// Nothing is translated if the instruction ends in a page that nobody knows yet.
+    fn translate(&mut self, guest: &mut Guest<'_, '_>, page: u32, half: usize, grouped: bool) -> Option<()> {
+        let behind = behind(guest);
+        let bytes = guest.page_bytes(page)?;
+        if half == HALVES - 1 && behind.is_none() && bytes[PAGE - 2] & 3 == 3 {
+            return None;
+        }
         let full = self.used as usize + RESERVE_BYTES > self.cold_base() as usize
             || self.used_cold as usize + RESERVE_BYTES > self.memory.len();
         if full {
@@ -268,7 +282,7 @@ impl Cache {
             self.pages.resize_with(page as usize + 1, || None);
         }
         guest.mark_code(page);
-        let Some(bytes) = guest.page_bytes(page) else { return };
+        let bytes = guest.page_bytes(page)?;
         let known = self.pages[page as usize].get_or_insert_with(Page::new);
         let entries = &known.entries;
         let place_of = |offset: u16| match entries[usize::from(offset) / 2 % HALVES] {
@@ -276,8 +290,15 @@ impl Cache {
             place => Some(place),
         };
         let manner = Manner { features: self.features, grouped, upper: guest.pc() >> 63 != 0 };
-        let region =
-            translate(bytes, half as u16 * 2, (self.used, self.used_cold), &self.thunks, manner, &place_of);
+        let region = translate(
+            bytes,
+            half as u16 * 2,
+            (self.used, self.used_cold),
+            &self.thunks,
+            manner,
+            &place_of,
+            behind,
+        );
         let Region { bytes, cold, entries, links, ranges } = region;
         self.memory.write(self.used, &bytes);
         self.memory.write(self.used_cold, &cold);
@@ -299,6 +320,7 @@ impl Cache {
                 false
             }
         });
+        Some(())
     }
 
     /// Lets jumps to the hart's `pc` find `code`.

@@ -257,6 +257,18 @@ impl<'a, 'b> Guest<'a, 'b> {
         }
     }
 
+    /// The decoded page behind that of `pc`, and where it lies in RAM, if the TLB knows it and its translations may be kept.
+    #[must_use]
+    pub fn page_behind(&self) -> Option<(u32, u64)> {
+        let next = (self.hart.pc & PAGE_MASK).wrapping_add(PAGE as u64);
+        let entry = &self.hart.tlb.fetch[self.hart.fetches.slot(next)];
+        if entry.tag != next | self.hart.fetches.tag(next) {
+            return None;
+        }
+        let origin = self.env.code.origin(entry.code_page).filter(|origin| origin.cached)?;
+        Some((entry.code_page, self.ram.offset(origin.physical, PAGE as u64)? as u64))
+    }
+
     /// The bytes of a decoded page.
     #[must_use]
     pub fn page_bytes(&self, page: u32) -> Option<&[u8; PAGE]> {
