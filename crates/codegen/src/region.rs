@@ -336,29 +336,8 @@ impl Translator<'_> {
             Some((place, _)) => (Vec::new(), End::Jump(place)),
             None => self.block(offset),
         };
-        let steps = places.len() as u16 + u16::from(!matches!(end, End::Fall(_)));
-        let last = match end {
-            End::Fall(next) => next,
-            End::Jump(place) => place.next(),
-            End::Step { offset, len, .. } => offset + len,
-        };
-        self.ranges.push((offset, last.min(PAGE)));
-        if matches!(end, End::Jump(place) if is_branch(place.inst.opcode) && place.target() == i32::from(offset))
-        {
-            self.asm.align(LOOP_ALIGNMENT);
-        }
-        self.entries.push((offset, self.asm.here()));
-        self.instructions += usize::from(steps);
-        self.float_checked = false;
-        self.groups_of_tlb = Groups::default();
-        (self.stays, self.turn) = self.is_likely_to_stay(offset, places.len());
-        self.copies.clear();
-        self.asm.alu_imm(Alu::Sub, W::Q, R15, i32::from(steps));
-        let from = self.asm.jcc(Cond::L as u8);
-        self.cold.push(Cold::Short { from, offset, steps, lent: None });
+        let steps = self.begin_block(offset, &places, &end);
         let plans = if self.grouped { plan(&places, &|inst| self.is_step(inst)) } else { Vec::new() };
-        self.addend_in_rax = None;
-        self.repeats = None;
         if let Some((place, behind)) = straddling {
             return self.straddle(place, behind);
         }
@@ -402,6 +381,33 @@ impl Translator<'_> {
                 None
             }
         }
+    }
+
+    /// A block begins, which takes its steps off the budget, or does not begin; returns how many.
+    fn begin_block(&mut self, offset: u16, places: &[Place], end: &End) -> u16 {
+        let steps = places.len() as u16 + u16::from(!matches!(end, End::Fall(_)));
+        let last = match *end {
+            End::Fall(next) => next,
+            End::Jump(place) => place.next(),
+            End::Step { offset, len, .. } => offset + len,
+        };
+        self.ranges.push((offset, last.min(PAGE)));
+        if matches!(*end, End::Jump(place) if is_branch(place.inst.opcode) && place.target() == i32::from(offset))
+        {
+            self.asm.align(LOOP_ALIGNMENT);
+        }
+        self.entries.push((offset, self.asm.here()));
+        self.instructions += usize::from(steps);
+        self.float_checked = false;
+        self.groups_of_tlb = Groups::default();
+        (self.stays, self.turn) = self.is_likely_to_stay(offset, places.len());
+        self.copies.clear();
+        self.asm.alu_imm(Alu::Sub, W::Q, R15, i32::from(steps));
+        let from = self.asm.jcc(Cond::L as u8);
+        self.cold.push(Cold::Short { from, offset, steps, lent: None });
+        self.addend_in_rax = None;
+        self.repeats = None;
+        steps
     }
 
     /// Lets the block's registers borrow, if nothing is always interpreted in it.
