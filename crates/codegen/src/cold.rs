@@ -72,10 +72,6 @@ impl Translator<'_> {
                         self.emit_other_page(other_page, &mut from);
                     }
                     from.into_iter().for_each(|jump| self.asm.bind_here(jump));
-                    if other_page.as_ref().is_some_and(|other_page| other_page.for_later) {
-                        // To look the page up for a store might set its dirty bit, and no store executes yet.
-                        self.asm.store_imm(W::Q, word(state::MISSED), 0);
-                    }
                     owed.into_iter().for_each(|held| self.write_copy(held));
                     lent.into_iter().for_each(|[take_back, _]| self.call(take_back));
                     self.step_here(info);

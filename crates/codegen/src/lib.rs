@@ -47,7 +47,7 @@ mod thunks;
 mod tlb;
 mod xmm;
 
-pub use region::{Features, Link, Manner, Region, translate};
+pub use region::{Features, Link, Manner, REGION_BYTES_MAX, Region, translate};
 pub use straddle::Behind;
 pub use thunks::{Thunks, thunks};
 

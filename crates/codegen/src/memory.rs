@@ -53,15 +53,8 @@ impl Translator<'_> {
             self.addend_in_rax = None;
         }
         self.groups_of_tlb.set(rs1, proves_store, false);
-        let place = if self.wanders(rs1) {
-            self.ask_tlb(rs1, imm, Span { low, high, align, leads, store: proves_store })
-        } else {
-            self.compare_page(rs1, imm, Span { low, high, align, leads, store: proves_store })
-        };
-        if let Some(other_page) = &mut self.other_page {
-            other_page.for_later = proves_store && !store;
-        }
-        place
+        let span = Span { low, high, align, leads, store: proves_store };
+        if self.wanders(rs1) { self.ask_tlb(rs1, imm, span) } else { self.compare_page(rs1, imm, span) }
     }
 
     /// The host memory at `base` + `imm`, of which rax has the base register's value unless that has a home; in the page
@@ -132,7 +125,6 @@ impl Translator<'_> {
             low: 0,
             tag,
             store,
-            for_later: false,
             aligned: false,
             in_line: false,
             goes_on: GoesOn::Proving(self.asm.here()),

@@ -31,6 +31,9 @@ const LOOP_ALIGNMENT: u32 = 32;
 /// Instructions in a region, about.
 const REGION_MAX: usize = 1000;
 
+/// So many bytes, at most, either part of a translation has.
+pub const REGION_BYTES_MAX: usize = 1 << 20;
+
 /// What the host can do that not every x86-64 can. Results never depend on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Features {

@@ -91,7 +91,7 @@ pub const CODE: usize = NEAR - 1;
 /// Engine word: the fetch context that the table of jump targets is for.
 pub const TABLE_CONTEXT: usize = NEAR - 2;
 
-/// Engine word: 1 or 2 if the step is one of a load or a store whose page is not in the TLB, with the address in
+/// Engine word: 1 or 2 if the step is one of an access whose page is not in the TLB, for loads or for stores, with the address in
 /// [`MISSED_AT`]; else 0. Whoever takes the step takes the word. What the instruction accesses is in that page.
 pub const MISSED: usize = NEAR - 7;
 /// See [`MISSED`].

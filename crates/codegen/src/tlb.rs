@@ -53,8 +53,6 @@ pub(crate) struct OtherPage {
     /// The engine word of the register's tag.
     pub(crate) tag: usize,
     pub(crate) store: bool,
-    /// Whether the instruction itself only loads, and leads stores.
-    pub(crate) for_later: bool,
     /// Whether it must be aligned.
     pub(crate) aligned: bool,
     /// Whether the access has asked the TLB in line: the tag has a context.
@@ -172,7 +170,6 @@ impl Translator<'_> {
             low,
             tag,
             store,
-            for_later: false,
             aligned: false,
             in_line: true,
             goes_on,

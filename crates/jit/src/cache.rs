@@ -11,15 +11,15 @@ use pollux_codegen::state::{
     CODE, LOAD_TAGS, NO_TAG, NO_TARGET, PAGES, PAGES_LEN, TABLE, TABLE_CONTEXT, TABLE_ENTRIES,
     TABLE_ENTRY_WORDS, TABLE_IN_MODE, TAGS_END, table_entry,
 };
-use pollux_codegen::{Behind, Features, Manner, Region, Thunks, jump_to, thunks, translate};
+use pollux_codegen::{
+    Behind, Features, Manner, REGION_BYTES_MAX, Region, Thunks, jump_to, thunks, translate,
+};
 use pollux_machine::engine::Guest;
 use std::io;
 
 /// Halfwords in a page: places where an instruction can begin.
 const HALVES: usize = 2048;
 const PAGE: usize = 2 * HALVES;
-/// What is left when memory counts as full: more than a region ever needs.
-const RESERVE_BYTES: usize = 1 << 20;
 
 /// What is known of one page. Translated code reads the entries, which come first (`pollux_codegen::state::PAGES`).
 #[repr(C)]
@@ -131,7 +131,7 @@ pub(crate) struct Cache {
 
 impl Cache {
     pub(crate) fn new(bytes: usize, features: Features) -> io::Result<Self> {
-        let mut memory = CodeMemory::new(bytes.max(4 * RESERVE_BYTES))?;
+        let mut memory = CodeMemory::new(bytes.max(4 * REGION_BYTES_MAX))?;
         let (code, thunks) = thunks();
         memory.write(0, &code);
         let mut cache = Self {
@@ -275,8 +275,8 @@ impl Cache {
         if half == HALVES - 1 && behind.is_none() && bytes[PAGE - 2] & 3 == 3 {
             return None;
         }
-        let full = self.used as usize + RESERVE_BYTES > self.cold_base() as usize
-            || self.used_cold as usize + RESERVE_BYTES > self.memory.len();
+        let full = self.used as usize + REGION_BYTES_MAX > self.cold_base() as usize
+            || self.used_cold as usize + REGION_BYTES_MAX > self.memory.len();
         if full {
             self.clear();
             self.pages.resize_with(page as usize + 1, || None);
