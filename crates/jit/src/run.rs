@@ -17,11 +17,21 @@ pub(crate) struct Run<'r, 'g, 'a, 'b> {
     /// The contexts of loads and stores when translated code was last left: those in which the pages that are remembered
     /// for registers were found.
     data_contexts: [u64; 2],
+    /// [`Guest::flagged_pages`] when the pages that are remembered for stores were without flags.
+    flagged_pages: u64,
 }
 
 impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
     pub(crate) fn new(guest: &'g mut Guest<'a, 'b>, cache: &'r mut Cache, limit: u64) -> Self {
-        Self { guest, cache, limit, budget: limit, is_resumed: false, data_contexts: [0; 2] }
+        Self {
+            guest,
+            cache,
+            limit,
+            budget: limit,
+            is_resumed: false,
+            data_contexts: [0; 2],
+            flagged_pages: 0,
+        }
     }
 
     /// Runs to the limit, or until the machine must look; returns the steps taken. A place is translated when it is
@@ -62,15 +72,20 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
     fn refresh_words(&mut self, remembers: bool) -> bool {
         let (float, supervisor) = (self.guest.has_plain_float(), self.guest.is_supervisor());
         let zero = self.guest.zeroes_blocks();
+        let flagged = self.guest.flagged_pages();
         let words = self.guest.words();
         words[state::FLOAT] = u64::from(float);
         words[state::SUPERVISOR] = u64::from(supervisor);
         words[state::ZERO] = u64::from(zero[0]);
         words[state::ZERO_IN_MODE] = u64::from(zero[1]);
         words[state::ZERO_IN_MODE + 1] = u64::from(zero[2]);
-        // It may have walked page tables, and flagged them.
-        let first = if remembers { state::STORE_TAGS } else { state::LOAD_TAGS };
-        words[first..state::TAGS_END].fill(state::NO_TAG);
+        // It may have walked page tables, or met code, and flagged them.
+        let stores = flagged == std::mem::replace(&mut self.flagged_pages, flagged);
+        match (remembers, stores) {
+            (true, true) => {}
+            (true, false) => words[state::STORE_TAGS..state::TAGS_END].fill(state::NO_TAG),
+            (false, _) => words[state::LOAD_TAGS..state::TAGS_END].fill(state::NO_TAG),
+        }
         float
     }
 

@@ -230,13 +230,13 @@ impl<'a, 'b> Guest<'a, 'b> {
     /// Puts the page of a load or a store that is about to be executed into the TLB. Changes nothing that the guest can
     /// see: an accessed or dirty bit to be set may lie in what executes.
     pub fn find_data(&mut self, addr: u64, store: bool) -> Found {
-        let tables = self.ram.tables();
+        let flagged = self.ram.flagged();
         let access = if store { Access::Store } else { Access::Load };
         let is_ram = memory::foresee(self.hart, self.ram, addr, access);
         let entries = if store { &self.hart.tlb.write } else { &self.hart.tlb.read };
         let is_cached = entries[self.hart.data.slot(addr)].tag == addr & PAGE_MASK | self.hart.data.tag(addr);
         match is_ram && is_cached {
-            true if self.ram.tables() == tables => Found::Yes,
+            true if self.ram.flagged() == flagged => Found::Yes,
             true => Found::WithNewTables,
             false => Found::No,
         }
@@ -288,6 +288,12 @@ impl<'a, 'b> Guest<'a, 'b> {
     /// A range of a decoded page that was written to since it was last asked: page, first and last byte.
     pub fn take_stale(&mut self) -> Option<(u32, u16, u16)> {
         self.env.code.take_written()
+    }
+
+    /// As long as it stays the same, no page has become one to which stores are the interpreter's; within a run.
+    #[must_use]
+    pub fn flagged_pages(&self) -> u64 {
+        self.ram.flagged()
     }
 
     /// Whether [`Guest::take_stale`] has something to say.

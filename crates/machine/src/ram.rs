@@ -62,6 +62,8 @@ pub(crate) struct StaleCode {
 pub struct Ram {
     bytes: Vec<u8>,
     flags: Vec<u8>,
+    /// Counts the pages that were flagged as tables or as code: as long as it stays the same, none has become one.
+    flagged: u64,
     /// Pages with `PAGE_TABLE` set.
     table_pages: Vec<u32>,
     /// Of each page with `PAGE_TABLE` set, what it has been used as.
@@ -90,6 +92,7 @@ impl Ram {
         Self {
             bytes: vec![0; pages * PAGE],
             flags: vec![flag::DIGEST_CLEAN; pages],
+            flagged: 0,
             table_pages: Vec::new(),
             table_places: vec![TablePlace::Other; pages],
             table_writes: 0,
@@ -264,7 +267,13 @@ impl Ram {
 
     /// Flags the page at `at` as one whose decoded instructions are cached.
     pub(crate) fn mark_code(&mut self, page: usize) {
+        self.flagged += u64::from(self.flags[page] & flag::CODE == 0);
         self.flags[page] |= flag::CODE;
+    }
+
+    /// How many pages have been flagged as tables or as code, those that were more often counted as often.
+    pub(crate) fn flagged(&self) -> u64 {
+        self.flagged
     }
 
     /// Flags a page as free of cached instructions.

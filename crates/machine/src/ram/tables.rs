@@ -125,17 +125,12 @@ impl Ram {
         let page = at / PAGE;
         if self.flags[page] & flag::PAGE_TABLE == 0 {
             self.flags[page] |= flag::PAGE_TABLE;
+            self.flagged += 1;
             self.table_pages.push(page as u32);
             self.table_places[page] = place;
         } else if self.table_places[page] != place {
             self.table_places[page] = TablePlace::Other;
         }
-    }
-
-    /// How often a page has been flagged as a table since all were forgotten: a page may count several times. As long as
-    /// it stays the same, no page has become one.
-    pub(crate) fn tables(&self) -> usize {
-        self.table_pages.len()
     }
 
     /// Flags the table at this guest physical address as one whose upper half is known by its content: any change there
