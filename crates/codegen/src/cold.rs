@@ -9,7 +9,7 @@ use crate::tlb::OtherPage;
 use crate::xmm::Held;
 use alloc::vec::Vec;
 
-/// Out-of-line code: what is rarely needed, behind the region.
+/// A piece of it.
 pub(crate) enum Cold {
     /// One interpreted step, then back.
     Step {
@@ -72,14 +72,17 @@ impl Translator<'_> {
                         self.emit_other_page(other_page, &mut from);
                     }
                     from.into_iter().for_each(|jump| self.asm.bind_here(jump));
-                    owed.into_iter().for_each(|held| self.write_copy(held));
+                    owed.iter().for_each(|&held| self.write_copy(held));
                     lent.into_iter().for_each(|[take_back, _]| self.call(take_back));
                     self.step_here(info);
                     if !info.comes_back && other_page.is_none() {
                         continue;
                     }
                     lent.into_iter().for_each(|[_, lend_again]| self.call(lend_again));
-                    for Held { guest, double, xmm, .. } in copies {
+                    let is_free = |held: &Held| copies.iter().all(|other| other.xmm != held.xmm);
+                    // What is tried again may come here again, and pay the same.
+                    let debts = owed.iter().filter(|held| other_page.is_some() && is_free(held));
+                    for &Held { guest, double, xmm, .. } in copies.iter().chain(debts) {
                         self.asm.load_xmm(double, xmm, state::f(guest));
                     }
                     if other_page.is_some() {

@@ -36,6 +36,11 @@ pub(crate) struct Plan {
     pub(crate) is_spanned: bool,
 }
 
+impl Plan {
+    /// Nothing to be known.
+    pub(crate) const ALONE: Self = Self { way: Way::Alone, is_spanned: false };
+}
+
 /// A load or store.
 #[derive(Clone, Copy)]
 struct Access {
@@ -125,7 +130,7 @@ impl Group {
 
 /// Plans a block. `is_step` says which instructions are always interpreted.
 pub(crate) fn plan(places: &[Place], is_step: &dyn Fn(Inst) -> bool) -> Vec<Plan> {
-    let mut plans = vec![Plan { way: Way::Alone, is_spanned: false }; places.len()];
+    let mut plans = vec![Plan::ALONE; places.len()];
     for leader in 0..places.len() {
         let Some(first) = access(places[leader].inst) else { continue };
         if plans[leader].way != Way::Alone {

@@ -12,7 +12,7 @@ const AHEAD_MAX: usize = 500;
 /// Instructions that are looked at for one region, so that no page that a guest writes takes long to translate.
 pub(crate) const LOOKS_MAX: u32 = 40_000;
 /// Instructions in a long block.
-const LONG: usize = 40;
+const LONG: u16 = 40;
 /// Spreads the places of loops over numbers (Knuth's multiplicative hashing).
 const SPREAD: u32 = 0x9e37_79b1;
 
@@ -36,14 +36,18 @@ enum Step {
 }
 
 impl Translator<'_> {
-    /// Whether the block at `offset`, of so many instructions, is likely to stay within few pages; and by how much its
-    /// registers' words for them are moved, which is the loop's own number.
-    pub(crate) fn is_likely_to_stay(&self, offset: u16, instructions: usize) -> (bool, u8) {
-        if instructions < LONG && self.is_in_inner_loop(offset) {
-            let (first, _) = self.inner_loop.get();
-            return (true, (u32::from(first / 2).wrapping_mul(SPREAD) >> 16) as u8 % MOVED);
+    /// Whether the block at `offset`, of so many instructions, is likely to stay within few pages.
+    pub(crate) fn is_likely_to_stay(&self, offset: u16, instructions: u16) -> bool {
+        instructions >= LONG || self.is_in_inner_loop(offset)
+    }
+
+    /// By how much the words are moved in which its registers' pages are remembered: each loop has a number of its own.
+    pub(crate) fn rotation_at(&self, offset: u16, instructions: u16) -> u8 {
+        if instructions >= LONG || !self.is_in_inner_loop(offset) {
+            return 0;
         }
-        (instructions >= LONG, 0)
+        let (first, _) = self.inner_loop.get();
+        (u32::from(first / 2).wrapping_mul(SPREAD) >> 16) as u8 % MOVED
     }
 
     /// Whether the block at `offset` belongs to a loop in which nobody is called.

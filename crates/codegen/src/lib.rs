@@ -19,7 +19,7 @@
 //! `bits`, `emit_float`, `atomic`, `system`, `fuse` two as one, `guard` branches over a few; `memory` loads and stores,
 //! `tlb` how they ask it, `groups` which of them share a check, `inner_loop` which stay within a page; `homes` which
 //! registers a block has in host registers, and `xmm` which floating-point ones; `straddle` instructions that end in the
-//! next page; `cold` what is rarely needed.
+//! next page; `padding` where loops begin; `cold` what is rarely needed.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;

@@ -7,10 +7,11 @@
 //! 3. The interpreter.
 //!
 //! One comparison proves four things: the page is translated, in this context (what is remembered is of this one), with
-//! this right, and the access is aligned (`pollux_machine::engine::layout::TLB_READ`). A store goes the third way if its page has a flag set: such a
-//! page is in somebody's cache, which the interpreter will see to.
+//! this right, and the access is aligned (`pollux_machine::engine::layout::TLB_READ`). A store goes the third way if its
+//! page has a flag set: such a page is in somebody's cache, which the interpreter will see to.
 
 use crate::asm::{Alu, Cond, Mem, RAX, RCX, RDX, Reg, Rm, W, at, at2};
+use crate::emit_float::BOX;
 use crate::groups::Way;
 use crate::region::{Place, Translator};
 use crate::state::{self, word};
@@ -27,7 +28,7 @@ impl Translator<'_> {
     /// for other things, so that each has its own order of words.
     pub(crate) fn tag_word(&self, register: u8, store: bool) -> usize {
         let register = match register.checked_sub(FIRST_MOVED) {
-            Some(index) => FIRST_MOVED + (index + self.turn) % MOVED,
+            Some(index) => FIRST_MOVED + (index + self.rotation) % MOVED,
             None => register,
         };
         usize::from(register) + if store { state::STORE_TAGS } else { state::LOAD_TAGS }
@@ -217,7 +218,7 @@ impl Translator<'_> {
             self.asm.store(W::Q, state::f(rd), from);
         } else {
             self.asm.store(W::D, state::f(rd), from);
-            self.asm.store_imm(W::D, state::f_high(rd), -1);
+            self.asm.store_imm(W::D, state::f_high(rd), BOX);
         }
     }
 }

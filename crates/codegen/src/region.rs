@@ -7,7 +7,7 @@
 
 use crate::asm::{Alu, Asm, Cond, Fixup, R15, RAX, W};
 use crate::cold::Cold;
-use crate::groups::{Plan, Way, plan};
+use crate::groups::{Plan, plan};
 use crate::guard::{SKIPPED_MAX, is_branch, is_cheap};
 use crate::homes::{Homes, insts};
 use crate::inner_loop::LOOKS_MAX;
@@ -23,7 +23,6 @@ use pollux_isa::{Inst, Opcode, decode, decode_compressed, is_compressed};
 const PAGE: u16 = 4096;
 /// Where an instruction may begin that ends in the next page.
 pub(crate) const LAST_HALF: u16 = PAGE - 2;
-pub(crate) const ALONE: Plan = Plan { way: Way::Alone, is_spanned: false };
 /// Instructions in a block: what an interrupt may have to wait for the interpreter, and what fits into a byte.
 const BLOCK_MAX: usize = 100;
 /// Where loops begin: the host fetches aligned pieces of code.
@@ -139,7 +138,7 @@ pub(crate) struct Translator<'a> {
     /// Whether the present block is likely to access few pages.
     pub(crate) stays: bool,
     /// By how much its registers' words for remembered pages are moved.
-    pub(crate) turn: u8,
+    pub(crate) rotation: u8,
     /// Of the present block.
     pub(crate) groups_of_tlb: Groups,
     /// The engine word that rax holds, if it holds one of those that are added to addresses.
@@ -186,7 +185,7 @@ pub fn translate(
         ranges: Vec::new(),
         instructions: 0,
         grouped: manner.grouped,
-        plan: ALONE,
+        plan: Plan::ALONE,
         copies: Copies::default(),
         owed: Vec::new(),
         other_page: None,
@@ -199,12 +198,13 @@ pub fn translate(
         looks: Cell::new(LOOKS_MAX),
         inner_loop: Cell::new((0, 0)),
         stays: false,
-        turn: 0,
+        rotation: 0,
         groups_of_tlb: Groups::default(),
         addend_in_rax: None,
     };
     while let Some(offset) = translator.pending.pop() {
-        if translator.entry(offset).is_none() && translator.has_room() {
+        let is_for_later = offset != entry && translator.ends_in_next_page(offset);
+        if translator.entry(offset).is_none() && translator.has_room() && !is_for_later {
             translator.chain(offset);
         }
     }
@@ -320,7 +320,7 @@ impl Translator<'_> {
                 return self.asm.bind(jump, place);
             }
             // Only when an instruction executes that ends in the next page, it is known what that is.
-            let is_for_later = offset == LAST_HALF && !self.entries.is_empty() && self.straddles();
+            let is_for_later = !self.entries.is_empty() && self.ends_in_next_page(offset);
             if is_for_later || !self.has_room() {
                 let jump = self.asm.jmp();
                 return self.waiting.push((offset, jump));
@@ -334,17 +334,27 @@ impl Translator<'_> {
 
     /// Translates the block at `offset`; returns where to go on.
     fn one_block(&mut self, offset: u16) -> Option<u16> {
-        let straddling = if offset == LAST_HALF { self.straddling() } else { None };
-        let (places, end) = match straddling {
-            Some((place, _)) => (Vec::new(), End::Jump(place)),
-            None => self.block(offset),
-        };
-        let steps = self.begin_block(offset, &places, &end);
-        let plans = if self.grouped { plan(&places, &|inst| self.is_step(inst)) } else { Vec::new() };
-        if let Some((place, behind)) = straddling {
+        if offset == LAST_HALF
+            && let Some((place, behind)) = self.straddling()
+        {
+            self.begin_block(offset, PAGE, 1);
             return self.straddle(place, behind);
         }
-        self.lend(&places, &end, steps);
+        let (places, end) = self.block(offset);
+        let steps = places.len() as u16 + u16::from(!matches!(end, End::Fall(_)));
+        let last = match end {
+            End::Fall(next) => next,
+            End::Jump(place) => place.next(),
+            End::Step { offset, len, .. } => offset + len,
+        };
+        let repeats = matches!(end, End::Jump(place) if is_branch(place.inst.opcode) && place.target() == i32::from(offset));
+        let homes = self.choose_homes(&places, &end, repeats);
+        if repeats && homes.are_plain() {
+            self.asm.align(LOOP_ALIGNMENT);
+        }
+        self.begin_block(offset, last, steps);
+        let plans = if self.grouped { plan(&places, &|inst| self.is_step(inst)) } else { Vec::new() };
+        self.lend(homes, repeats.then_some(offset), steps);
         let mut done = 0;
         while let Some(&place) = places.get(done) {
             if is_branch(place.inst.opcode) {
@@ -361,12 +371,8 @@ impl Translator<'_> {
                 done += 2;
                 continue;
             }
-            if let Some(guest) = self.copies.begin() {
-                self.settle(guest);
-            }
-            self.owed = self.copies.owed().collect();
-            self.plan = plans.get(done).copied().unwrap_or(ALONE);
-            self.instruction(place, steps - done as u16);
+            let plan = plans.get(done).copied().unwrap_or(Plan::ALONE);
+            self.next_instruction(place, plan, steps - done as u16);
             done += 1;
         }
         self.settle_all();
@@ -386,50 +392,53 @@ impl Translator<'_> {
         }
     }
 
-    /// A block begins, which takes its steps off the budget, or does not begin; returns how many.
-    fn begin_block(&mut self, offset: u16, places: &[Place], end: &End) -> u16 {
-        let steps = places.len() as u16 + u16::from(!matches!(end, End::Fall(_)));
-        let last = match *end {
-            End::Fall(next) => next,
-            End::Jump(place) => place.next(),
-            End::Step { offset, len, .. } => offset + len,
-        };
-        self.ranges.push((offset, last.min(PAGE)));
-        if matches!(*end, End::Jump(place) if is_branch(place.inst.opcode) && place.target() == i32::from(offset))
-        {
-            self.asm.align(LOOP_ALIGNMENT);
-        }
+    /// A block of so many steps begins, which takes them off the budget, or does not begin.
+    fn begin_block(&mut self, offset: u16, end: u16, steps: u16) {
+        self.ranges.push((offset, end.min(PAGE)));
         self.entries.push((offset, self.asm.here()));
         self.instructions += usize::from(steps);
         self.float_checked = false;
         self.groups_of_tlb = Groups::default();
-        (self.stays, self.turn) = self.is_likely_to_stay(offset, places.len());
+        self.stays = self.is_likely_to_stay(offset, steps);
+        self.rotation = self.rotation_at(offset, steps);
         self.copies.clear();
         self.asm.alu_imm(Alu::Sub, W::Q, R15, i32::from(steps));
         let from = self.asm.jcc(Cond::L as u8);
         self.cold.push(Cold::Short { from, offset, steps, lent: None });
         self.addend_in_rax = None;
         self.repeats = None;
-        steps
     }
 
-    /// Lets the block's registers borrow, if nothing is always interpreted in it.
-    fn lend(&mut self, places: &[Place], end: &End, steps: u16) {
+    /// Translates an instruction of the present block that is no jump.
+    pub(crate) fn next_instruction(&mut self, place: Place, plan: Plan, unexecuted: u16) {
+        if let Some(guest) = self.copies.begin() {
+            self.settle(guest);
+        }
+        self.owed = self.copies.owed().collect();
+        self.plan = plan;
+        self.instruction(place, unexecuted);
+    }
+
+    /// Which registers the block lends, which is none if something is always interpreted in it.
+    fn choose_homes(&self, places: &[Place], end: &End, repeats: bool) -> Homes {
         if places.iter().any(|place| self.is_step(place.inst)) {
-            return;
+            return Homes::default();
         }
         let jump = if let End::Jump(place) = *end { Some(place) } else { None };
-        let first = places.first().copied().or(jump).map_or(0, |place| place.offset);
-        let repeats =
-            jump.is_some_and(|place| is_branch(place.inst.opcode) && place.target() == i32::from(first));
-        self.homes = Homes::choose(insts(places, jump), repeats);
-        if !self.homes.are_plain() {
-            self.homes.lend(&mut self.asm);
-            self.lent.push(self.homes.clone());
-            if repeats {
-                self.asm.align(LOOP_ALIGNMENT);
-            }
-            self.repeats = repeats.then(|| Loop { offset: first, steps, body: self.asm.here() });
+        Homes::choose(insts(places, jump), repeats)
+    }
+
+    /// Lets the block's registers borrow; it repeats itself from `first`, if it does.
+    fn lend(&mut self, homes: Homes, first: Option<u16>, steps: u16) {
+        self.homes = homes;
+        if self.homes.are_plain() {
+            return;
+        }
+        self.homes.lend(&mut self.asm);
+        self.lent.push(self.homes.clone());
+        if let Some(offset) = first {
+            self.asm.align(LOOP_ALIGNMENT);
+            self.repeats = Some(Loop { offset, steps, body: self.asm.here() });
         }
     }
 

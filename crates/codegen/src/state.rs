@@ -6,7 +6,7 @@
 //! | r15 | the budget: steps that may still be taken |
 //! | rbx r12 r14 rdi rsi r13 r8 r9 r10 r11 | guest a5 sp ra a0 a4 s0 s1 a3 a1 a2, the most used ones |
 //! | rax rcx rdx xmm0 to xmm2 | nothing from one instruction to the next |
-//! | xmm3 to xmm15 | within a block, copies of floating-point registers (`xmm`) |
+//! | xmm3 to xmm15 | within a block, floating-point registers, some of which the hart does not have yet (`xmm`) |
 //!
 //! All other guest registers stay in the hart. MXCSR rounds to nearest with all exceptions masked; the exceptions
 //! that it has noted belong to the guest's `fflags` (see [`MXCSR`]).
@@ -26,7 +26,8 @@ pub(crate) fn pinned(guest: u8) -> Option<Reg> {
     PINNED.iter().find(|(number, _)| *number == guest).map(|&(_, reg)| reg)
 }
 
-/// Engine words: for each guest register a page that an access through it has hit, so that the next one is likely to.
+/// Engine words: for each guest register a page that an access through it has hit, so that the next one is likely to; in
+/// loops, moved by the loop's number (`inner_loop`).
 /// 32 tags for loads, 32 for stores (as the TLB's, but without a context), then as many numbers to add to a virtual
 /// address for its host address; [`NO_TAG`] is none. Whoever may have changed the context of loads and stores makes
 /// them all none. A page that stores have hit has no flag set: whoever may have set one makes the tags of stores none.
@@ -40,7 +41,7 @@ pub(crate) const TAG_TO_ADDEND: usize = 64;
 /// One past the last of these words.
 pub const TAGS_END: usize = 64;
 /// Engine words: what is added to the addresses of a group whose leader asked the TLB in line; as [`LOAD_TAGS`], 32 for
-/// groups of loads, 32 for those of stores. They mean nothing outside of the block.
+/// groups of loads, 32 for those with a store. They mean nothing outside of the block.
 pub(crate) const GROUP_ADDENDS: usize = 128;
 /// The words that are used most lie next to the registers, so that a byte says where.
 const NEAR: usize = layout::ENGINE_WORDS - 16;
@@ -91,8 +92,8 @@ pub const CODE: usize = NEAR - 1;
 /// Engine word: the fetch context that the table of jump targets is for.
 pub const TABLE_CONTEXT: usize = NEAR - 2;
 
-/// Engine word: 1 or 2 if the step is one of an access whose page is not in the TLB, for loads or for stores, with the address in
-/// [`MISSED_AT`]; else 0. Whoever takes the step takes the word. What the instruction accesses is in that page.
+/// Engine word: 1 or 2 if the step is one of an access whose page is not in the TLB, for loads or for stores, with the
+/// address in [`MISSED_AT`]; else 0. Whoever takes the step takes the word. What the instruction accesses is in that page.
 pub const MISSED: usize = NEAR - 7;
 /// See [`MISSED`].
 pub const MISSED_AT: usize = NEAR - 8;

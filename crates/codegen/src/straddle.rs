@@ -7,8 +7,9 @@
 
 use crate::asm::{Alu, Asm, Cond, RAX, RCX, RDX, Shift, W, at, at2, indexed};
 use crate::cold::Cold;
+use crate::groups::Plan;
 use crate::guard::is_branch;
-use crate::region::{ALONE, LAST_HALF, Place, Translator};
+use crate::region::{LAST_HALF, Place, Translator};
 use crate::state::{self, StepInfo, part, word};
 use crate::tlb::entry_of_tlb;
 use alloc::vec::Vec;
@@ -27,9 +28,9 @@ pub struct Behind {
 }
 
 impl Translator<'_> {
-    /// Whether an instruction at the page's last halfword ends in the next page.
-    pub(crate) fn straddles(&self) -> bool {
-        self.half(LAST_HALF).is_some_and(|low| !is_compressed(low))
+    /// Whether an instruction at `offset` ends in the next page.
+    pub(crate) fn ends_in_next_page(&self, offset: u16) -> bool {
+        offset == LAST_HALF && self.half(offset).is_some_and(|low| !is_compressed(low))
     }
 
     /// That instruction, if it can be translated.
@@ -60,9 +61,7 @@ impl Translator<'_> {
         if matches!(place.inst.opcode, Op::Jal | Op::Jalr) || is_branch(place.inst.opcode) {
             return self.jump(place);
         }
-        self.copies.begin();
-        self.plan = ALONE;
-        self.instruction(place, 1);
+        self.next_instruction(place, Plan::ALONE, 1);
         self.settle_all();
         Some(place.next())
     }

@@ -20,8 +20,8 @@ pub struct Thunks {
     /// Steps: eax is a [`state::StepInfo`]. Called; returns if it answers [`after::NEXT`], with the
     /// zero flag unless the instruction is to be tried again ([`state::AGAIN`]).
     pub(crate) step: u32,
-    /// rax is an address, rdx its tag without a context, rcx where (from rbp) its register's tag is: looks the address up in the TLB,
-    /// for a load or a store, and remembers it there. Called; returns with the zero flag and rdx, what is added to the
+    /// rax is an address, rdx its tag without a context, rcx where (from rbp) its register's tag is: looks the address up
+    /// in the TLB, for a load or a store, and remembers it there. Called; returns with the zero flag and rdx, what is added to the
     /// address, if that went well; else rdx is of no use, and the page that was remembered may be forgotten. Keeps rax.
     pub(crate) remember_load: u32,
     pub(crate) remember_store: u32,

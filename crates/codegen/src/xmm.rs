@@ -9,9 +9,8 @@
 //! for it, so that only bits that are written to the hart or to memory need to be looked at; one comparison looks at
 //! two results.
 //!
-//! Nothing is held from one block to the next, and
-//! what is interpreted in between takes the copies with it (xmm registers are the caller's to save); where the block
-//! goes on behind an interpreted step, they are loaded again.
+//! Nothing is held from one block to the next, and what is interpreted in between takes the copies with it (xmm registers
+//! are the caller's to save); where the block goes on behind an interpreted step, they are loaded again.
 
 use crate::asm::{Cond, W, Xmm};
 use crate::cold::Cold;
@@ -70,12 +69,12 @@ impl Copies {
 
     /// A host register for the present instruction; what it held is no longer held. The hart is not owed that.
     pub(crate) fn fresh(&mut self) -> Xmm {
-        // Of those that are owed nothing, `begin` has left as many as an instruction has.
-        while self.busy[self.next] || self.held[self.next].is_some_and(|held| held.is_owed) {
-            self.next = (self.next + 1) % COUNT;
-        }
-        let index = self.next;
-        self.next = (self.next + 1) % COUNT;
+        let is_free =
+            |index: &usize| !self.busy[*index] && self.held[*index].is_none_or(|held| !held.is_owed);
+        let from_next = (0..COUNT).map(|index| (self.next + index) % COUNT);
+        let index =
+            from_next.into_iter().find(is_free).expect("`begin` has left as many as an instruction has");
+        self.next = (index + 1) % COUNT;
         self.busy[index] = true;
         self.held[index] = None;
         Xmm(FIRST + index as u8)

@@ -1,6 +1,7 @@
 //! The translations: where they are, what they were made of, and when they are forgotten.
 //!
-//! Invariant (DESIGN 2.1): a translation is of the bytes that its page holds. A write to them, reported by the machine
+//! Invariant (DESIGN 2.1): a translation is of the bytes that its page holds; an instruction that ends in the next page
+//! looks itself whether that is still the same (`pollux_codegen`'s `straddle`). A write to them, reported by the machine
 //! before the next instruction, forgets the whole page. Virtual addresses are known only by the tables of jump targets,
 //! one for each fetch context, which is that of one half of an address space: when the meaning of an address changes, so does the context's number.
 //!
@@ -19,7 +20,6 @@ use std::io;
 
 /// Halfwords in a page: places where an instruction can begin.
 const HALVES: usize = 2048;
-const PAGE: usize = 2 * HALVES;
 
 /// What is known of one page. Translated code reads the entries, which come first (`pollux_codegen::state::PAGES`).
 #[repr(C)]
@@ -70,7 +70,7 @@ fn context_of_pc(guest: &Guest<'_, '_>) -> u64 {
 }
 
 /// What follows the page of the hart's `pc`, if that is known.
-fn behind(guest: &Guest<'_, '_>) -> Option<Behind> {
+fn behind(guest: &mut Guest<'_, '_>) -> Option<Behind> {
     let (page, ram_offset) = guest.page_behind()?;
     let bytes = guest.page_bytes(page)?;
     Some(Behind { page, ram_offset, half: u16::from_le_bytes([bytes[0], bytes[1]]) })
@@ -262,19 +262,13 @@ impl Cache {
             if known.heat[half] < hot {
                 return None;
             }
-            self.translate(guest, page, half, grouped)?;
+            self.translate(guest, page, half, grouped);
         }
         let entry = self.pages[index].as_ref()?.entries[half];
         (entry != 0).then(|| self.memory.address(entry))
     }
 
-    /// Nothing is translated if the instruction ends in a page that nobody knows yet.
-    fn translate(&mut self, guest: &mut Guest<'_, '_>, page: u32, half: usize, grouped: bool) -> Option<()> {
-        let behind = behind(guest);
-        let bytes = guest.page_bytes(page)?;
-        if half == HALVES - 1 && behind.is_none() && bytes[PAGE - 2] & 3 == 3 {
-            return None;
-        }
+    fn translate(&mut self, guest: &mut Guest<'_, '_>, page: u32, half: usize, grouped: bool) {
         let full = self.used as usize + REGION_BYTES_MAX > self.cold_base() as usize
             || self.used_cold as usize + REGION_BYTES_MAX > self.memory.len();
         if full {
@@ -282,7 +276,9 @@ impl Cache {
             self.pages.resize_with(page as usize + 1, || None);
         }
         guest.mark_code(page);
-        let bytes = guest.page_bytes(page)?;
+        // Only what begins at the last halfword may end in the page behind.
+        let behind = if half == HALVES - 1 { behind(guest) } else { None };
+        let Some(bytes) = guest.page_bytes(page) else { return };
         let known = self.pages[page as usize].get_or_insert_with(Page::new);
         let entries = &known.entries;
         let place_of = |offset: u16| match entries[usize::from(offset) / 2 % HALVES] {
@@ -300,6 +296,8 @@ impl Cache {
             behind,
         );
         let Region { bytes, cold, entries, links, ranges } = region;
+        let largest = bytes.len().max(cold.len());
+        assert!(largest <= REGION_BYTES_MAX, "a region has {largest} bytes: more than was left");
         self.memory.write(self.used, &bytes);
         self.memory.write(self.used_cold, &cold);
         self.used_cold += cold.len() as u32;
@@ -320,7 +318,6 @@ impl Cache {
                 false
             }
         });
-        Some(())
     }
 
     /// Lets jumps to the hart's `pc` find `code`.

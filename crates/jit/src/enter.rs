@@ -35,5 +35,30 @@ extern "sysv64" fn step(context: *mut c_void, info: u32) -> u32 {
     // SAFETY: `enter` put the address of a live `Run` there, whose borrow lasts until translated code returns to it;
     // translated code, which is suspended in this call, holds no Rust reference.
     let run = unsafe { &mut *context.cast::<Run<'_, '_, '_, '_>>() };
-    run.step(info)
+    let answer = run.step(info);
+    #[cfg(debug_assertions)]
+    spoil_vectors();
+    answer
+}
+
+/// Writes signalling NaNs to all vector registers: they belong to whoever is called, and translated code that counts on
+/// one must not pass a test because nobody happened to use it.
+#[cfg(debug_assertions)]
+fn spoil_vectors() {
+    const SIGNALLING: u64 = 0x7ff0_0000_0000_0001;
+    macro_rules! spoil {
+        ($($name:tt)*) => {
+            // SAFETY: it writes to registers that are declared as written, and to nothing else.
+            unsafe {
+                std::arch::asm!(
+                    $(concat!("movq ", $name, ", {value}"),)*
+                    value = in(reg) SIGNALLING,
+                    $(out($name) _,)*
+                    options(nomem, nostack, preserves_flags)
+                );
+            }
+        };
+    }
+    spoil!("xmm0" "xmm1" "xmm2" "xmm3" "xmm4" "xmm5" "xmm6" "xmm7" "xmm8" "xmm9" "xmm10" "xmm11" "xmm12" "xmm13"
+        "xmm14" "xmm15");
 }

@@ -5,6 +5,8 @@ use crate::enter::enter;
 use pollux_codegen::state::{self, StepInfo, after};
 use pollux_machine::engine::{Found, Guest, Page};
 
+const PAGE: u64 = 4096;
+
 /// A run.
 pub(crate) struct Run<'r, 'g, 'a, 'b> {
     pub(crate) guest: &'g mut Guest<'a, 'b>,
@@ -167,6 +169,10 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
         let before = in_block.wrapping_add(u64::from(info.unexecuted));
         let pc = words[state::PAGE_BASE].wrapping_add(u64::from(info.offset));
         self.guest.set_pc(pc);
+        if pc % PAGE == PAGE - 2 && info.len == 4 {
+            // It ends in the next page, of which the TLB for fetches may have lost the entry.
+            self.guest.page_behind();
+        }
         let (contexts, data_contexts) = (self.guest.fetch_contexts(), self.guest.data_contexts());
         let views = self.guest.views();
         let steps = self.guest.interpret(self.limit - before, 1, false);

@@ -224,7 +224,8 @@ impl<'a, 'b> Guest<'a, 'b> {
     /// Finds out where `pc` leads, if that takes no more than a walk of the page tables that changes nothing; returns
     /// whether it did.
     pub fn find_page(&mut self) -> bool {
-        fetch::refill(self.hart, self.ram, self.env.code)
+        let pc = self.hart.pc;
+        fetch::refill(self.hart, self.ram, self.env.code, pc)
     }
 
     /// Puts the page of a load or a store that is about to be executed into the TLB. Changes nothing that the guest can
@@ -257,14 +258,16 @@ impl<'a, 'b> Guest<'a, 'b> {
         }
     }
 
-    /// The decoded page behind that of `pc`, and where it lies in RAM, if the TLB knows it and its translations may be kept.
-    #[must_use]
-    pub fn page_behind(&self) -> Option<(u32, u64)> {
+    /// The decoded page behind that of `pc`, and where it lies in RAM, if its translations may be kept. The TLB knows it
+    /// then. Like [`Guest::find_page`] it changes nothing: no page that was never executed is found.
+    pub fn page_behind(&mut self) -> Option<(u32, u64)> {
         let next = (self.hart.pc & PAGE_MASK).wrapping_add(PAGE as u64);
-        let entry = &self.hart.tlb.fetch[self.hart.fetches.slot(next)];
-        if entry.tag != next | self.hart.fetches.tag(next) {
+        let slot = self.hart.fetches.slot(next);
+        let is_known = self.hart.tlb.fetch[slot].tag == next | self.hart.fetches.tag(next);
+        if !is_known && !fetch::refill(self.hart, self.ram, self.env.code, next) {
             return None;
         }
+        let entry = &self.hart.tlb.fetch[slot];
         let origin = self.env.code.origin(entry.code_page).filter(|origin| origin.cached)?;
         Some((entry.code_page, self.ram.offset(origin.physical, PAGE as u64)? as u64))
     }

@@ -73,7 +73,8 @@ impl Program<'_> {
                     of(Op::FclassS, Op::FclassD),
                     of(Op::FmvXW, Op::FmvXD),
                 ]);
-                self.emit(op, integer, rs1, if matches!(op, Op::FeqS | Op::FeqD) { rs2 } else { 0 }, 0);
+                let looks = matches!(op, Op::FclassS | Op::FclassD | Op::FmvXW | Op::FmvXD);
+                self.emit(op, integer, rs1, if looks { 0 } else { rs2 }, 0);
             }
             18 => self.rounded(of(Op::FcvtDS, Op::FcvtSD), Fields { rs2: 0, ..fields }),
             19 => self.rounded(of(Op::FcvtWS, Op::FcvtLD), Fields { rd: integer, rs2: 0, ..fields }),
