@@ -41,11 +41,11 @@ extern "sysv64" fn step(context: *mut c_void, info: u32) -> u32 {
     answer
 }
 
-/// Writes signalling NaNs to all vector registers: they belong to whoever is called, and translated code that counts on
+/// Writes signalling NaNs, of both precisions, to all vector registers: they belong to whoever is called, and translated code that counts on
 /// one must not pass a test because nobody happened to use it.
 #[cfg(debug_assertions)]
 fn spoil_vectors() {
-    const SIGNALLING: u64 = 0x7ff0_0000_0000_0001;
+    const SIGNALLING: u64 = 0x7ff0_0000_7f80_0001;
     macro_rules! spoil {
         ($($name:tt)*) => {
             // SAFETY: it writes to registers that are declared as written, and to nothing else.

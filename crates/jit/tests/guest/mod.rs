@@ -33,6 +33,7 @@ pub const A0: u8 = 10;
 pub const A1: u8 = 11;
 pub const A2: u8 = 12;
 pub const A3: u8 = 13;
+pub const A4: u8 = 14;
 pub const S2: u8 = 18;
 pub const S3: u8 = 19;
 
