@@ -86,29 +86,59 @@ pub type Section<'a> = (u16, u16, &'a [u8]);
 /// Lays sections into a container. Give each kind once: a second one makes the snapshot unreadable.
 #[must_use]
 pub fn encode<'a>(sections: impl IntoIterator<Item = Section<'a>>) -> Vec<u8> {
-    let mut out = alloc::vec![0; HEADER_BYTES];
-    let mut count = 0u32;
+    let mut writer = Writer::default();
     for (kind, version, bytes) in sections {
-        out.reserve(SECTION_BYTES + bytes.len());
-        let start = out.len();
-        out.extend_from_slice(&kind.to_le_bytes());
-        out.extend_from_slice(&version.to_le_bytes());
-        out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-        out.extend_from_slice(&crc32c(bytes).to_le_bytes());
-        let header_crc = crc32c(&out[start..]);
-        out.extend_from_slice(&header_crc.to_le_bytes());
-        out.extend_from_slice(bytes);
-        count += 1;
+        writer.section(kind, version, |out| out.extend_from_slice(bytes));
     }
-    let total = out.len() as u64;
-    out[0..8].copy_from_slice(&MAGIC);
-    out[8..10].copy_from_slice(&FORMAT.to_le_bytes());
-    // Bytes 10 and 11 are reserved and zero.
-    out[12..20].copy_from_slice(&total.to_le_bytes());
-    out[20..24].copy_from_slice(&count.to_le_bytes());
-    let crc = crc32c(&out[..HEADER_BYTES - 4]);
-    out[24..28].copy_from_slice(&crc.to_le_bytes());
-    out
+    writer.finish()
+}
+
+/// Writes a container section by section, each where it is to be.
+#[derive(Debug)]
+pub struct Writer {
+    out: Vec<u8>,
+    count: u32,
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Self { out: alloc::vec![0; HEADER_BYTES], count: 0 }
+    }
+}
+
+impl Writer {
+    /// Appends a section, of which `content` appends the bytes. Give each kind once.
+    pub fn section(&mut self, kind: u16, version: u16, content: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.out.len();
+        let begin = start + SECTION_BYTES;
+        self.out.resize(begin, 0);
+        content(&mut self.out);
+        let bytes = &self.out[begin..];
+        let (len, crc) = (bytes.len() as u64, crc32c(bytes));
+        let header = &mut self.out[start..begin];
+        header[0..2].copy_from_slice(&kind.to_le_bytes());
+        header[2..4].copy_from_slice(&version.to_le_bytes());
+        header[4..12].copy_from_slice(&len.to_le_bytes());
+        header[12..16].copy_from_slice(&crc.to_le_bytes());
+        let header_crc = crc32c(&header[..SECTION_BYTES - 4]);
+        header[16..20].copy_from_slice(&header_crc.to_le_bytes());
+        self.count += 1;
+    }
+
+    /// The container.
+    #[must_use]
+    pub fn finish(self) -> Vec<u8> {
+        let Self { mut out, count } = self;
+        let total = out.len() as u64;
+        out[0..8].copy_from_slice(&MAGIC);
+        out[8..10].copy_from_slice(&FORMAT.to_le_bytes());
+        // Bytes 10 and 11 are reserved and zero.
+        out[12..20].copy_from_slice(&total.to_le_bytes());
+        out[20..24].copy_from_slice(&count.to_le_bytes());
+        let crc = crc32c(&out[..HEADER_BYTES - 4]);
+        out[24..28].copy_from_slice(&crc.to_le_bytes());
+        out
+    }
 }
 
 /// The sections of a container in the order of the file, all checksums checked.

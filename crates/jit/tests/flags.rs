@@ -1,4 +1,4 @@
-//! Pages that get a flag while translated code remembers them as free of any.
+//! Pages that get a flag while translated code remembers them as free of any, and the first store to a page.
 
 // Elsewhere there is no JIT to hold against the interpreter.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -10,7 +10,7 @@ mod pair;
 use fuzz::asm::Code;
 use guest::*;
 use pollux_isa::Opcode as Op;
-use pollux_machine::RAM_BASE;
+use pollux_machine::{Computer, Machine, RAM_BASE};
 
 const RA: u8 = 1;
 const SP: u8 = 2;
@@ -59,4 +59,25 @@ fn a_page_that_becomes_code_is_watched_from_then_on() {
     }
     let patched: i32 = (FIRST_ROUNDS + 1..=ROUNDS).sum();
     assert_eq!(value(&pair, "s0"), (FIRST_ROUNDS + patched) as u64);
+}
+
+#[test]
+fn a_snapshot_has_every_page_that_translated_code_wrote() {
+    const PAGES: i32 = 200;
+    let mut code = Code::new(PROGRAM);
+    code.address(A1, RAM_BASE + 0x10_0000);
+    code.emit(Op::Lui, T1, 0, 0, 1);
+    code.addi(S2, 0, PAGES);
+    let round = code.words.len();
+    code.emit(Op::Sd, 0, A1, S2, 0);
+    code.emit(Op::Sd, 0, A1, S2, 16);
+    code.emit(Op::Add, A1, A1, T1, 0);
+    code.addi(S2, S2, -1);
+    back(&mut code, S2, round);
+    code.emit(Op::Jal, 0, 0, 0, 0);
+    let mut pair = guest(0, &[&code], TABLES + 2 * PAGE, &[]);
+    pair.advance(2000, false);
+    assert_eq!(value(&pair, "s2"), 0);
+    let mut restored = Computer::restore(&pair.translated.snapshot()).expect("its own snapshot");
+    assert_eq!(restored.digest(), pair.translated.digest());
 }

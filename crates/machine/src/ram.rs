@@ -70,6 +70,8 @@ pub struct Ram {
     table_places: Vec<TablePlace>,
     /// Writes to them since the first of them was flagged.
     table_writes: u32,
+    /// A bit for each page that was ever written; all others are zero.
+    written: Vec<u64>,
     /// Pages written since the digest last hashed them.
     digest_dirty: Vec<u32>,
     /// Pages written since the last checkpoint, once tracking is on.
@@ -96,6 +98,7 @@ impl Ram {
             table_pages: Vec::new(),
             table_places: vec![TablePlace::Other; pages],
             table_writes: 0,
+            written: vec![0; pages.div_ceil(64)],
             digest_dirty: Vec::new(),
             checkpoint_dirty: Vec::new(),
             frozen: BTreeMap::new(),
@@ -248,6 +251,8 @@ impl Ram {
         }
         if flags & flag::DIGEST_CLEAN != 0 {
             self.digest_dirty.push(page as u32);
+            // The first write to a page comes by here, for every page begins with this flag.
+            self.written[page / 64] |= 1 << (page % 64);
         }
         if flags & flag::CLEAN != 0 {
             self.checkpoint_dirty.push(page as u32);
@@ -304,6 +309,13 @@ impl Ram {
         let stale = self.stale_code.pop();
         self.stale = self.stale_translations() || !self.stale_code.is_empty();
         stale
+    }
+
+    /// The pages that may be other than zero: their numbers, and their bytes. The host need not provide the others.
+    pub(crate) fn written_pages(&self) -> impl Iterator<Item = (u32, &[u8; PAGE])> {
+        let is_written = |page: &usize| self.written[page / 64] >> (page % 64) & 1 != 0;
+        let pages = (0..self.pages()).filter(is_written);
+        pages.filter_map(|page| Some((page as u32, self.page(page)?)))
     }
 
     /// One page's bytes.

@@ -158,17 +158,13 @@ impl MachineV1 {
 }
 
 /// Pages that are not all zero: page number in RAM (32 bits, little-endian), then the page.
-fn ram_section(computer: &Computer) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for page in 0..computer.ram.pages() {
-        if let Some(content) = computer.ram.page(page)
-            && *content != [0; PAGE]
-        {
-            bytes.extend_from_slice(&(page as u32).to_le_bytes());
-            bytes.extend_from_slice(content);
+fn write_ram(computer: &Computer, out: &mut Vec<u8>) {
+    for (page, content) in computer.ram.written_pages() {
+        if *content != [0; PAGE] {
+            out.extend_from_slice(&page.to_le_bytes());
+            out.extend_from_slice(content);
         }
     }
-    bytes
 }
 
 fn encode<T: Serialize>(value: &T) -> Vec<u8> {
@@ -214,7 +210,7 @@ fn has_memory(bytes: u64) -> bool {
 }
 
 impl Computer {
-    /// All sections: the machine's, then the board's.
+    /// All sections but RAM: the machine's, then the board's.
     fn sections(&self) -> Vec<(u16, u16, Vec<u8>)> {
         let harts: Vec<HartV1> = self.harts.iter().map(HartV1::of).collect();
         let mut sections = alloc::vec![
@@ -223,25 +219,37 @@ impl Computer {
             (kind::HARTS, V1, encode(&harts)),
         ];
         sections.extend(self.board.save());
-        sections.push((kind::RAM, V1, ram_section(self)));
         sections
     }
 
     /// The machine's state as a snapshot.
     pub(crate) fn save(&self) -> Vec<u8> {
-        let sections = self.sections();
-        container::encode(sections.iter().map(|(kind, version, bytes)| (*kind, *version, bytes.as_slice())))
+        let mut container = container::Writer::default();
+        for (kind, version, bytes) in self.sections() {
+            container.section(kind, version, |out| out.extend_from_slice(&bytes));
+        }
+        container.section(kind::RAM, V1, |out| write_ram(self, out));
+        container.finish()
     }
 
     /// The machine that a snapshot is of.
     pub fn restore(snapshot: &[u8]) -> Result<Self, SnapshotError> {
         let all = container::decode(snapshot)?;
+        // RAM stays where it is: there is much of it.
+        let ram = all.iter().find(|section| section.0 == kind::RAM);
+        let rest = all.iter().filter(|section| section.0 != kind::RAM);
         let mut sections =
-            Sections(all.into_iter().map(|(kind, version, bytes)| (kind, version, bytes.to_vec())).collect());
+            Sections(rest.map(|(kind, version, bytes)| (*kind, *version, bytes.to_vec())).collect());
         let config: Config = sections.decode(kind::CONFIG)?;
         let machine: MachineV1 = sections.decode(kind::MACHINE)?;
         let harts: Vec<HartV1> = sections.decode(kind::HARTS)?;
-        let ram = sections.take(kind::RAM)?;
+        let ram = match ram {
+            Some((_, V1, bytes)) => bytes,
+            Some((kind, version, _)) => {
+                return Err(SnapshotError::Version { kind: *kind, version: *version });
+            }
+            None => return Err(SnapshotError::Missing { kind: kind::RAM }),
+        };
         let malformed = |kind| SnapshotError::Malformed { kind };
         if !is_buildable(&config) {
             return Err(malformed(kind::CONFIG));
@@ -257,7 +265,7 @@ impl Computer {
         let revived: Option<Vec<Hart>> = harts.iter().zip(0..).map(|(hart, id)| hart.revive(id)).collect();
         computer.harts =
             revived.filter(|harts| harts.len() == config.harts as usize).ok_or(malformed(kind::HARTS))?;
-        computer.restore_ram(&ram).ok_or(malformed(kind::RAM))?;
+        computer.restore_ram(ram).ok_or(malformed(kind::RAM))?;
         computer.clock = machine.clock;
         computer.icount = machine.icount;
         computer.current = machine.current as usize;
