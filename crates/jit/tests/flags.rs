@@ -76,8 +76,10 @@ fn a_snapshot_has_every_page_that_translated_code_wrote() {
     back(&mut code, S2, round);
     code.emit(Op::Jal, 0, 0, 0, 0);
     let mut pair = guest(0, &[&code], TABLES + 2 * PAGE, &[]);
-    pair.advance(2000, false);
+    for _ in 0..20 {
+        pair.advance(101, false);
+    }
     assert_eq!(value(&pair, "s2"), 0);
     let mut restored = Computer::restore(&pair.translated.snapshot()).expect("its own snapshot");
-    assert_eq!(restored.digest(), pair.translated.digest());
+    assert_eq!(restored.digest().ram, pair.translated.digest().ram);
 }

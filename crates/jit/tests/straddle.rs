@@ -31,7 +31,7 @@ fn run(bits: i32) -> (u64, u64, u64) {
     let leaves = TABLES + 2 * PAGE;
     let mut code = Code::new(PROGRAM);
     code.emit(Op::Lui, A1, 0, 0, ((WINDOW >> 12) + NUMBER) as i32);
-    code.emit(Op::Lui, A4, 0, 0, ((WINDOW + ALIAS >> 12) + NUMBER) as i32);
+    code.emit(Op::Lui, A4, 0, 0, (((WINDOW + ALIAS) >> 12) + NUMBER) as i32);
     code.address(A2, TABLES + PAGE + 8 * (ALIAS / LARGE));
     code.address(T0, entry(RAM_BASE, RIGHTS));
     code.emit(Op::Sd, 0, A2, T0, 0);
