@@ -21,6 +21,8 @@ mod layout;
 mod privileged;
 #[path = "../../crates/jit/tests/fuzz/program.rs"]
 mod program;
+#[path = "../../crates/jit/tests/fuzz/numbers.rs"]
+mod numbers;
 #[path = "../../crates/jit/tests/fuzz/straight.rs"]
 mod straight;
 #[path = "../../crates/jit/tests/fuzz/tangled.rs"]
