@@ -23,15 +23,19 @@ use pollux_isa::Inst;
 const FIRST_MOVED: u8 = 5;
 pub(crate) const MOVED: u8 = 32 - FIRST_MOVED;
 
+/// Whose words a register has in a loop with this number.
+fn moved(register: u8, rotation: u8) -> u8 {
+    match register.checked_sub(FIRST_MOVED) {
+        Some(index) => FIRST_MOVED + (index + rotation) % MOVED,
+        None => register,
+    }
+}
+
 impl Translator<'_> {
     /// The engine word of the tag that is remembered for a register. Loops that follow each other use the same registers
     /// for other things, so that each has its own order of words.
     pub(crate) fn tag_word(&self, register: u8, store: bool) -> usize {
-        let register = match register.checked_sub(FIRST_MOVED) {
-            Some(index) => FIRST_MOVED + (index + self.rotation) % MOVED,
-            None => register,
-        };
-        usize::from(register) + if store { state::STORE_TAGS } else { state::LOAD_TAGS }
+        usize::from(moved(register, self.rotation)) + if store { state::STORE_TAGS } else { state::LOAD_TAGS }
     }
 
     /// And of what is added to an address.
@@ -219,6 +223,21 @@ impl Translator<'_> {
         } else {
             self.asm.store(W::D, state::f(rd), from);
             self.asm.store_imm(W::D, state::f_high(rd), BOX);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_registers_of_a_loop_have_the_same_words() {
+        for rotation in 0..MOVED {
+            let mut words: Vec<u8> = (0..32).map(|register| moved(register, rotation)).collect();
+            assert!(words.iter().take(usize::from(FIRST_MOVED)).copied().eq(0..FIRST_MOVED));
+            words.sort_unstable();
+            assert!(words.into_iter().eq(0..32), "{rotation}");
         }
     }
 }

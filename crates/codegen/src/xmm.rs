@@ -245,6 +245,9 @@ mod tests {
             let xmm = copies.fresh();
             copies.owe(guest, true, xmm, false);
         }
+        // The next ones that would be taken are the first again.
+        copies.begin();
+        let _unused: [Xmm; OPERANDS_MAX] = core::array::from_fn(|_| copies.fresh());
         assert_eq!(copies.begin(), Some(0), "there are not enough left for an instruction");
         let paid = [0, 5, 7].map(|guest| copies.pay(guest).expect("it is owed").xmm);
         let operands: [Xmm; OPERANDS_MAX] = core::array::from_fn(|_| copies.fresh());
