@@ -41,7 +41,8 @@ impl Translator<'_> {
         instructions >= LONG || self.is_in_inner_loop(offset)
     }
 
-    /// By how much the words are moved in which its registers' pages are remembered: each loop has a number of its own.
+    /// Of a block that is: by how much the words are moved in which its registers' pages are remembered. Each loop has a
+    /// number of its own.
     pub(crate) fn rotation_at(&self, offset: u16, instructions: u16) -> u8 {
         if instructions >= LONG || !self.is_in_inner_loop(offset) {
             return 0;

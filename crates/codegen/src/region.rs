@@ -400,7 +400,7 @@ impl Translator<'_> {
         self.float_checked = false;
         self.groups_of_tlb = Groups::default();
         self.stays = self.is_likely_to_stay(offset, steps);
-        self.rotation = self.rotation_at(offset, steps);
+        self.rotation = if self.stays { self.rotation_at(offset, steps) } else { 0 };
         self.copies.clear();
         self.asm.alu_imm(Alu::Sub, W::Q, R15, i32::from(steps));
         let from = self.asm.jcc(Cond::L as u8);

@@ -71,9 +71,8 @@ impl Copies {
     pub(crate) fn fresh(&mut self) -> Xmm {
         let is_free =
             |index: &usize| !self.busy[*index] && self.held[*index].is_none_or(|held| !held.is_owed);
-        let from_next = (0..COUNT).map(|index| (self.next + index) % COUNT);
-        let index =
-            from_next.into_iter().find(is_free).expect("`begin` has left as many as an instruction has");
+        let mut from_next = (0..COUNT).map(|index| (self.next + index) % COUNT);
+        let index = from_next.find(is_free).expect("`begin` has left as many as an instruction has");
         self.next = (index + 1) % COUNT;
         self.busy[index] = true;
         self.held[index] = None;
