@@ -17,12 +17,12 @@ pub(crate) fn enter(run: &mut Run<'_, '_, '_, '_>, thunk: u64, code: u64) {
     words[state::CONTEXT] = run as u64;
     words[state::STEP] = step as usize as u64;
     let registers = guest.hart_address().wrapping_add(state::REGISTERS);
+    // What it calls writes to the hart through `registers` (the engine's words, registers, `pc`, the reservation,
+    // `mstatus` and the plain supervisor CSRs), with values that they may have, at offsets that `engine::layout` takes
+    // from the struct itself, and to RAM through the addresses in the engine's words, at offsets that the TLB vouches
+    // for: the machine caches translations only of whole pages of RAM.
     // SAFETY: `thunk` is the address of a function of this type: `pollux-codegen` makes it at the beginning of code
-    // memory, which never moves. What it calls writes to the hart through `registers` (the engine's words, registers,
-    // `pc`, the reservation, `mstatus` and the plain supervisor CSRs), with values that they may have, at offsets that
-    // `engine::layout` takes from the struct itself, and to RAM through the addresses in the engine's words, at offsets
-    // that the TLB vouches for: the machine caches translations only of whole pages of RAM. All of it is mutably
-    // borrowed by `run`, through which alone `step` gets at it in between.
+    // memory, which never moves. `run` mutably borrows all that it writes to, and `step` gets at that through it alone.
     unsafe {
         let function: extern "sysv64" fn(*mut u8, u64) = std::mem::transmute(thunk as usize);
         function(registers, code);
