@@ -273,7 +273,8 @@ impl Primary {
     /// The messages that have been polled were sent, at the latest `now`: a reading of the clock behind the sending.
     ///
     /// Rule: a word that comes late takes nothing back. This process may have stood still between writing and sending,
-    /// and its backup have gone live: only a message that left before the backup could do so is one that it may have heard.
+    /// and its backup have gone live: only a message that left before the backup could do so is one that it may have
+    /// heard.
     pub fn handle_sent(&mut self, now: HostTime) {
         if let Some(written) = self.handed_out.take() {
             let in_time = !self.is_away(now);
@@ -501,8 +502,9 @@ impl Primary {
         self.gate.len() > HELD_MAX || self.held_bytes > HELD_BYTES_MAX
     }
 
-    /// Until when, by this host's clock, nobody can have taken this side's place, as long as what it says arrives. What has been released and is still on
-    /// its way may leave before then; after that only if this side has meanwhile become surer.
+    /// Until when, by this host's clock, nobody can have taken this side's place, as long as what it says arrives. What
+    /// has been released and is still on its way may leave before then; after that only if this side has meanwhile
+    /// become surer.
     #[must_use]
     pub fn sure_until(&self) -> HostTime {
         match self.state {

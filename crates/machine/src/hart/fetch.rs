@@ -63,8 +63,8 @@ pub(crate) fn fill(hart: &mut Hart, ram: &mut Ram, code: &mut CodeCache) -> Resu
     Ok(())
 }
 
-/// The same for the page of `pc`, wherever the hart is, as long as it needs no new decoded page and sets no accessed bit, which may be one in code; returns whether
-/// it did. A fetch that faults is left to [`fill`].
+/// The same for the page of `pc`, wherever the hart is, as long as it needs no new decoded page and sets no accessed
+/// bit, which may be one in code; returns whether it did. A fetch that faults is left to [`fill`].
 pub(crate) fn refill(hart: &mut Hart, ram: &mut Ram, code: &CodeCache, pc: u64) -> bool {
     let translated = translate(hart, ram, pc, Access::Fetch, false);
     let checked = translated.and_then(|physical| check_fetch(hart, ram, pc, physical));

@@ -169,11 +169,11 @@ const SINGLES: [Operation<u32>; 8] = [
 
 #[test]
 fn arithmetic_agrees_with_the_judge_in_every_rounding_mode_flags_included() {
-    let mut random = Random(1);
+    let mut seeded = Random(1);
     for _ in 0..ROUNDS {
-        let rm = if random.below(2) == 0 { Rounding::Rne } else { random.mode() };
-        let before = if random.below(2) == 0 { 0 } else { NX };
-        let operands = [0; 3].map(|_| random.operand::<Double>());
+        let rm = if seeded.below(2) == 0 { Rounding::Rne } else { seeded.mode() };
+        let before = if seeded.below(2) == 0 { 0 } else { NX };
+        let operands = [0; 3].map(|_| seeded.operand::<Double>());
         let [a, b, c] = operands;
         for (name, operation) in DOUBLES {
             let mut flags = before;
@@ -181,7 +181,7 @@ fn arithmetic_agrees_with_the_judge_in_every_rounding_mode_flags_included() {
             let (want, raised) = judge::<Double, DoubleS, RoomyDoubleS>(name, operands, rm);
             assert_eq!((bits, flags), (want, before | raised), "{name}.d {a:#x} {b:#x} {c:#x} {rm:?}");
         }
-        let operands = [0; 3].map(|_| random.operand::<Single>());
+        let operands = [0; 3].map(|_| seeded.operand::<Single>());
         let [a, b, c] = operands.map(|x| x as u32);
         for (name, operation) in SINGLES {
             let mut flags = before;
@@ -194,13 +194,13 @@ fn arithmetic_agrees_with_the_judge_in_every_rounding_mode_flags_included() {
 
 #[test]
 fn arithmetic_agrees_with_the_host_to_nearest_even() {
-    let mut random = Random(2);
+    let mut seeded = Random(2);
     for _ in 0..ROUNDS {
-        let [a, b, c] = [0; 3].map(|_| random.operand::<Double>());
+        let [a, b, c] = [0; 3].map(|_| seeded.operand::<Double>());
         let [x, y, z] = [a, b, c].map(f64::from_bits);
         let host = [x + y, x - y, x * y, x / y, x.mul_add(y, z), x.sqrt()];
         let rm = Rounding::Rne;
-        let f = &mut random.below(2).try_into().unwrap();
+        let f = &mut seeded.below(2).try_into().unwrap();
         let ours = [
             add_d(a, b, rm, f),
             sub_d(a, b, rm, f),
@@ -211,7 +211,7 @@ fn arithmetic_agrees_with_the_host_to_nearest_even() {
         ];
         let host = host.map(|r| if r.is_nan() { CANONICAL_NAN_D } else { r.to_bits() });
         assert_eq!(ours, host, "{a:#x} {b:#x} {c:#x}");
-        let [a, b] = [0; 2].map(|_| random.operand::<Single>() as u32);
+        let [a, b] = [0; 2].map(|_| seeded.operand::<Single>() as u32);
         let (x, y) = (f32::from_bits(a), f32::from_bits(b));
         let mut nothing = 0;
         let nothing = &mut nothing;
@@ -224,10 +224,10 @@ fn arithmetic_agrees_with_the_host_to_nearest_even() {
 
 #[test]
 fn the_accrued_flags_change_no_result_and_are_never_lost() {
-    let mut random = Random(3);
+    let mut seeded = Random(3);
     for _ in 0..ROUNDS {
-        let [a, b, c] = [0; 3].map(|_| random.operand::<Double>());
-        let (rm, before) = (random.mode(), random.below(32) as u8);
+        let [a, b, c] = [0; 3].map(|_| seeded.operand::<Double>());
+        let (rm, before) = (seeded.mode(), seeded.below(32) as u8);
         for (name, operation) in DOUBLES {
             let (mut clear, mut accrued) = (0, before);
             let bits = operation(a, b, c, rm, &mut clear);
@@ -249,9 +249,9 @@ fn a_square_root_is_bracketed_by_its_neighbours_in_every_rounding_mode() {
     let exact = |bits: u64| -> IeeeFloat<SquareS> {
         IeeeFloat::<DoubleS>::from_bits(bits.into()).convert(&mut false).value
     };
-    let mut random = Random(4);
+    let mut seeded = Random(4);
     for _ in 0..ROUNDS {
-        let a = random.operand::<Double>() & !Double::SIGN;
+        let a = seeded.operand::<Double>() & !Double::SIGN;
         if a == 0 || a >= Double::INFINITY {
             continue;
         }
@@ -297,13 +297,13 @@ fn judge_integer<S: Semantics>(bits: u64, width: usize, signed: bool, rm: Roundi
 
 #[test]
 fn conversions_to_integers_agree_with_the_judge() {
-    let mut random = Random(5);
+    let mut seeded = Random(5);
     for round in 0..ROUNDS {
-        let rm = random.mode();
-        let mut a = random.operand::<Double>();
+        let rm = seeded.mode();
+        let mut a = seeded.operand::<Double>();
         if round % 2 == 0 {
             // Around the integers' sizes, where rounding and saturation are decided.
-            a = a & (Double::SIGN | Double::FRACTION_MASK) | (1020 + random.below(70)) << 52;
+            a = a & (Double::SIGN | Double::FRACTION_MASK) | (1020 + seeded.below(70)) << 52;
         }
         let s = cvt_s_d(a, rm, &mut 0);
         type ToInteger<T> = fn(T, Rounding, &mut u8) -> u64;
@@ -331,10 +331,10 @@ fn conversions_to_integers_agree_with_the_judge() {
 
 #[test]
 fn conversions_from_integers_and_between_formats_agree_with_the_judge() {
-    let mut random = Random(6);
+    let mut seeded = Random(6);
     for _ in 0..ROUNDS {
-        let rm = random.mode();
-        let x = random.next() >> random.below(64) << random.below(8);
+        let rm = seeded.mode();
+        let x = seeded.next() >> seeded.below(64) << seeded.below(8);
         let from = |value: i128| {
             let single = IeeeFloat::<SingleS>::from_i128_r(value, round_of(rm));
             let double = IeeeFloat::<DoubleS>::from_i128_r(value, round_of(rm));
@@ -353,7 +353,7 @@ fn conversions_from_integers_and_between_formats_agree_with_the_judge() {
             let single = (to_single(x, rm, &mut s).into(), s);
             assert_eq!((single, (to_double(x, rm, &mut d), d)), from(value), "{value} {rm:?}");
         }
-        let a = random.operand::<Double>();
+        let a = seeded.operand::<Double>();
         let wide = IeeeFloat::<DoubleS>::from_bits(a.into());
         let answer: StatusAnd<IeeeFloat<SingleS>> = wide.convert_r(round_of(rm), &mut false);
         let roomy: StatusAnd<IeeeFloat<RoomySingleS>> = wide.convert_r(round_of(rm), &mut false);
