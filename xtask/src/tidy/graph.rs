@@ -1,40 +1,20 @@
-//! Rule: the arrows between crates go one way (LAYOUT, "Edges").
+//! Rule: the arrows between crates are those that `docs/layout.md` draws ("Edges"), no more and no fewer.
 //!
 //! Dependencies of tests alone are free: a test may name what it judges by.
 
 use super::Problems;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// `a -> b`: a may name b. `tests` and `xtask` are no part of the product.
-const EDGES: [(&str, &[&str]); 18] = [
-    (
-        "cli",
-        &[
-            "host", "switch", "image", "node", "machine", "codec", "protocol", "arbiter", "vocab", "jit",
-            "sim", "observer",
-        ],
-    ),
-    ("host", &["node", "machine", "codec", "protocol", "arbiter", "vocab", "switch"]),
-    ("sim", &["node", "machine", "codec", "protocol", "arbiter", "vocab", "jit"]),
-    ("node", &["machine", "protocol", "arbiter", "codec", "vocab"]),
-    ("observer", &["machine", "codec", "vocab"]),
-    ("jit", &["codegen", "machine", "vocab"]),
-    ("codegen", &["machine", "isa", "vocab"]),
-    ("machine", &["isa", "codec", "vocab"]),
-    ("protocol", &["vocab"]),
-    ("arbiter", &["vocab"]),
-    ("codec", &["vocab"]),
-    ("vocab", &[]),
-    ("isa", &[]),
-    ("switch", &[]),
-    ("image", &[]),
-    ("tests", ANY),
-    ("bench", ANY),
-    ("xtask", &[]),
-];
-const ANY: &[&str] = &["*"];
+/// The page that draws the graph.
+const PAGE: &str = "docs/layout.md";
+/// Crates that are no part of the product: they may name what they like.
+const FREE: [&str; 2] = ["tests", "xtask"];
+
+/// `a -> b`: a names b.
+type Edges = BTreeMap<String, BTreeSet<String>>;
 
 /// What `cargo metadata` says, as far as it matters here.
 #[derive(Debug, Deserialize)]
@@ -68,24 +48,63 @@ pub(crate) fn metadata(root: &Path) -> Result<Metadata> {
     serde_json::from_slice(&output.stdout).context("cargo metadata says something else than expected")
 }
 
-/// Arrows that are not allowed.
-pub(crate) fn check(metadata: &Metadata) -> Result<Problems> {
+/// Arrows that are not drawn, and drawn ones that are not there.
+pub(crate) fn check(metadata: &Metadata, page: &str) -> Result<Problems> {
+    let drawn = edges(page)?;
     let mut problems = Problems::new();
-    for package in &metadata.packages {
+    if let Some(name) = on_a_cycle(&drawn) {
+        problems.push(format!("{PAGE}: the graph has a cycle through {name}; arrows go one way"));
+    }
+    let mut missing = drawn.clone();
+    for package in metadata.packages.iter().filter(|p| !FREE.contains(&short(&p.name))) {
         let from = short(&package.name);
-        let Some((_, allowed)) = EDGES.iter().find(|(name, _)| *name == from) else {
-            problems
-                .push(format!("crates: {from} is not in LAYOUT's graph; add it to xtask/src/tidy/graph.rs"));
+        let Some(allowed) = drawn.get(from) else {
+            problems.push(format!("{PAGE}: the crate {from} is not in the graph; draw it"));
             continue;
         };
         let ours = |d: &&Dependency| d.source.is_none() && d.kind.as_deref() != Some("dev");
-        for to in package.dependencies.iter().filter(ours).map(|d| short(&d.name)) {
-            if *allowed != ANY && !allowed.contains(&to) {
-                problems.push(format!("crates: {from} must not depend on {to} (allowed: {allowed:?})"));
+        let there: BTreeSet<_> =
+            package.dependencies.iter().filter(ours).map(|d| short(&d.name).to_owned()).collect();
+        for to in there.difference(allowed) {
+            problems.push(format!("crates: {from} must not depend on {to}: {PAGE} draws no such arrow"));
+        }
+        for to in allowed.difference(&there) {
+            problems
+                .push(format!("{PAGE}: {from} -> {to} is drawn, and the manifest has no such dependency"));
+        }
+        missing.remove(from);
+    }
+    problems.extend(missing.keys().map(|name| format!("{PAGE}: there is no crate {name}")));
+    Ok(problems)
+}
+
+/// Reads the block of the page that is fenced as `edges`.
+fn edges(page: &str) -> Result<Edges> {
+    let block = page.split_once("```edges\n").and_then(|(_, rest)| rest.split_once("```"));
+    let (block, _) = block.with_context(|| format!("{PAGE} has no block fenced as `edges`"))?;
+    let line = |line: &str| {
+        let (from, to) = line.split_once("->").with_context(|| format!("{PAGE}: no arrow in {line:?}"))?;
+        Ok((from.trim().to_owned(), to.split_whitespace().map(str::to_owned).collect()))
+    };
+    block.lines().map(line).collect()
+}
+
+/// A crate from which the arrows lead back to it.
+fn on_a_cycle(edges: &Edges) -> Option<&str> {
+    edges.keys().map(String::as_str).find(|name| {
+        let (mut ahead, mut seen) = (vec![*name], BTreeSet::new());
+        while let Some(at) = ahead.pop() {
+            for next in edges.get(at).into_iter().flatten() {
+                if next == name {
+                    return true;
+                }
+                if seen.insert(next.as_str()) {
+                    ahead.push(next);
+                }
             }
         }
-    }
-    Ok(problems)
+        false
+    })
 }
 
 /// A crate's name without the project's.
@@ -102,24 +121,37 @@ mod tests {
         Metadata { packages: vec![Package { name: from.into(), dependencies: vec![dependency] }] }
     }
 
-    #[test]
-    fn an_arrow_against_the_graph_is_found() {
-        let check = |from, to, kind| check(&metadata(from, to, kind)).expect("known crates").len();
-        assert_eq!(check("pollux-node", "pollux-machine", None), 0);
-        assert_eq!(check("pollux-machine", "pollux-node", None), 1);
-        assert_eq!(check("pollux-machine", "pollux-node", Some("dev")), 0);
-        assert_eq!(check("pollux-tests", "pollux-host", None), 0);
-        assert_eq!(check("pollux-novelty", "pollux-vocab", None), 1);
+    const PAGE: &str = "text\n```edges\nnode -> machine\nmachine ->\n```\nmore";
+
+    fn problems(from: &str, to: &str, kind: Option<&str>) -> String {
+        check(&metadata(from, to, kind), PAGE).expect("a graph").join("\n")
     }
 
     #[test]
-    fn the_graph_has_no_cycle() {
-        fn reaches(from: &str, to: &str) -> bool {
-            let next = EDGES.iter().find(|(name, _)| *name == from).map_or(&[][..], |(_, next)| next);
-            next.iter().any(|&name| name == to || reaches(name, to))
-        }
-        for (name, _) in EDGES {
-            assert!(!reaches(name, name), "{name}");
-        }
+    fn an_arrow_that_is_not_drawn_is_found() {
+        assert!(!problems("pollux-node", "pollux-machine", None).contains("must not"));
+        assert!(problems("pollux-machine", "pollux-node", None).contains("must not depend on node"));
+        assert!(!problems("pollux-machine", "pollux-node", Some("dev")).contains("must not"));
+        assert!(!problems("pollux-tests", "pollux-host", None).contains("host"));
+        assert!(problems("pollux-novelty", "pollux-machine", None).contains("novelty is not in the graph"));
+    }
+
+    #[test]
+    fn an_arrow_or_a_crate_that_is_drawn_and_not_there_is_found() {
+        assert!(problems("pollux-node", "pollux-machine", Some("dev")).contains("node -> machine is drawn"));
+        assert!(problems("pollux-node", "pollux-machine", None).contains("there is no crate machine"));
+    }
+
+    #[test]
+    fn a_cycle_is_found() {
+        let page = "```edges\na -> b\nb -> c\nc -> b\n```";
+        assert_eq!(on_a_cycle(&edges(page).expect("a graph")), Some("b"));
+        assert_eq!(on_a_cycle(&edges(PAGE).expect("a graph")), None);
+    }
+
+    #[test]
+    fn a_page_without_a_graph_is_an_error() {
+        assert!(edges("no graph").is_err());
+        assert!(edges("```edges\nnonsense\n```").is_err());
     }
 }

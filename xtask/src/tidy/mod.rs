@@ -1,8 +1,9 @@
-//! `cargo xtask tidy`: the rules of the house that no compiler checks (STYLE, LAYOUT).
+//! `cargo xtask tidy`: the rules of the house that no compiler checks (docs/style.md, docs/layout.md).
 //!
 //! Each rule is a function from the tree to problems, in a file of its own; a problem says where and what to
 //! do. All rules run, so that one look shows everything.
 
+mod cites;
 mod deps;
 mod graph;
 mod heads;
@@ -10,6 +11,7 @@ mod purity;
 mod ratchet;
 mod size;
 mod source;
+mod tests_named;
 mod tree;
 mod unsafety;
 mod wire;
@@ -33,8 +35,11 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     problems.extend(size::check(&sources, tree.text("xtask/ratchet.toml").unwrap_or_default())?);
     problems.extend(unsafety::check(&sources));
     problems.extend(purity::check(&sources));
-    problems.extend(graph::check(&metadata)?);
+    problems.extend(graph::check(&metadata, tree.text("docs/layout.md").unwrap_or_default())?);
     problems.extend(words::check(&tree));
+    let page = |name| tree.text(name).unwrap_or_default();
+    problems.extend(cites::check(&sources, page("docs/design.md"), page("docs/style.md")));
+    problems.extend(tests_named::check(&sources, tree.texts().filter(|(path, _)| path.ends_with(".md"))));
     problems.extend(wire::check(&sources, tree.text("docs/wire.md").unwrap_or_default()));
     let (manifest, table) = (tree.text("Cargo.toml"), tree.text("docs/dependencies.md"));
     problems.extend(deps::check(&metadata, manifest.unwrap_or_default(), table.unwrap_or_default())?);
