@@ -5,7 +5,8 @@
 //! buffers, a request with a good header) are short, so that the fuzzer need not find them by chance.
 //!
 //! Held true: no panic; what one kick makes the device say, and what it holds for the guest, is bounded; what it says
-//! to the world makes sense there (a disk request lies on the disk); a board restored from its own state says and does
+//! to the world makes sense there (a disk request lies on the disk); what the host still does is what the board knows
+//! that it does, across all resets; a board restored from its own state says and does
 //! the same. The bench is that of the machine's own tests.
 
 use crate::driver::*;
@@ -16,8 +17,6 @@ use pollux_vocab::{ClockRate, ConsoleId, DiskRequest, DiskStatus, GuestAddr, Inp
 
 /// Bytes of the disk that is fuzzed.
 pub const DISK_BYTES: u64 = 1 << 20;
-/// Answers that the world remembers to owe.
-const OWED_MAX: usize = 64;
 /// Decisions of one story: longer ones are slow, and show nothing more.
 const DEEDS_MAX: usize = 200;
 /// Where buffers of good chains lie.
@@ -28,7 +27,7 @@ struct Guest<'a> {
     bench: Bench,
     queues: u32,
     rings: Vec<Ring>,
-    owed: Vec<Output>,
+    host: bounds::Host,
 }
 
 /// Plays the story that `bytes` tell to a board with `device` in its first slot, which has so many queues.
@@ -38,7 +37,7 @@ pub fn play(bytes: &[u8], device: DeviceConfig, queues: u32) {
         bench: Bench::new(vec![device]),
         queues,
         rings: Vec::new(),
-        owed: Vec::new(),
+        host: bounds::Host::default(),
     };
     guest.restart();
     for _ in 0..DEEDS_MAX {
@@ -225,27 +224,28 @@ impl Guest<'_> {
 
     fn entropy(&mut self) {
         let (request, bytes) = (u64::from(self.choices.u8()), self.choices.piece().to_vec());
-        self.bench.apply(&Input::Entropy { slot: 0, request, bytes });
+        self.guess(&Input::Entropy { slot: 0, request, bytes });
     }
 
     /// An answer to what may never have been asked.
     fn disk_done(&mut self) {
         let (request, data) = (u64::from(self.choices.u8()), self.choices.piece().to_vec());
         let status = if self.choices.one_in(3) { DiskStatus::IoError } else { DiskStatus::Ok };
-        self.bench.apply(&Input::DiskDone { slot: 0, request, status, data });
+        self.guess(&Input::DiskDone { slot: 0, request, status, data });
     }
 
-    /// One of the answers that are owed, the right one or nearly; perhaps a second time.
+    fn guess(&mut self, input: &Input) {
+        self.host.settle(input);
+        self.bench.apply(input);
+    }
+
+    /// One of the answers that are owed, or were; the right one or nearly, however late.
     fn answer(&mut self) {
-        if self.owed.is_empty() {
-            return;
-        }
-        let at = self.choices.below(self.owed.len() as u64) as usize;
+        let nth = usize::from(self.choices.u8());
         let how = self.choices.u8();
-        let owed = if how & 1 != 0 { self.owed[at].clone() } else { self.owed.swap_remove(at) };
         let status = if how & 6 == 6 { DiskStatus::IoError } else { DiskStatus::Ok };
         let len = |asked: u32| if how & 0xc0 == 0xc0 { asked / 2 + 1 } else { asked };
-        if let Some(input) = bounds::answer(owed, status, how, len) {
+        if let Some(input) = self.host.answer(nth, how & 1 != 0, status, how, len) {
             self.bench.apply(&input);
         }
     }
@@ -260,10 +260,9 @@ impl Guest<'_> {
                 | Output::Console { console: ConsoleId::Virtio(0), .. } => {}
                 other => panic!("not this device's to say: {other:?}"),
             }
-            if bounds::is_owed(&output) && self.owed.len() < OWED_MAX {
-                self.owed.push(output);
-            }
+            self.host.hear(&output);
         }
+        self.host.check(&self.bench);
     }
 
     fn check_restored(&mut self) {

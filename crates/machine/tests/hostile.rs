@@ -38,8 +38,7 @@ struct Fiend {
     bench: Bench,
     random: Random,
     rings: Vec<Ring>,
-    /// Answers that are owed, some of them to requests that are forgotten by now.
-    owed: Vec<Output>,
+    host: bounds::Host,
     said: u64,
     last_said: Option<Output>,
 }
@@ -53,7 +52,7 @@ impl Fiend {
             let size = QUEUE_SIZES[random.below(6) as usize];
             rings.extend(bench.start(slot, queues, size));
         }
-        Self { bench, random, rings, owed: Vec::new(), said: 0, last_said: None }
+        Self { bench, random, rings, host: bounds::Host::default(), said: 0, last_said: None }
     }
 
     fn chance(&mut self, one_in: u64) -> bool {
@@ -211,21 +210,19 @@ impl Fiend {
             6 => Input::Clock { time: VirtTime(self.random.below(u64::MAX)), rate: ClockRate::default() },
             _ => return self.answer(),
         };
+        self.host.settle(&input);
         self.bench.apply(&input);
     }
 
-    /// One of the answers that are owed, the right one or nearly.
+    /// One of the answers that are owed, or were; the right one or nearly.
     fn answer(&mut self) {
-        if self.owed.is_empty() {
-            return;
-        }
-        let at = self.random.below(self.owed.len() as u64) as usize;
-        let owed = if self.chance(5) { self.owed[at].clone() } else { self.owed.swap_remove(at) };
+        let nth = self.random.below(1 << 32) as usize;
+        let again = self.chance(5);
         let fill = self.random.below(256) as u8;
         let status = if self.chance(8) { DiskStatus::IoError } else { DiskStatus::Ok };
         let wrong = self.chance(10);
         let len = |asked: u32| if wrong { asked / 2 + 1 } else { asked };
-        if let Some(input) = bounds::answer(owed, status, fill, len) {
+        if let Some(input) = self.host.answer(nth, again, status, fill, len) {
             self.bench.apply(&input);
         }
     }
@@ -244,10 +241,9 @@ impl Fiend {
             }
             self.said = hash(self.said, format!("{output:?}").as_bytes());
             self.last_said = Some(output.clone());
-            if bounds::is_owed(&output) && self.owed.len() < 100 {
-                self.owed.push(output);
-            }
+            self.host.hear(&output);
         }
+        self.host.check(&self.bench);
     }
 
     fn act(&mut self) {

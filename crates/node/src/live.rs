@@ -331,7 +331,8 @@ impl<M: Machine> Live<M> {
                 self.handle_output(ports, output);
             }
             match stop {
-                Stop::Output if !urgent => continue,
+                // A few steps can say a great deal: a full gate ends the slice.
+                Stop::Output if !urgent && self.protocol.pace(began) != Pace::Wait => continue,
                 Stop::Idle { wake } => self.idle = Some(wake),
                 Stop::Halted => self.ended = true,
                 Stop::Output | Stop::Until => {}

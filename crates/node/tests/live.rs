@@ -54,6 +54,17 @@ fn a_guest_that_writes_faster_than_pages_are_hashed_is_digested_all_the_same() {
     assert!(world.digests() >= 3);
 }
 
+#[test]
+fn a_guest_that_says_much_within_one_slice_is_stopped_by_what_the_gate_may_hold() {
+    let says = (1..=300).map(|n| (n, vec![said(b'x'); 1000])).collect();
+    let (mut node, mut world) = (solo(Toy { says, ..Toy::default() }, settings()), World::default());
+    node.step(&mut world);
+    let held = world.released.len();
+    assert!((60_000..70_000).contains(&held), "{held} outputs were held at once");
+    (0..20).for_each(|_| _ = node.step(&mut world));
+    assert_eq!(world.released.len(), 300_000, "none is lost");
+}
+
 /// Everything sent so far has arrived at the backup, which executes none of it.
 fn acknowledge(world: &mut World) {
     let received = world.log().last().map_or(Lsn(0), |record| record.lsn);

@@ -3,6 +3,10 @@
 //! A request's data is copied at the kick; what was read is copied in when its completion is applied (DESIGN 2.5).
 //! Requests that overlap and of which one writes are never in flight together: the later one waits in here, so
 //! every replica's disk sees them in the same order (DESIGN 2.6). A flush waits for the writes before it.
+//!
+//! Invariant: what the world still does is counted here, whatever the guest does to its device. A reset forgets who
+//! waits for a request that has been issued, never the request: it takes up its room, and its place in the order,
+//! until the world has answered.
 
 use super::Context;
 use super::queue::{Chain, QueueError, Segment, gather, scatter, total};
@@ -44,7 +48,7 @@ struct InFlight {
     request: RequestId,
     head: u16,
     op: DiskOp,
-    /// Where the data that is read goes, then the status byte.
+    /// Where the data that is read goes, then the status byte. Empty: a reset came between, and nobody waits.
     answer: Vec<Segment>,
     /// Whether the world knows of it; if not, it waits for an earlier one.
     issued: bool,
@@ -98,7 +102,14 @@ impl Blk {
     pub(crate) fn fits(&self, fresh: &Self) -> bool {
         let same =
             (self.bytes, self.read_only, &self.serial) == (fresh.bytes, fresh.read_only, &fresh.serial);
+        let sane = |f: &InFlight| match &f.op {
+            DiskOp::Read { offset, len } => self.holds(*offset, u64::from(*len)),
+            DiskOp::Write { offset, data } => self.holds(*offset, data.len() as u64),
+            DiskOp::Flush => true,
+        };
         same && self.in_flight.len() <= usize::from(QUEUE_SIZE_MAX)
+            && self.in_flight.iter().all(sane)
+            && self.in_flight_bytes() < IN_FLIGHT_BYTES_MAX + REQUEST_BYTES_MAX
     }
 
     /// What it offers.
@@ -119,9 +130,21 @@ impl Blk {
         space
     }
 
-    /// Forgets what was in flight; its completions will be dropped.
+    /// Forgets what the world has not been told of, and who waits for the rest.
     pub(crate) fn reset(&mut self) {
-        self.in_flight.clear();
+        self.in_flight.retain(|f| f.issued);
+        self.in_flight.iter_mut().for_each(|f| f.answer = Vec::new());
+    }
+
+    /// The world is done with a request, and holds nothing for it any more.
+    fn settle(&mut self, request: RequestId) -> Option<InFlight> {
+        let index = self.in_flight.iter().position(|f| f.issued && f.request == request)?;
+        self.in_flight.remove(index)
+    }
+
+    /// The world is done with a request, and there is no driver to be told.
+    pub(crate) fn handle_unheard(&mut self, request: RequestId) {
+        self.settle(request);
     }
 
     pub(crate) fn handle_kick(&mut self, context: &mut Context<'_>) -> Result<(), QueueError> {
@@ -138,8 +161,11 @@ impl Blk {
 
     /// Whether requests have to wait in the queue for now.
     fn is_full(&self) -> bool {
-        self.in_flight.len() >= usize::from(QUEUE_SIZE_MAX)
-            || self.in_flight.iter().map(|f| moved(&f.op)).fold(0, u64::saturating_add) >= IN_FLIGHT_BYTES_MAX
+        self.in_flight.len() >= usize::from(QUEUE_SIZE_MAX) || self.in_flight_bytes() >= IN_FLIGHT_BYTES_MAX
+    }
+
+    fn in_flight_bytes(&self) -> u64 {
+        self.in_flight.iter().map(|f| moved(&f.op)).fold(0, u64::saturating_add)
     }
 
     fn begin(&mut self, chain: Chain, context: &mut Context<'_>) -> Result<(), QueueError> {
@@ -192,12 +218,13 @@ impl Blk {
 
     /// The byte offset of an access that lies on the disk and is no longer than one may be.
     fn in_bounds(&self, sector: u64, len: u64) -> Option<u64> {
-        let offset = sector.checked_mul(SECTOR_BYTES)?;
-        let fits = len > 0
-            && len <= REQUEST_BYTES_MAX
-            && len.is_multiple_of(SECTOR_BYTES)
-            && offset.checked_add(len)? <= self.bytes;
-        fits.then_some(offset)
+        sector.checked_mul(SECTOR_BYTES).filter(|offset| self.holds(*offset, len))
+    }
+
+    fn holds(&self, offset: u64, len: u64) -> bool {
+        let whole = offset.is_multiple_of(SECTOR_BYTES) && len.is_multiple_of(SECTOR_BYTES);
+        let on_disk = offset.checked_add(len).is_some_and(|end| end <= self.bytes);
+        whole && on_disk && (1..=REQUEST_BYTES_MAX).contains(&len)
     }
 
     /// Tells the world of every request that no earlier one stands in the way of.
@@ -221,10 +248,7 @@ impl Blk {
         data: &[u8],
         context: &mut Context<'_>,
     ) -> Result<(), QueueError> {
-        let Some(index) = self.in_flight.iter().position(|f| f.issued && f.request == request) else {
-            return Ok(());
-        };
-        let Some(done) = self.in_flight.remove(index) else { return Ok(()) };
+        let Some(done) = self.settle(request) else { return Ok(()) };
         let wanted = match done.op {
             DiskOp::Read { len, .. } => len as usize,
             DiskOp::Write { .. } | DiskOp::Flush => 0,
@@ -233,12 +257,14 @@ impl Blk {
             DiskStatus::Ok if data.len() == wanted => (data, S_OK),
             _ => (&[][..], S_IOERR),
         };
-        answer_chain(context, done.head, &done.answer, data, status)?;
+        if !done.answer.is_empty() {
+            answer_chain(context, done.head, &done.answer, data, status)?;
+        }
         // Room in here: the driver may have queued more than could be taken.
         self.handle_kick(context)
     }
 
-    /// Requests that the world knows of.
+    /// Requests that the world knows of; those, too, that nobody waits for any more.
     #[must_use]
     pub fn pending(&self, slot: SlotId) -> Vec<Output> {
         let issued = self.in_flight.iter().filter(|f| f.issued);

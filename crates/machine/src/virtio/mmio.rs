@@ -58,6 +58,7 @@ impl Slot {
         let chips = match (&self.chip, &fresh.chip) {
             (Chip::Blk(a), Chip::Blk(b)) => a.fits(b),
             (Chip::Net(a), Chip::Net(b)) => a == b,
+            (Chip::Rng(a), Chip::Rng(_)) => a.is_sound(),
             (a, b) => a.device_id() == b.device_id(),
         };
         chips && self.queues.len() == fresh.queues.len() && self.queues.iter().all(Queue::is_sound)
@@ -234,7 +235,7 @@ impl Slot {
         outputs: &mut VecDeque<Output>,
     ) {
         if !self.is_live() {
-            return;
+            return self.chip.handle_unheard(input);
         }
         self.with_chip(slot, ram, outputs, |chip, context| chip.handle_input(input, context));
     }

@@ -128,7 +128,7 @@ impl Chip {
         }
     }
 
-    /// The driver has reset the device: what was in flight is forgotten.
+    /// The driver has reset the device: who waited for what is in flight is forgotten.
     pub(crate) fn reset(&mut self) {
         match self {
             Self::Blk(chip) => chip.reset(),
@@ -165,6 +165,15 @@ impl Chip {
                 chip.handle_bytes(*request, bytes, context)
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The same while no driver is there to be told: what was asked for is settled, and that is all.
+    pub(crate) fn handle_unheard(&mut self, input: &Input) {
+        match (self, input) {
+            (Self::Blk(chip), Input::DiskDone { request, .. }) => chip.handle_unheard(*request),
+            (Self::Rng(chip), Input::Entropy { request, .. }) => chip.handle_unheard(*request),
+            _ => {}
         }
     }
 

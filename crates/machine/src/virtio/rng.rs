@@ -1,4 +1,6 @@
 //! The source of entropy (virtio 1.2, 5.4). Random bytes are an event like any other: asked for, logged, applied.
+//!
+//! Invariant: a reset forgets who waits for an answer, not that the world owes it (as in `blk`).
 
 use super::Context;
 use super::queue::{QUEUE_SIZE_MAX, QueueError, Segment, scatter, total};
@@ -15,6 +17,7 @@ struct InFlight {
     request: RequestId,
     head: u16,
     len: u32,
+    /// Empty: a reset came between, and nobody waits.
     answer: Vec<Segment>,
 }
 
@@ -26,13 +29,36 @@ pub struct Rng {
 }
 
 impl Rng {
+    /// Whether this could be what a source has come to.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.in_flight.len() <= usize::from(QUEUE_SIZE_MAX)
+            && self.in_flight.iter().all(|f| u64::from(f.len) <= BYTES_MAX)
+    }
+
     pub(crate) fn reset(&mut self) {
-        self.in_flight.clear();
+        self.in_flight.iter_mut().for_each(|f| f.answer = Vec::new());
+    }
+
+    fn settle(&mut self, request: RequestId) -> Option<InFlight> {
+        let index = self.in_flight.iter().position(|f| f.request == request)?;
+        self.in_flight.remove(index)
+    }
+
+    /// An answer has come, and there is no driver to be told.
+    pub(crate) fn handle_unheard(&mut self, request: RequestId) {
+        self.settle(request);
     }
 
     pub(crate) fn handle_kick(&mut self, context: &mut Context<'_>) -> Result<(), QueueError> {
-        while self.in_flight.len() < usize::from(QUEUE_SIZE_MAX) {
+        for _ in 0..QUEUE_SIZE_MAX {
+            if self.in_flight.len() >= usize::from(QUEUE_SIZE_MAX) {
+                break;
+            }
             let Some(chain) = context.pop(0)? else { break };
+            if chain.writable.is_empty() {
+                context.push(0, chain.head, 0)?;
+                continue;
+            }
             let len = total(&chain.writable).min(BYTES_MAX) as u32;
             let request = self.next_request;
             self.next_request = self.next_request.wrapping_add(1);
@@ -48,10 +74,13 @@ impl Rng {
         bytes: &[u8],
         context: &mut Context<'_>,
     ) -> Result<(), QueueError> {
-        let Some(index) = self.in_flight.iter().position(|f| f.request == request) else { return Ok(()) };
-        let Some(done) = self.in_flight.remove(index) else { return Ok(()) };
-        let written = scatter(context.ram, &done.answer, &bytes[..bytes.len().min(done.len as usize)])?;
-        context.push(0, done.head, written)
+        let Some(done) = self.settle(request) else { return Ok(()) };
+        if !done.answer.is_empty() {
+            let written = scatter(context.ram, &done.answer, &bytes[..bytes.len().min(done.len as usize)])?;
+            context.push(0, done.head, written)?;
+        }
+        // Room in here: the driver may have queued more than could be taken.
+        self.handle_kick(context)
     }
 
     /// Requests without an answer.

@@ -300,14 +300,15 @@ fn a_failed_or_crooked_answer_is_an_io_error_and_writes_no_data() {
 }
 
 #[test]
-fn a_reset_forgets_what_was_in_flight_and_numbers_are_not_used_again() {
+fn a_reset_forgets_who_waits_but_not_what_the_host_still_does_and_numbers_are_not_used_again() {
     let mut disk = Disk::new();
     let stale = disk.read(0, 1);
     disk.write(0, &sectors(1, 1));
     assert_eq!(disk.issued(), [0]);
     disk.ring = disk.bench.start(DISK, 1, 64).remove(0);
-    assert_eq!(disk.bench.board.pending(), []);
+    assert_eq!(disk.bench.board.pending().len(), 1, "what was never issued is forgotten whole");
     disk.done(0, &sectors(1, 7));
+    assert_eq!(disk.bench.board.pending(), []);
     assert!(disk.bench.bytes(stale).iter().all(|byte| *byte == UNTOUCHED), "an answer from before the reset");
     assert_eq!(disk.ring.take_used(&disk.bench), []);
     let fresh = disk.read(0, 1);
@@ -316,6 +317,64 @@ fn a_reset_forgets_what_was_in_flight_and_numbers_are_not_used_again() {
     assert_eq!(disk.status(fresh), UNTOUCHED);
     disk.done(2, &sectors(1, 8));
     assert_eq!(disk.status(fresh), OK);
+}
+
+#[test]
+fn a_guest_that_resets_its_disk_makes_the_host_hold_no_more_than_one_that_does_not() {
+    let mut disk = Disk::new();
+    let (read, mib) = (disk.bench.full(&header(IN, 0)), disk.bench.empty(1 << 20));
+    let (flush, status) = (disk.bench.full(&header(FLUSH, 0)), disk.bench.empty(1));
+    let sixteen_mib = [&[read][..], &[mib; 16], &[status]].concat();
+    let mut open = 0;
+    for _ in 0..10 {
+        (0..6).for_each(|_| _ = disk.ring.offer(&mut disk.bench, &sixteen_mib));
+        disk.ring.kick(&mut disk.bench);
+        open += disk.issued().len();
+        disk.ring = disk.bench.start(DISK, 1, 256).remove(0);
+    }
+    assert_eq!(open, 4, "64 MiB, whatever the guest does to its device");
+    (0..4).for_each(|request| disk.done(request, &vec![7; 16 << 20]));
+    assert_eq!(disk.bench.board.pending(), []);
+    assert!(disk.bench.bytes(mib).iter().all(|byte| *byte == UNTOUCHED));
+    let mut open = 0;
+    for _ in 0..10 {
+        (0..100).for_each(|_| _ = disk.ring.offer(&mut disk.bench, &[flush, status]));
+        disk.ring.kick(&mut disk.bench);
+        open += disk.issued().len();
+        disk.ring = disk.bench.start(DISK, 1, 256).remove(0);
+    }
+    assert_eq!(open, 256, "requests without data are counted, too");
+}
+
+#[test]
+fn what_was_begun_before_a_reset_makes_room_when_it_is_done_and_still_orders_what_comes_later() {
+    let mut disk = Disk::new();
+    disk.write(3, &sectors(1, 1));
+    assert_eq!(disk.issued(), [0]);
+    disk.ring = disk.bench.start(DISK, 1, 64).remove(0);
+    disk.write(3, &sectors(1, 2));
+    disk.write(9, &sectors(1, 3));
+    assert_eq!(disk.issued(), [2], "the same sector again waits for what the disk still does");
+    disk.bench.save_and_restore();
+    disk.done(0, &[]);
+    assert_eq!(disk.issued(), [1]);
+    assert_eq!(disk.ring.take_used(&disk.bench), []);
+}
+
+#[test]
+fn an_answer_that_finds_no_driver_is_heard_all_the_same() {
+    let mut disk = Disk::new();
+    disk.write(3, &sectors(1, 1));
+    disk.bench.set(DISK, reg::STATUS, 0);
+    disk.done(0, &[]);
+    assert_eq!(disk.bench.board.pending(), []);
+    disk.ring = disk.bench.start(DISK, 1, 64).remove(0);
+    disk.write(3, &sectors(1, 1));
+    disk.ring.offer_head(&mut disk.bench.ram, 60_000);
+    disk.ring.kick(&mut disk.bench);
+    assert!(disk.bench.has_given_up(DISK));
+    disk.done(1, &[]);
+    assert_eq!(disk.bench.board.pending(), []);
 }
 
 #[test]

@@ -70,17 +70,44 @@ fn answers_to_nothing_and_second_answers_do_nothing() {
 }
 
 #[test]
-fn a_reset_forgets_requests_and_keeps_counting() {
+fn a_reset_forgets_who_waits_and_keeps_counting() {
     let (mut bench, mut ring) = source();
     let stale = bench.empty(2);
     ring.offer_and_kick(&mut bench, &[stale]);
     let mut ring = bench.start(RNG, 1, 16).remove(0);
-    assert_eq!(bench.board.pending(), []);
+    assert_eq!(bench.board.pending(), [wanted(0, 2)], "the host still owes it");
     give(&mut bench, 0, &[1; 2]);
-    assert_eq!(bench.bytes(stale), [0xee; 2]);
+    assert_eq!((bench.bytes(stale), bench.board.pending()), (&[0xee; 2][..], vec![]));
     let bufs = [bench.empty(2)];
     ring.offer_and_kick(&mut bench, &bufs);
     assert_eq!(bench.outputs(), [wanted(0, 2), wanted(1, 2)]);
+}
+
+#[test]
+fn a_guest_that_resets_its_source_has_no_more_requests_open_than_one_that_does_not() {
+    let (mut bench, mut ring) = source();
+    let buf = bench.empty(4096);
+    for _ in 0..100 {
+        (0..16).for_each(|_| _ = ring.offer(&mut bench, &[buf]));
+        ring.kick(&mut bench);
+        ring = bench.start(RNG, 1, 16).remove(0);
+    }
+    assert_eq!(bench.outputs().len(), 256);
+    ring.offer_and_kick(&mut bench, &[buf]);
+    assert_eq!(bench.outputs(), [], "it waits in the queue");
+    give(&mut bench, 3, &[1; 4096]);
+    assert_eq!(bench.outputs(), [wanted(256, 4096)], "an answer makes room, and nobody has to kick");
+    bench.set(RNG, reg::STATUS, 0);
+    (0..=256).for_each(|request| give(&mut bench, request, &[1; 4096]));
+    assert_eq!(bench.board.pending(), []);
+}
+
+#[test]
+fn a_buffer_without_room_is_given_back_at_once() {
+    let (mut bench, mut ring) = source();
+    let bufs = [bench.full(&[0; 4])];
+    let head = ring.offer_and_kick(&mut bench, &bufs);
+    assert_eq!((bench.outputs(), ring.take_used(&bench)), (vec![], vec![(head, 0)]));
 }
 
 #[test]

@@ -43,13 +43,79 @@ fn check_op(op: &DiskOp, disk_bytes: u64) {
     assert!(len > 0 && len.is_multiple_of(512) && offset.is_multiple_of(512) && offset + len <= disk_bytes);
 }
 
-/// Whether the world owes an answer to this.
-pub fn is_owed(output: &Output) -> bool {
-    matches!(output, Output::Disk(_) | Output::EntropyWanted { .. })
+/// Answers that a host remembers to have given, to give them again.
+const GIVEN_MAX: usize = 16;
+
+/// A host behind the devices: it owes an answer to each request, for as long as it likes, across all resets, gives
+/// them in any order, well or not, and sometimes twice.
+#[derive(Default)]
+pub struct Host {
+    owed: Vec<Output>,
+    given: Vec<Output>,
 }
 
-/// The answer to what is owed, as many bytes as `len` makes of those that were asked for.
-pub fn answer(owed: Output, status: DiskStatus, fill: u8, len: impl FnOnce(u32) -> u32) -> Option<Input> {
+impl Host {
+    /// What a device has said, if it is a request.
+    pub fn hear(&mut self, output: &Output) {
+        if matches!(output, Output::Disk(_) | Output::EntropyWanted { .. }) {
+            self.owed.push(output.clone());
+        }
+    }
+
+    /// The `nth` of the answers that are owed, or with `again` of those that were given, as many bytes as `len` makes
+    /// of those that were asked for.
+    pub fn answer(
+        &mut self,
+        nth: usize,
+        again: bool,
+        status: DiskStatus,
+        fill: u8,
+        len: impl FnOnce(u32) -> u32,
+    ) -> Option<Input> {
+        let from = if again { &mut self.given } else { &mut self.owed };
+        let request = if from.is_empty() { return None } else { from.swap_remove(nth % from.len()) };
+        if !again && self.given.len() < GIVEN_MAX {
+            self.given.push(request.clone());
+        }
+        answer(request, status, fill, len)
+    }
+
+    /// Something is applied that may happen to be an answer.
+    pub fn settle(&mut self, input: &Input) {
+        let answers = |output: &Output| match (output, input) {
+            (Output::Disk(asked), Input::DiskDone { slot, request, .. }) => {
+                (asked.slot, asked.request) == (*slot, *request)
+            }
+            (Output::EntropyWanted { slot: s, request: r, .. }, Input::Entropy { slot, request, .. }) => {
+                (s, r) == (slot, request)
+            }
+            _ => false,
+        };
+        self.owed.retain(|output| !answers(output));
+    }
+
+    /// What the host still does is what the machine knows that it does, whatever the guest has done to its devices:
+    /// so the bounds of the one are those of the other.
+    pub fn check(&self, bench: &Bench) {
+        let key = |output: &Output| match output {
+            Output::Disk(DiskRequest { slot, request, .. }) => (*slot, *request),
+            Output::EntropyWanted { slot, request, .. } => (*slot, *request),
+            _ => unreachable!("no request"),
+        };
+        let sorted = |outputs: &[Output]| {
+            let mut keys: Vec<_> = outputs.iter().map(key).collect();
+            keys.sort_unstable();
+            keys
+        };
+        assert_eq!(
+            sorted(&self.owed),
+            sorted(&bench.board.pending()),
+            "the host's requests and the machine's"
+        );
+    }
+}
+
+fn answer(owed: Output, status: DiskStatus, fill: u8, len: impl FnOnce(u32) -> u32) -> Option<Input> {
     match owed {
         Output::Disk(DiskRequest { slot, request, op }) => {
             let asked = if let DiskOp::Read { len, .. } = op { len } else { 0 };
