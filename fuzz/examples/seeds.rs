@@ -20,7 +20,7 @@ fn config(harts: u32) -> Config {
         DeviceConfig::Rng,
         DeviceConfig::Console,
     ];
-    Config { ram_bytes: 8 << 20, harts, devices, rtc_base_ns: 1 }
+    Config { ram_bytes: 8 << 20, harts, devices, rtc_base_ns: 1, ..Config::default() }
 }
 
 fn put(target: &str, name: &str, bytes: &[u8]) {

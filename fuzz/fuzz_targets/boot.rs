@@ -21,6 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
         harts: 1 + u32::from(how >> 7),
         devices: vec![device],
         rtc_base_ns: 0,
+        ..Config::default()
     };
     let (start, end) = choices.0.split_at(choices.0.len() / 2);
     let text = String::from_utf8_lossy(end);

@@ -28,7 +28,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut choices = Choices(bytes);
     let harts = 1 + choices.below(8) as u32;
     let devices = vec![DeviceConfig::Rng, DeviceConfig::Console];
-    let config = Config { ram_bytes: 4096, harts, devices, rtc_base_ns: choices.u64() };
+    let config = Config { ram_bytes: 4096, harts, devices, rtc_base_ns: choices.u64(), ..Config::default() };
     let (mut board, mut ram) = (Board::new(&config), Ram::new(4096));
     let mut now = VirtTime(0);
     for _ in 0..DEEDS_MAX {

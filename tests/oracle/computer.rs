@@ -28,7 +28,13 @@ const STEPS_BETWEEN: u64 = 3989;
 
 /// Boots `image` and returns the memory it leaves.
 pub(crate) fn run(image: &[u8], manner: Manner) -> Vec<u8> {
-    let config = Config { ram_bytes: RAM_BYTES as u64, harts: 1, devices: Vec::new(), rtc_base_ns: 0 };
+    let config = Config {
+        ram_bytes: RAM_BYTES as u64,
+        harts: 1,
+        devices: Vec::new(),
+        rtc_base_ns: 0,
+        ..Config::default()
+    };
     let boot = Boot::Firmware { image, kernel: None, initrd: None, command_line: "" };
     let mut computer = Computer::new(&config, boot).expect("the image boots");
     let jit = match manner {

@@ -5,6 +5,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use pollux_host::console::ConsoleTarget;
 use pollux_host::net::NetTarget;
+use pollux_machine::config::RNG_SEED_BYTES;
 use pollux_machine::{Config, DeviceConfig};
 use pollux_node::{DiskMode, Pacing};
 use serde::Deserialize;
@@ -59,6 +60,9 @@ pub struct VmArgs {
     /// Wall-clock time at reset in seconds since 1970 [default: now]
     #[arg(long, value_name = "SECONDS")]
     pub rtc: Option<u64>,
+    /// What the guest's random number generator is seeded with: 64 hex digits [default: drawn by the host]
+    #[arg(long, value_name = "HEX")]
+    pub rng_seed: Option<String>,
     /// Host nanoseconds of silence after which the other side counts as dead, in ms [default: 300]
     #[arg(long, value_name = "MS")]
     pub failure_ms: Option<u64>,
@@ -259,6 +263,7 @@ impl VmArgs {
             engine: self.engine.or(base.engine),
             clock: self.clock.or(base.clock),
             rtc: self.rtc.or(base.rtc),
+            rng_seed: self.rng_seed.or(base.rng_seed),
             failure_ms: self.failure_ms.or(base.failure_ms),
             heartbeat_ms: self.heartbeat_ms.or(base.heartbeat_ms),
             digest_s: self.digest_s.or(base.digest_s),
@@ -320,11 +325,12 @@ impl VmArgs {
                 .map_or(0, |since| since.as_secs())
         });
         let rtc_base_ns = rtc_s.checked_mul(1_000_000_000).context("--rtc lies too far in the future")?;
+        let rng_seed = rng_seed(self.rng_seed.as_deref())?;
         let settings = self.settings(&disks)?;
         let console = parse_console(self.console.as_deref().unwrap_or("stdio"), &name)?;
         Ok(Vm {
             name,
-            machine: Config { ram_bytes, harts, devices, rtc_base_ns },
+            machine: Config { ram_bytes, harts, devices, rtc_base_ns, rng_seed },
             disks,
             nets,
             console,
@@ -360,6 +366,26 @@ impl VmArgs {
             digest_every_ns: (digest_s * 1e9) as u64,
         })
     }
+}
+
+/// The seed that was asked for, or one of the host's.
+fn rng_seed(hex: Option<&str>) -> Result<[u8; RNG_SEED_BYTES]> {
+    let mut seed = [0; RNG_SEED_BYTES];
+    let Some(hex) = hex else {
+        let got = rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
+            .context("the host has no random bytes for the guest's seed")?;
+        ensure!(got == RNG_SEED_BYTES, "the host gave {got} of {RNG_SEED_BYTES} random bytes");
+        return Ok(seed);
+    };
+    ensure!(
+        hex.len() == 2 * RNG_SEED_BYTES && hex.bytes().all(|digit| digit.is_ascii_hexdigit()),
+        "--rng-seed takes {} hex digits, not {hex:?}",
+        2 * RNG_SEED_BYTES
+    );
+    for (byte, digits) in seed.iter_mut().zip(hex.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(&String::from_utf8_lossy(digits), 16)?;
+    }
+    Ok(seed)
 }
 
 /// Parses `512M`, `2G`, `65536K` or plain bytes.
@@ -452,6 +478,19 @@ mod tests {
         );
         assert!("d,mod=shared".parse::<DiskSpec>().is_err());
         assert!("switch=a,tap=b".parse::<NetSpec>().is_err());
+    }
+
+    #[test]
+    fn each_vm_has_a_seed_of_its_own_unless_one_is_given() {
+        let seed = |hex: Option<&str>| {
+            let args = VmArgs { rng_seed: hex.map(Into::into), ..VmArgs::default() };
+            resolve(args).map(|vm| vm.machine.rng_seed)
+        };
+        assert_ne!(seed(None).expect("drawn"), seed(None).expect("drawn"));
+        assert_eq!(seed(Some(&"0a".repeat(32))).expect("given"), [10; 32]);
+        for wrong in ["", "0a", &"0g".repeat(32), &"0a".repeat(33), &"+a".repeat(32)] {
+            assert!(format!("{:#}", seed(Some(wrong)).expect_err("no seed")).contains("64 hex digits"));
+        }
     }
 
     #[test]

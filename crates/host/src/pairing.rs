@@ -261,7 +261,7 @@ mod tests {
 
     fn config(read_only: bool) -> Config {
         let disk = DeviceConfig::Block { bytes: 4096, read_only, serial: "d".into() };
-        Config { ram_bytes: 16 << 20, harts: 1, devices: vec![disk], rtc_base_ns: 0 }
+        Config { ram_bytes: 16 << 20, harts: 1, devices: vec![disk], rtc_base_ns: 0, ..Config::default() }
     }
 
     /// A primary and a backup up to the point where the backup has the machine; then `then`, on the backup's side.

@@ -12,7 +12,13 @@ fn main() {
     let command_line = args.get(3).map_or("console=ttyS0 earlycon", String::as_str);
     let limit = args.get(4).map_or(5_000, |n| n.parse().expect("a number")) * 1_000_000;
     let devices = vec![DeviceConfig::Net { mac: [0x52, 0x54, 0, 1, 2, 3] }, DeviceConfig::Rng];
-    let config = Config { ram_bytes: 512 << 20, harts: 1, devices, rtc_base_ns: 1_700_000_000_000_000_000 };
+    let config = Config {
+        ram_bytes: 512 << 20,
+        harts: 1,
+        devices,
+        rtc_base_ns: 1_700_000_000_000_000_000,
+        ..Config::default()
+    };
     let boot = Boot::Kernel { image: &image, initrd: initrd.as_deref(), command_line };
     let mut machine = Computer::new(&config, boot).expect("a machine");
     let begun = std::time::Instant::now();

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// Most harts a machine may have.
 pub const HARTS_MAX: u32 = 8;
+/// Bytes of the seed that a guest's random number generator starts from: as many as Linux credits in full.
+pub const RNG_SEED_BYTES: usize = 32;
 /// Number of virtio-mmio slots on the board.
 pub const SLOTS: usize = 8;
 
@@ -20,6 +22,22 @@ pub struct Config {
     pub devices: Vec<DeviceConfig>,
     /// Wall-clock time at reset for the RTC, in nanoseconds since 1970.
     pub rtc_base_ns: u64,
+    /// What the device tree hands to the guest's random number generator (`/chosen/rng-seed`). Whoever creates a
+    /// machine draws it once; from then on it is part of the state.
+    pub rng_seed: [u8; RNG_SEED_BYTES],
+}
+
+impl Default for Config {
+    /// A machine with 512 MiB, one hart, no devices, and everything that a person or chance would choose at zero.
+    fn default() -> Self {
+        Self {
+            ram_bytes: 512 << 20,
+            harts: 1,
+            devices: Vec::new(),
+            rtc_base_ns: 0,
+            rng_seed: [0; RNG_SEED_BYTES],
+        }
+    }
 }
 
 /// What sits in a virtio-mmio slot.

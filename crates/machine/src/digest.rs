@@ -137,7 +137,8 @@ mod tests {
     use crate::machine::Machine;
 
     fn machine() -> Computer {
-        let config = Config { ram_bytes: 1 << 20, harts: 1, devices: Vec::new(), rtc_base_ns: 0 };
+        let config =
+            Config { ram_bytes: 1 << 20, harts: 1, devices: Vec::new(), rtc_base_ns: 0, ..Config::default() };
         Computer::assemble(&config, Board::new(&config))
     }
 

@@ -28,7 +28,8 @@ mod kind {
     pub(super) const RAM: u16 = 0xff03;
 }
 
-/// The version this code writes, and the only one it reads.
+/// The versions this code writes, and the only ones it reads: of the configuration, and of all other sections.
+const V2: u16 = 2;
 const V1: u16 = 1;
 /// Most RAM a snapshot may ask for, in bytes: what it says is not trusted with the host's memory.
 const RAM_BYTES_MAX: u64 = 1 << 39;
@@ -179,7 +180,8 @@ impl Sections {
     fn take(&mut self, kind: u16) -> Result<Vec<u8>, SnapshotError> {
         let at = self.0.iter().position(|s| s.0 == kind).ok_or(SnapshotError::Missing { kind })?;
         let (_, version, bytes) = self.0.remove(at);
-        if version == V1 { Ok(bytes) } else { Err(SnapshotError::Version { kind, version }) }
+        let wanted = if kind == kind::CONFIG { V2 } else { V1 };
+        if version == wanted { Ok(bytes) } else { Err(SnapshotError::Version { kind, version }) }
     }
 
     fn decode<T: for<'de> Deserialize<'de>>(&mut self, kind: u16) -> Result<T, SnapshotError> {
@@ -214,7 +216,7 @@ impl Computer {
     fn sections(&self) -> Vec<(u16, u16, Vec<u8>)> {
         let harts: Vec<HartV1> = self.harts.iter().map(HartV1::of).collect();
         let mut sections = alloc::vec![
-            (kind::CONFIG, V1, encode(&self.config)),
+            (kind::CONFIG, V2, encode(&self.config)),
             (kind::MACHINE, V1, encode(&MachineV1::of(self))),
             (kind::HARTS, V1, encode(&harts)),
         ];

@@ -16,7 +16,7 @@ const FDT: u64 = RAM_END - 2 * MIB;
 const KERNEL: u64 = RAM_BASE + 2 * MIB;
 
 fn config() -> Config {
-    Config { ram_bytes: RAM_BYTES, harts: 1, devices: vec![], rtc_base_ns: 0 }
+    Config { ram_bytes: RAM_BYTES, harts: 1, devices: vec![], rtc_base_ns: 0, ..Config::default() }
 }
 
 fn start(boot: Boot<'_>) -> Result<Computer, BootError> {
@@ -295,8 +295,42 @@ fn with_much_ram_everything_lies_where_every_kernel_can_reach_it() {
 fn a_command_line_has_a_longest_length_and_no_nul() {
     let with = |line: &str| start(Boot::Kernel { image: b"x", initrd: None, command_line: line });
     with(&"x".repeat(1023)).expect("the longest");
-    told(with(&"x".repeat(1024)), "command line");
+    let text = told(with(&"x".repeat(1024)), "command line");
+    assert!(text.contains("1023"), "the number is the one that is kept: {text}");
     told(with("a\0b"), "command line");
+}
+
+/// The device tree of a machine.
+fn tree(computer: &Computer) -> &[u8] {
+    let head = computer.ram().slice(GuestAddr(FDT), 8).expect("RAM");
+    let len = u32::from_be_bytes(head[4..8].try_into().expect("four bytes"));
+    computer.ram().slice(GuestAddr(FDT), u64::from(len)).expect("RAM")
+}
+
+#[test]
+fn a_device_tree_has_room_for_what_a_boot_loader_adds_in_place() {
+    let computer = kernel(b"x").expect("a machine");
+    let tree = tree(&computer);
+    let word = |at: usize| u32::from_be_bytes(tree[at..at + 4].try_into().expect("four bytes")) as usize;
+    // Offset and length of strings and of structure.
+    let end = (word(12) + word(32)).max(word(8) + word(36));
+    assert!(tree.len() - end >= 8 << 10, "{} of {} bytes are content", end, tree.len());
+    assert!(tree[end..].iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn the_device_tree_hands_the_seed_that_the_machine_was_created_with_to_the_guest() {
+    let with = |seed: [u8; 32]| {
+        let config = Config { rng_seed: seed, ..config() };
+        let boot = Boot::Kernel { image: b"x", initrd: None, command_line: "" };
+        Computer::new(&config, boot).expect("a machine")
+    };
+    let holds = |computer: &Computer, seed: &[u8]| tree(computer).windows(32).any(|bytes| bytes == seed);
+    let seed: [u8; 32] = core::array::from_fn(|i| 100 + i as u8);
+    assert!(holds(&with(seed), &seed) && !holds(&with([1; 32]), &seed));
+    let restored = Computer::restore(&with(seed).snapshot()).expect("its own snapshot");
+    assert_eq!(restored.config().rng_seed, seed, "it is part of the state");
+    assert!(tree(&with(seed)).windows(9).any(|bytes| bytes == b"rng-seed\0"));
 }
 
 #[test]

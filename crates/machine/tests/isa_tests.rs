@@ -10,7 +10,7 @@ const STEPS_MAX: u64 = 400_000_000;
 const BENCH: &[u8] = include_bytes!("../../../guests/bench/bench.elf");
 
 fn machine(image: &[u8], harts: u32, as_kernel: bool) -> Computer {
-    let config = Config { ram_bytes: 32 << 20, harts, devices: vec![], rtc_base_ns: 0 };
+    let config = Config { ram_bytes: 32 << 20, harts, devices: vec![], rtc_base_ns: 0, ..Config::default() };
     let command_line = "rounds=2";
     let boot = if as_kernel {
         Boot::Kernel { image, initrd: None, command_line }

@@ -33,7 +33,7 @@ fn busy() -> Computer {
         DeviceConfig::Rng,
         DeviceConfig::Console,
     ];
-    let config = Config { ram_bytes: 8 << 20, harts: 2, devices, rtc_base_ns: 0 };
+    let config = Config { ram_bytes: 8 << 20, harts: 2, devices, rtc_base_ns: 0, ..Config::default() };
     let mut world = World::new(&config, TINY, "", vec![0; DISK_BYTES]);
     assert!(world.run_until(|world| world.uart.contains("tiny: ready")), "{}", world.uart);
     world.send(Input::Packet { slot: NET, frame: udp("PUT 1 1 3 feed\n") });
@@ -167,7 +167,7 @@ fn missing_unknown_and_long_sections_are_named() {
 fn sections_of_another_machine_are_refused() {
     let snapshot = busy().snapshot();
     let devices = vec![DeviceConfig::Rng];
-    let config = Config { ram_bytes: 4 << 20, harts: 1, devices, rtc_base_ns: 0 };
+    let config = Config { ram_bytes: 4 << 20, harts: 1, devices, rtc_base_ns: 0, ..Config::default() };
     let boot = pollux_machine::Boot::Firmware { image: b"x", kernel: None, initrd: None, command_line: "" };
     let other = sections(&Computer::new(&config, boot).expect("a machine").snapshot());
     // Clint, Plic, virtio slots, harts, RAM that lies beyond the end; the configuration itself.

@@ -23,7 +23,7 @@ fn config(harts: u32) -> Config {
         DeviceConfig::Rng,
         DeviceConfig::Console,
     ];
-    Config { ram_bytes: 8 << 20, harts, devices, rtc_base_ns: 0 }
+    Config { ram_bytes: 8 << 20, harts, devices, rtc_base_ns: 0, ..Config::default() }
 }
 
 fn is_ready(world: &mut World) -> bool {
@@ -174,7 +174,7 @@ fn a_disk_outlives_its_machine() {
 #[test]
 fn a_guest_without_devices_gets_ready_too() {
     for harts in [1, 8] {
-        let bare = Config { ram_bytes: 8 << 20, harts, devices: vec![], rtc_base_ns: 0 };
+        let bare = Config { ram_bytes: 8 << 20, harts, devices: vec![], rtc_base_ns: 0, ..Config::default() };
         let mut world = World::new(&bare, TINY, "smp=1 ip=192.168.7.9", vec![]);
         let ready = "ready ip=192.168.7.9 disk=none boot=0 rng=none net=none";
         assert!(world.run_until(|world| world.uart.contains(ready)), "{}", world.uart);

@@ -80,7 +80,13 @@ impl Duel {
         let calm = rng.percent(50);
         let (code, starts) = program(&mut rng, plan.world, calm);
         let pristine = image(&mut rng, plan.world, calm, &code, &starts);
-        let config = Config { ram_bytes: 4 << 20, harts: plan.harts, devices: vec![], rtc_base_ns: 0 };
+        let config = Config {
+            ram_bytes: 4 << 20,
+            harts: plan.harts,
+            devices: vec![],
+            rtc_base_ns: 0,
+            ..Config::default()
+        };
         let boot = Boot::Firmware { image: &pristine, kernel: None, initrd: None, command_line: "" };
         let interpreted = Computer::new(&config, boot).expect("a machine");
         let mut translated = Computer::new(&config, boot).expect("a machine");

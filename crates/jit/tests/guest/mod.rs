@@ -88,7 +88,8 @@ pub fn guest(status: i32, codes: &[&Code], leaves: u64, entries: &[(u64, u64)]) 
     tables.iter().for_each(|(at, entry)| put(*at, &entry.to_le_bytes()));
     entries.iter().for_each(|(index, entry)| put(leaves + 8 * index, &entry.to_le_bytes()));
     let image: &'static [u8] = image.leak();
-    let config = Config { ram_bytes: 4 << 20, harts: 1, devices: vec![], rtc_base_ns: 0 };
+    let config =
+        Config { ram_bytes: 4 << 20, harts: 1, devices: vec![], rtc_base_ns: 0, ..Config::default() };
     Pair::new(&config, || Boot::Firmware { image, kernel: None, initrd: None, command_line: "" })
 }
 

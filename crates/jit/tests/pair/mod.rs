@@ -32,7 +32,7 @@ impl Pair {
     }
 
     fn config(harts: u32) -> Config {
-        Config { ram_bytes: 32 << 20, harts, devices: vec![], rtc_base_ns: 0 }
+        Config { ram_bytes: 32 << 20, harts, devices: vec![], rtc_base_ns: 0, ..Config::default() }
     }
 
     pub fn firmware(image: &'static [u8], harts: u32, command_line: &'static str) -> Self {

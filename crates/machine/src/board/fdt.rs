@@ -1,6 +1,7 @@
 //! The device tree that the guest is given: what the board has, in the words of the Linux bindings.
 //!
-//! Built with `vm-fdt`. The same configuration gives the same bytes: no random seed, no time.
+//! Built with `vm-fdt`. The same configuration gives the same bytes: the random seed in it is the configuration's, and
+//! there is no time.
 
 use super::{
     CLINT_BASE, FINISHER_BASE, PLIC_BASE, RTC_BASE, RTC_SOURCE, UART_BASE, UART_SOURCE, VIRTIO_BASE,
@@ -21,6 +22,10 @@ const TIMEBASE_HZ: u32 = 10_000_000;
 const UART_CLOCK_HZ: u32 = 3_686_400;
 /// Bytes that `cbo.zero` clears.
 const ZICBOZ_BLOCK_BYTES: u32 = 64;
+/// Room behind the tree's content: U-Boot adds nodes for reserved memory, graphics and its own start.
+const SLACK_BYTES: usize = 16 << 10;
+/// Where a blob says how long it is.
+const TOTAL_SIZE: core::ops::Range<usize> = 4..8;
 const PHANDLE_PLIC: u32 = 1;
 const PHANDLE_FINISHER: u32 = 2;
 const PHANDLE_HART: u32 = 16;
@@ -51,7 +56,7 @@ pub(super) fn build(
     fdt.property_u32("#size-cells", 2)?;
     fdt.property_string("compatible", "riscv-virtio")?;
     fdt.property_string("model", "pollux,virt")?;
-    chosen(&mut fdt, command_line, initrd)?;
+    chosen(&mut fdt, config, command_line, initrd)?;
     cpus(&mut fdt, config.harts)?;
     let memory = fdt.begin_node(&format!("memory@{RAM_BASE:x}"))?;
     fdt.property_string("device_type", "memory")?;
@@ -66,11 +71,28 @@ pub(super) fn build(
     devices(&mut fdt, config.harts)?;
     fdt.end_node(soc)?;
     fdt.end_node(root)?;
-    fdt.finish()
+    fdt.finish().map(with_slack)
 }
 
-fn chosen(fdt: &mut FdtWriter, command_line: &str, initrd: Option<(u64, u64)>) -> FdtWriterResult<()> {
+/// Lets the blob end [`SLACK_BYTES`] behind its content, so that a boot loader that edits it in place has room, as on
+/// QEMU's `virt`.
+fn with_slack(mut blob: Vec<u8>) -> Vec<u8> {
+    blob.resize(blob.len() + SLACK_BYTES, 0);
+    let total = (blob.len() as u32).to_be_bytes();
+    if let Some(field) = blob.get_mut(TOTAL_SIZE) {
+        field.copy_from_slice(&total);
+    }
+    blob
+}
+
+fn chosen(
+    fdt: &mut FdtWriter,
+    config: &Config,
+    command_line: &str,
+    initrd: Option<(u64, u64)>,
+) -> FdtWriterResult<()> {
     let chosen = fdt.begin_node("chosen")?;
+    fdt.property("rng-seed", &config.rng_seed)?;
     fdt.property_string("bootargs", command_line)?;
     fdt.property_string("stdout-path", &format!("/soc/serial@{UART_BASE:x}"))?;
     if let Some((start, end)) = initrd {

@@ -21,8 +21,9 @@ const RAM_BYTES_MIN: u64 = 4 << 20;
 /// The initial RAM disk and device tree lie below this offset, so that every kernel maps them early.
 const LOW_RAM: u64 = 1 << 30;
 const PAGE: u64 = 4096;
-/// Longest command line, as in Linux (`COMMAND_LINE_SIZE` of riscv).
-const COMMAND_LINE_MAX: usize = 1024;
+/// Longest command line in bytes: Linux keeps 1024 (`COMMAND_LINE_SIZE` of riscv), one of them for the NUL behind it, and
+/// would cut a longer one off without a word.
+const COMMAND_LINE_MAX: usize = 1023;
 
 /// Why a machine cannot be started.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -74,7 +75,7 @@ pub enum BootError {
     },
     /// The command line.
     #[error(
-        "the kernel command line has {bytes} bytes; {COMMAND_LINE_MAX} are the limit, and it may not contain a NUL"
+        "the kernel command line has {bytes} bytes; at most {COMMAND_LINE_MAX} fit into Linux's 1024 with the NUL behind them, and it may not contain a NUL itself"
     )]
     CommandLine {
         /// How long it is.
@@ -168,7 +169,7 @@ impl Layout<'_> {
             self.put("initial RAM disk", addr, initrd, 0)?;
             range = Some((addr, addr + initrd.len() as u64));
         }
-        if command_line.len() >= COMMAND_LINE_MAX || command_line.contains('\0') {
+        if command_line.len() > COMMAND_LINE_MAX || command_line.contains('\0') {
             return Err(BootError::CommandLine { bytes: command_line.len() });
         }
         let blob = fdt::build(config, command_line, range)

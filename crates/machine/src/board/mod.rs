@@ -53,6 +53,8 @@ mod kind {
     pub(super) const SLOTS: u16 = 6;
 }
 const V1: u16 = 1;
+/// Of the UART.
+const V2: u16 = 2;
 
 /// What belongs to no device; saved (version 1).
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -96,7 +98,14 @@ impl Board {
             Device::Finisher => 0,
             Device::Rtc => self.rtc.read(now, offset),
             Device::Clint => self.clint.read(now, offset, bytes)?,
-            Device::Plic => self.plic.read(offset, bytes)?,
+            Device::Plic => {
+                let value = self.plic.read(offset, bytes)?;
+                if plic::is_claim(offset) && value == UART_SOURCE as u64 {
+                    self.uart.handle_claim();
+                    self.raise_lines(Device::Uart);
+                }
+                value
+            }
             Device::Uart => u64::from(self.uart.read(offset)),
             Device::Virtio(slot) => self.slots.get(slot)?.read(offset, bytes)?,
         };
@@ -252,7 +261,7 @@ impl Board {
     pub fn save(&self) -> Vec<(u16, u16, Vec<u8>)> {
         fn section<T: Serialize>(kind: u16, value: &T) -> (u16, u16, Vec<u8>) {
             // Serialising plain data into a growing buffer cannot fail.
-            (kind, V1, postcard::to_allocvec(value).unwrap_or_default())
+            (kind, version_of(kind), postcard::to_allocvec(value).unwrap_or_default())
         }
         alloc::vec![
             section(kind::CLINT, &self.clint),
@@ -286,6 +295,11 @@ impl Board {
     }
 }
 
+/// The version of a section that this code writes, and the only one it reads.
+fn version_of(kind: u16) -> u16 {
+    if kind == kind::UART { V2 } else { V1 }
+}
+
 fn take<T: for<'de> Deserialize<'de>>(
     sections: &mut Vec<(u16, u16, Vec<u8>)>,
     kind: u16,
@@ -293,7 +307,7 @@ fn take<T: for<'de> Deserialize<'de>>(
 ) -> Result<T, SnapshotError> {
     let at = sections.iter().position(|section| section.0 == kind).ok_or(SnapshotError::Missing { kind })?;
     let (_, version, bytes) = sections.remove(at);
-    if version != V1 {
+    if version != version_of(kind) {
         return Err(SnapshotError::Version { kind, version });
     }
     match postcard::take_from_bytes::<T>(&bytes) {

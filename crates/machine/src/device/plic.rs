@@ -28,6 +28,12 @@ struct Context {
     threshold: u32,
 }
 
+/// Whether reading this register is a claim.
+#[must_use]
+pub const fn is_claim(offset: u64) -> bool {
+    offset >= CONTEXT && (offset - CONTEXT) % CONTEXT_STRIDE == 4
+}
+
 /// The chip, and its state as it is saved (version 1).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Plic {

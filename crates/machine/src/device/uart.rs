@@ -2,6 +2,9 @@
 //!
 //! Source: National Semiconductor PC16550D data sheet. Transmission takes no time: what is written leaves at once,
 //! so the transmitter is always empty. Baud rate and line format are kept for those who read them back.
+//!
+//! The transmitter's interrupt is requested once for each time that it becomes empty, as on QEMU's `virt`: a driver that
+//! takes the interrupt and neither reads its cause nor writes is not asked again. Its cause stays to be read.
 
 use alloc::collections::VecDeque;
 use serde::{Deserialize, Serialize};
@@ -13,12 +16,16 @@ pub const INPUT_MAX: usize = 64;
 
 const IER_RX: u8 = 1;
 const IER_THRE: u8 = 2;
+/// What the interrupt identification says.
+const CAUSE_NONE: u8 = 1;
+const CAUSE_THRE: u8 = 2;
+const CAUSE_RX: u8 = 4;
 const LCR_DLAB: u8 = 0x80;
 const MCR_LOOP: u8 = 0x10;
 const LSR_DATA: u8 = 1;
 const LSR_EMPTY: u8 = 0x60;
 
-/// The chip, and its state as it is saved (version 1).
+/// The chip, and its state as it is saved (version 2).
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Uart {
     ier: u8,
@@ -30,23 +37,40 @@ pub struct Uart {
     input: VecDeque<u8>,
     /// The transmitter became empty, and nobody has taken note yet.
     thre: bool,
+    /// The interrupt for that is still to be taken.
+    thre_asks: bool,
 }
 
 impl Uart {
     /// Whether the chip asks for an interrupt.
     #[must_use]
     pub fn interrupts(&self) -> bool {
-        self.cause() != 1
+        match self.cause() {
+            CAUSE_THRE => self.thre_asks,
+            cause => cause != CAUSE_NONE,
+        }
+    }
+
+    /// A hart has claimed the chip's interrupt.
+    pub fn handle_claim(&mut self) {
+        if self.cause() == CAUSE_THRE {
+            self.thre_asks = false;
+        }
+    }
+
+    /// The transmitter has become empty.
+    fn empty(&mut self) {
+        (self.thre, self.thre_asks) = (true, true);
     }
 
     /// The interrupt identification, without the FIFO bits: 1 for none.
     fn cause(&self) -> u8 {
         if self.ier & IER_RX != 0 && !self.input.is_empty() {
-            4
+            CAUSE_RX
         } else if self.ier & IER_THRE != 0 && self.thre {
-            2
+            CAUSE_THRE
         } else {
-            1
+            CAUSE_NONE
         }
     }
 
@@ -82,7 +106,7 @@ impl Uart {
             1 => self.ier,
             2 => {
                 let cause = self.cause();
-                if cause == 2 {
+                if cause == CAUSE_THRE {
                     self.thre = false;
                 }
                 cause | if self.fifo { 0xc0 } else { 0 }
@@ -105,7 +129,7 @@ impl Uart {
         match offset {
             0 if self.lcr & LCR_DLAB != 0 => self.divisor = self.divisor & 0xff00 | u16::from(value),
             0 => {
-                self.thre = true;
+                self.empty();
                 if self.mcr & MCR_LOOP != 0 {
                     self.receive(&[value]);
                 } else {
@@ -116,7 +140,7 @@ impl Uart {
             1 => {
                 // Enabling the transmitter's interrupt while it is empty raises it.
                 if value & IER_THRE != 0 && self.ier & IER_THRE == 0 {
-                    self.thre = true;
+                    self.empty();
                 }
                 self.ier = value & 0x0f;
             }

@@ -20,7 +20,8 @@ use pollux_vocab::{GuestAddr, Icount};
 /// A machine with this many harts, all about to execute `program` at the start of RAM in M-mode, memory
 /// open to all modes.
 pub(super) fn machine(harts: u32, program: &[u32]) -> Computer {
-    let config = Config { ram_bytes: 8 << 20, harts, devices: Vec::new(), rtc_base_ns: 0 };
+    let config =
+        Config { ram_bytes: 8 << 20, harts, devices: Vec::new(), rtc_base_ns: 0, ..Config::default() };
     let mut computer = Computer::assemble(&config, Board::new(&config));
     put(&mut computer, RAM_BASE, program);
     for hart in &mut computer.harts {

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 pub const BYTES: u64 = 0x1000;
 const CONFIG: u64 = 0x100;
 const MAGIC: u32 = 0x7472_6976;
-const VENDOR: u32 = 0x584c_4c50;
+/// "QEMU": drivers written against its `virt` board look for it.
+const VENDOR: u32 = 0x554d_4551;
 const STATUS_DRIVER_OK: u32 = 4;
 const STATUS_FEATURES_OK: u32 = 8;
 const STATUS_NEEDS_RESET: u32 = 64;
@@ -79,7 +80,8 @@ impl Slot {
     /// Whether a frame would find a receive buffer.
     #[must_use]
     pub fn packet_room(&self, ram: &Ram) -> bool {
-        matches!(self.chip, Chip::Net(_)) && self.is_live() && super::net::has_room(&self.queues, ram)
+        let header = super::net::header_bytes(self.knows_version_1());
+        matches!(self.chip, Chip::Net(_)) && self.is_live() && super::net::has_room(&self.queues, ram, header)
     }
 
     /// How much typed input would be taken.
@@ -89,6 +91,10 @@ impl Slot {
             Chip::Console(chip) if self.is_live() => chip.room(),
             _ => 0,
         }
+    }
+
+    fn knows_version_1(&self) -> bool {
+        self.driver_features & F_VERSION_1 != 0
     }
 
     fn is_live(&self) -> bool {
@@ -175,9 +181,10 @@ impl Slot {
             return;
         }
         let mut status = value & !STATUS_NEEDS_RESET | self.status & STATUS_NEEDS_RESET;
-        // Features are accepted if they were offered, and only from a driver that knows version 1 (2.2, 6.1).
+        // Features are accepted if they were offered. A driver ought to accept version 1 (6.1); one that does not is
+        // served all the same, as QEMU does: drivers written against its `virt` board leave it out.
         let offered = self.driver_features & !self.chip.features() == 0;
-        if status & STATUS_FEATURES_OK != 0 && !(offered && self.driver_features & F_VERSION_1 != 0) {
+        if status & STATUS_FEATURES_OK != 0 && !offered {
             status &= !STATUS_FEATURES_OK;
         }
         self.status = status;
@@ -247,7 +254,8 @@ impl Slot {
         outputs: &mut VecDeque<Output>,
         act: impl FnOnce(&mut Chip, &mut Context<'_>) -> Result<(), QueueError>,
     ) {
-        let mut context = Context { slot, ram, queues: &mut self.queues, outputs, used: false };
+        let version_1 = self.knows_version_1();
+        let mut context = Context { slot, ram, queues: &mut self.queues, outputs, version_1, used: false };
         let acted = act(&mut self.chip, &mut context);
         if context.used {
             self.interrupt |= INTERRUPT_USED;

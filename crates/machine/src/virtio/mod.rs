@@ -31,6 +31,8 @@ pub(crate) struct Context<'a> {
     pub(crate) ram: &'a mut Ram,
     pub(crate) queues: &'a mut [Queue],
     pub(crate) outputs: &'a mut VecDeque<Output>,
+    /// The driver has accepted version 1 of the standard.
+    pub(crate) version_1: bool,
     /// Set when the guest is to be told that a queue has been used.
     pub(crate) used: bool,
 }

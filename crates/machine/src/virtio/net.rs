@@ -13,6 +13,8 @@ const F_STATUS: u64 = 1 << 16;
 pub const FEATURES: u64 = F_MAC | F_STATUS;
 /// `struct virtio_net_hdr` with `num_buffers`, as VERSION_1 has it always (5.1.6).
 const HEADER_BYTES: usize = 12;
+/// The same without `num_buffers`, for a driver that has not accepted VERSION_1 (5.1.6.1).
+const LEGACY_HEADER_BYTES: usize = 10;
 /// The shortest frame that leaves: two addresses and a type.
 const FRAME_BYTES_MIN: usize = 14;
 /// The longest frame that enters or leaves.
@@ -41,12 +43,17 @@ impl Net {
     }
 }
 
+/// Bytes before each frame.
+pub(crate) const fn header_bytes(version_1: bool) -> usize {
+    if version_1 { HEADER_BYTES } else { LEGACY_HEADER_BYTES }
+}
+
 /// Whether a receive buffer waits that takes a frame at all.
-pub(crate) fn has_room(queues: &[Queue], ram: &Ram) -> bool {
+pub(crate) fn has_room(queues: &[Queue], ram: &Ram, header: usize) -> bool {
     let next = queues.get(RX).map(|queue| queue.peek(ram));
     // A broken queue takes the frame, and the device notices.
     match next {
-        Some(Ok(Some(chain))) => total(&chain.writable) >= (HEADER_BYTES + FRAME_BYTES_MIN) as u64,
+        Some(Ok(Some(chain))) => total(&chain.writable) >= (header + FRAME_BYTES_MIN) as u64,
         Some(Ok(None)) | None => false,
         Some(Err(_)) => true,
     }
@@ -57,12 +64,13 @@ pub(crate) fn handle_kick(queue: usize, context: &mut Context<'_>) -> Result<(),
     if queue != TX {
         return Ok(());
     }
+    let header = header_bytes(context.version_1);
     for _ in 0..QUEUE_SIZE_MAX {
         let Some(chain) = context.pop(TX)? else { break };
-        let mut frame = gather(context.ram, &chain.readable, HEADER_BYTES + FRAME_BYTES_MAX)?;
+        let mut frame = gather(context.ram, &chain.readable, header + FRAME_BYTES_MAX)?;
         let whole = total(&chain.readable) as usize == frame.len();
-        if whole && frame.len() >= HEADER_BYTES + FRAME_BYTES_MIN {
-            frame.drain(..HEADER_BYTES);
+        if whole && frame.len() >= header + FRAME_BYTES_MIN {
+            frame.drain(..header);
             context.outputs.push_back(Output::Packet { slot: context.slot, frame });
         }
         context.push(TX, chain.head, 0)?;
@@ -72,15 +80,18 @@ pub(crate) fn handle_kick(queue: usize, context: &mut Context<'_>) -> Result<(),
 
 /// A frame arrives. Without a buffer that takes it, it is lost.
 pub(crate) fn handle_packet(frame: &[u8], context: &mut Context<'_>) -> Result<(), QueueError> {
+    let header = header_bytes(context.version_1);
     let Some(queue) = context.queues.get(RX) else { return Ok(()) };
     let Some(chain) = queue.peek(context.ram)? else { return Ok(()) };
-    if total(&chain.writable) < (HEADER_BYTES + frame.len()) as u64 || frame.len() > FRAME_BYTES_MAX {
+    if total(&chain.writable) < (header + frame.len()) as u64 || frame.len() > FRAME_BYTES_MAX {
         return Ok(());
     }
     context.pop(RX)?;
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + frame.len());
-    bytes.extend_from_slice(&[0; HEADER_BYTES - 2]);
-    bytes.extend_from_slice(&1u16.to_le_bytes());
+    let mut bytes = Vec::with_capacity(header + frame.len());
+    bytes.extend_from_slice(&[0; LEGACY_HEADER_BYTES]);
+    if context.version_1 {
+        bytes.extend_from_slice(&1u16.to_le_bytes());
+    }
     bytes.extend_from_slice(frame);
     let written = scatter(context.ram, &chain.writable, &bytes)?;
     context.push(RX, chain.head, written)

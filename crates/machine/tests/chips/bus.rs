@@ -117,3 +117,30 @@ fn the_power_button_is_an_orderly_end() {
     bench.apply(&Input::PowerButton);
     assert_eq!(bench.outputs(), [Output::PowerOff { status: 0 }]);
 }
+
+/// xv6-riscv's handler: claims, reads what was typed, writes nothing, completes; the cause it never reads.
+#[test]
+fn a_driver_that_neither_reads_nor_clears_the_transmitters_interrupt_is_not_asked_for_ever() {
+    let mut bench = bench();
+    let context = PLIC_BASE + 0x20_1000;
+    bench.set_word(PLIC_BASE + 4 * UART_SOURCE as u64, 1);
+    bench.set_word(PLIC_BASE + 0x2080, 1 << UART_SOURCE);
+    bench.store(UART_BASE + 1, 1, 3);
+    for round in 0..3 {
+        bench.store(UART_BASE, 1, u64::from(b'x'));
+        for expected in [UART_SOURCE as u32, 0] {
+            let claimed = bench.word(context + 4);
+            assert_eq!(claimed, expected, "one interrupt for each time it became empty, round {round}");
+            assert_eq!(bench.load(UART_BASE + 5, 1), Some(0x60));
+            bench.set_word(context + 4, claimed);
+        }
+    }
+    // What is typed goes on asking until it is read.
+    bench.apply(&typed(b"ab"));
+    for _ in 0..2 {
+        assert_eq!(bench.word(context + 4), UART_SOURCE as u32);
+        bench.load(UART_BASE, 1);
+        bench.set_word(context + 4, UART_SOURCE as u32);
+    }
+    assert_eq!(bench.word(context + 4), 0);
+}

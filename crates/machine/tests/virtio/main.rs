@@ -6,6 +6,7 @@ mod world;
 
 mod blk;
 mod console;
+mod foreign;
 mod net;
 mod queue;
 mod rng;

@@ -63,7 +63,7 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(devices: Vec<DeviceConfig>) -> Self {
-        let config = Config { ram_bytes: RAM_BYTES, harts: 2, devices, rtc_base_ns: 0 };
+        let config = Config { ram_bytes: RAM_BYTES, harts: 2, devices, rtc_base_ns: 0, ..Config::default() };
         let (board, ram) = (Board::new(&config), Ram::new(RAM_BYTES));
         Self { board, ram, now: VirtTime(0), config, next_buffer: BUFFERS }
     }

@@ -34,7 +34,7 @@ impl Prepared {
             DeviceConfig::Net { mac: frames::GUEST_MAC },
             DeviceConfig::Rng,
         ];
-        let config = Config { ram_bytes: RAM_BYTES, harts: 1, devices, rtc_base_ns: 0 };
+        let config = Config { ram_bytes: RAM_BYTES, harts: 1, devices, rtc_base_ns: 0, ..Config::default() };
         let boot = Boot::Kernel { image: TINY, initrd: None, command_line: "" };
         let mut machine = Computer::new(&config, boot).expect("the embedded guest fits");
         let mut disk = vec![0; BLOCK];
