@@ -1,18 +1,33 @@
 //! Keeps virtual time close to real time by deciding clock adjustments (DESIGN 2.4).
 //!
 //! The pacer only decides; the adjustment itself is an event in the log, so the backup never sees a host clock.
-//! Virtual time follows `origin + host time`: when the guest's clock lags it is moved forward, when it runs ahead
-//! its rate is lowered until the host has caught up. It never runs backwards.
+//! Virtual time follows `origin + host time`. It never runs backwards, and a guest that computes never sees it leap
+//! over a small gap: while it is behind or ahead it goes up to twice as fast or half as fast as the guest's measured
+//! speed makes right, until the gap is closed. It leaps where a guest expects it: over an idle wait, and over a gap so
+//! large that the host must have stood still. What a guest may expect of its clock: `docs/operations.md`.
+//!
+//! The guest's speed is measured between adjustments. Nothing makes a guest look faster than it is, so a faster sample
+//! is believed at once; a slower one (the host had other things to do) only when a second one agrees.
 
 use pollux_protocol::HostTime;
 use pollux_vocab::{ClockRate, Input, VirtTime};
 
-/// At most one adjustment in this many nanoseconds of a busy guest.
+/// At most one adjustment in this many nanoseconds of a busy guest, by the host's clock or by its own.
 pub const ADJUST_EVERY_NS: u64 = 1_000_000;
-/// A clock that is ahead is slowed so as to be right again after about this long.
+/// A gap is closed so as to be gone after about this long, in nanoseconds.
 const CATCH_UP_NS: u64 = 20_000_000;
-/// Weight of the newest speed sample, in 1/16.
+/// A clock that is this far behind, in nanoseconds, is moved forward at once.
+const LEAP_NS: u64 = 100_000_000;
+/// How much faster or slower than right the clock of a busy guest is let go while it closes a gap.
+const FACTOR_MAX: u64 = 2;
+/// Weight of the newest sample of what fits into a slice, in 1/16.
 const SAMPLE_WEIGHT: u64 = 2;
+/// Fewer steps than this tell nothing of the guest's speed.
+const SAMPLE_STEPS_MIN: u64 = 1000;
+/// Speeds that are believed, in picoseconds per step.
+const PS_PER_STEP: core::ops::RangeInclusive<u64> = 50..=10_000_000;
+/// What is assumed before anything was measured: 100 million steps per second.
+const PS_PER_STEP_AT_FIRST: u64 = 10_000;
 
 /// How virtual time relates to the host's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,16 +45,32 @@ pub struct Pacer {
     /// Virtual time = host time + offset, in wrapping arithmetic.
     origin_host: HostTime,
     origin_virt: VirtTime,
-    /// Picoseconds of host time per step, smoothed.
+    /// Picoseconds of host time per step while steps are taken, smoothed.
     ps_per_step: u64,
+    /// The same with all that happens between steps, of the newest three intervals between adjustments.
+    samples: [u64; 3],
+    /// Steps since the last adjustment, and the host time that taking them took.
+    steps: u64,
+    spent_ns: u64,
     adjusted_at: HostTime,
+    adjusted_virt: VirtTime,
 }
 
 impl Pacer {
     /// A pacer that takes the guest's clock over at `virt` when the host's says `host`.
     #[must_use]
     pub fn new(pacing: Pacing, host: HostTime, virt: VirtTime) -> Self {
-        Self { pacing, origin_host: host, origin_virt: virt, ps_per_step: 10_000, adjusted_at: HostTime(0) }
+        Self {
+            pacing,
+            origin_host: host,
+            origin_virt: virt,
+            ps_per_step: PS_PER_STEP_AT_FIRST,
+            samples: [PS_PER_STEP_AT_FIRST; 3],
+            steps: 0,
+            spent_ns: 0,
+            adjusted_at: host,
+            adjusted_virt: virt,
+        }
     }
 
     /// What virtual time ought to be.
@@ -56,20 +87,24 @@ impl Pacer {
 
     /// Feeds a measurement: `steps` executed in `host_ns`.
     pub fn handle_sample(&mut self, steps: u64, host_ns: u64) {
-        if steps < 1000 {
-            return;
+        self.steps = self.steps.saturating_add(steps);
+        self.spent_ns = self.spent_ns.saturating_add(host_ns);
+        if let Some(sample) = ps_per_step(steps, host_ns) {
+            self.ps_per_step = (self.ps_per_step * (16 - SAMPLE_WEIGHT) + sample * SAMPLE_WEIGHT) / 16;
         }
-        let sample = ((u128::from(host_ns) * 1000) / u128::from(steps)).clamp(50, 10_000_000) as u64;
-        self.ps_per_step = (self.ps_per_step * (16 - SAMPLE_WEIGHT) + sample * SAMPLE_WEIGHT) / 16;
     }
 
     /// The adjustment due now for a busy guest whose clock says `virt`, if any.
     pub fn poll_adjustment(&mut self, now: HostTime, virt: VirtTime) -> Option<Input> {
-        if self.pacing == Pacing::Virtual || now.0 < self.adjusted_at.0 + ADJUST_EVERY_NS {
+        let spent_ns = now.since(self.adjusted_at);
+        let went_ns = virt.0.saturating_sub(self.adjusted_virt.0);
+        if self.pacing == Pacing::Virtual || spent_ns.max(went_ns) < ADJUST_EVERY_NS {
             return None;
         }
-        self.adjusted_at = now;
-        Some(self.adjustment(now, virt))
+        self.measure(spent_ns);
+        let target = self.target(now);
+        let time = if target.0.saturating_sub(virt.0) > LEAP_NS { target } else { virt };
+        Some(self.adjustment(now, time))
     }
 
     /// The adjustment that ends an idle wait: time has passed, instructions have not. `wake` is the timer that
@@ -78,8 +113,8 @@ impl Pacer {
         if self.pacing == Pacing::Virtual {
             return Input::Clock { time: wake.unwrap_or(virt).max(virt), rate: ClockRate::default() };
         }
-        self.adjusted_at = now;
-        self.adjustment(now, virt)
+        self.measure(self.spent_ns);
+        self.adjustment(now, self.target(now).max(virt))
     }
 
     /// Whether an idle guest that waits for `wake` should be woken now.
@@ -88,14 +123,33 @@ impl Pacer {
         self.pacing == Pacing::Virtual || self.target(now) >= wake
     }
 
-    fn adjustment(&self, now: HostTime, virt: VirtTime) -> Input {
+    /// Takes note of the speed since the last adjustment, of which `ns` nanoseconds count.
+    fn measure(&mut self, ns: u64) {
+        if let Some(sample) = ps_per_step(self.steps, ns) {
+            self.samples = [sample, self.samples[0], self.samples[1]];
+        }
+    }
+
+    /// Picoseconds of host time per step that are to be expected: the newest sample if it is fast, else what two of the
+    /// newest three agree on.
+    fn expected_ps(&self) -> u64 {
+        let [newest, b, c] = self.samples;
+        let median = newest.min(b).max(newest.max(b).min(c));
+        newest.min(median)
+    }
+
+    /// The clock goes on from `time` so that the gap to the host's is closed.
+    fn adjustment(&mut self, now: HostTime, time: VirtTime) -> Input {
+        (self.adjusted_at, self.adjusted_virt) = (now, time);
+        (self.steps, self.spent_ns) = (0, 0);
         let target = self.target(now);
-        let rate = ((u128::from(self.ps_per_step) << 32) / 1000) as u64;
-        let ahead = virt.0.saturating_sub(target.0);
-        // Ahead by a whole CATCH_UP_NS: stand almost still. On time or behind: full rate.
-        let kept = CATCH_UP_NS.saturating_sub(ahead).max(CATCH_UP_NS / 64);
-        let rate = ((u128::from(rate) * u128::from(kept)) / u128::from(CATCH_UP_NS)).max(1) as u64;
-        Input::Clock { time: target.max(virt), rate: ClockRate(rate) }
+        let (behind, ahead) = (target.0.saturating_sub(time.0), time.0.saturating_sub(target.0));
+        // One more CATCH_UP_NS of virtual time for each that it is behind, one less for each ahead.
+        let go_ns = CATCH_UP_NS.saturating_add(behind).saturating_sub(ahead);
+        let go_ns = go_ns.clamp(CATCH_UP_NS / FACTOR_MAX, CATCH_UP_NS * FACTOR_MAX);
+        let right = (u128::from(self.expected_ps()) << 32) / 1000;
+        let rate = (right * u128::from(go_ns) / u128::from(CATCH_UP_NS)).max(1) as u64;
+        Input::Clock { time, rate: ClockRate(rate) }
     }
 
     /// Steps that take about `host_ns` at the present speed.
@@ -111,41 +165,13 @@ impl Pacer {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clock_that_lags_is_moved_forward_and_one_that_leads_is_slowed() {
-        let mut pacer = Pacer::new(Pacing::RealTime, HostTime(0), VirtTime(0));
-        let Some(Input::Clock { time, rate }) =
-            pacer.poll_adjustment(HostTime(5_000_000), VirtTime(1_000_000))
-        else {
-            panic!("an adjustment is due")
-        };
-        assert_eq!(time, VirtTime(5_000_000));
-        let Some(Input::Clock { time: ahead, rate: slower }) =
-            pacer.poll_adjustment(HostTime(10_000_000), VirtTime(20_000_000))
-        else {
-            panic!("an adjustment is due")
-        };
-        assert_eq!(ahead, VirtTime(20_000_000), "time never runs backwards");
-        assert!(slower < rate);
-    }
-
-    #[test]
-    fn a_time_that_never_comes_is_the_end_of_time() {
-        let pacer = Pacer::new(Pacing::RealTime, HostTime(7), VirtTime(1));
-        assert_eq!(pacer.host_time_of(VirtTime(u64::MAX)), HostTime(u64::MAX));
-        let late = Pacer::new(Pacing::RealTime, HostTime(7), VirtTime(u64::MAX - 1));
-        assert_eq!(late.target(HostTime(100)), VirtTime(u64::MAX));
-    }
-
-    #[test]
-    fn adjustments_are_at_least_a_millisecond_apart() {
-        let mut pacer = Pacer::new(Pacing::RealTime, HostTime(0), VirtTime(0));
-        assert!(pacer.poll_adjustment(HostTime(2_000_000), VirtTime(0)).is_some());
-        assert!(pacer.poll_adjustment(HostTime(2_900_000), VirtTime(0)).is_none());
-        assert!(pacer.poll_adjustment(HostTime(3_000_000), VirtTime(0)).is_some());
-    }
+/// Picoseconds per step, if so many steps tell anything.
+fn ps_per_step(steps: u64, host_ns: u64) -> Option<u64> {
+    let sample = (u128::from(host_ns) * 1000) / u128::from(steps.max(1));
+    (steps >= SAMPLE_STEPS_MIN)
+        .then(|| sample.clamp(u128::from(*PS_PER_STEP.start()), u128::from(*PS_PER_STEP.end())) as u64)
 }
+
+#[cfg(test)]
+#[path = "pacer_tests.rs"]
+mod tests;
