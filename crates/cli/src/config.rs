@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use pollux_host::console::ConsoleTarget;
 use pollux_host::net::NetTarget;
 use pollux_machine::config::RNG_SEED_BYTES;
-use pollux_machine::{Config, DeviceConfig};
+use pollux_machine::{Config, DeviceConfig, OnPanic, OnReset};
 use pollux_node::{DiskMode, Pacing};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -63,6 +63,12 @@ pub struct VmArgs {
     /// What the guest's random number generator is seeded with: 64 hex digits [default: drawn by the host]
     #[arg(long, value_name = "HEX")]
     pub rng_seed: Option<String>,
+    /// What becomes of the VM when its guest reboots [default: restart]
+    #[arg(long, value_enum)]
+    pub on_reset: Option<OnEnd>,
+    /// What becomes of the VM when its guest ends with a failure status [default: stop]
+    #[arg(long, value_enum)]
+    pub on_panic: Option<OnEnd>,
     /// Host nanoseconds of silence after which the other side counts as dead, in ms [default: 300]
     #[arg(long, value_name = "MS")]
     pub failure_ms: Option<u64>,
@@ -82,6 +88,16 @@ pub enum ClockMode {
     Real,
     /// At a fixed rate of the instruction count, jumping over idle waits
     Virtual,
+}
+
+/// What becomes of a VM whose guest has come to an end.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnEnd {
+    /// It begins again, in place, and stays protected
+    Restart,
+    /// It ends, on both sides
+    Stop,
 }
 
 /// A disk as a flag or a `[[disk]]` table.
@@ -264,6 +280,8 @@ impl VmArgs {
             clock: self.clock.or(base.clock),
             rtc: self.rtc.or(base.rtc),
             rng_seed: self.rng_seed.or(base.rng_seed),
+            on_reset: self.on_reset.or(base.on_reset),
+            on_panic: self.on_panic.or(base.on_panic),
             failure_ms: self.failure_ms.or(base.failure_ms),
             heartbeat_ms: self.heartbeat_ms.or(base.heartbeat_ms),
             digest_s: self.digest_s.or(base.digest_s),
@@ -325,12 +343,20 @@ impl VmArgs {
                 .map_or(0, |since| since.as_secs())
         });
         let rtc_base_ns = rtc_s.checked_mul(1_000_000_000).context("--rtc lies too far in the future")?;
+        let on_reset = match self.on_reset.unwrap_or(OnEnd::Restart) {
+            OnEnd::Restart => OnReset::Restart,
+            OnEnd::Stop => OnReset::Stop,
+        };
+        let on_panic = match self.on_panic.unwrap_or(OnEnd::Stop) {
+            OnEnd::Restart => OnPanic::Restart,
+            OnEnd::Stop => OnPanic::Stop,
+        };
         let rng_seed = rng_seed(self.rng_seed.as_deref())?;
         let settings = self.settings(&disks)?;
         let console = parse_console(self.console.as_deref().unwrap_or("stdio"), &name)?;
         Ok(Vm {
             name,
-            machine: Config { ram_bytes, harts, devices, rtc_base_ns, rng_seed },
+            machine: Config { ram_bytes, harts, devices, rtc_base_ns, rng_seed, on_reset, on_panic },
             disks,
             nets,
             console,

@@ -16,7 +16,7 @@ pub const RESET: u8 = 73;
 
 /// Shown at the end of `--help`.
 pub const HELP: &str = "Exit status: 0 orderly end; 1 failure; 2 wrong usage; 70 halted (another replica holds the VM); \
-71 divergence; 72 disk failure on one side; 73 guest reset; a guest that ends through the test finisher sets its own.";
+71 divergence; 72 disk failure on one side; 73 guest reset (with --on-reset stop); a guest that ends through the test finisher sets its own.";
 
 /// The status of a finished node, after saying what it means.
 pub fn report(outcome: &Outcome) -> u8 {
@@ -30,7 +30,7 @@ pub fn report(outcome: &Outcome) -> u8 {
             }
         }
         Outcome::Reset => {
-            tracing::warn!("the guest asked for a reset; start it again with the same command");
+            tracing::warn!("the guest asked for a reset, and the VM is told to stop at that; start it again with the same command");
             RESET
         }
         Outcome::Halted(HaltCause::Protocol(reason @ (HaltReason::PeerEnded | HaltReason::Left))) => {

@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 /// Times the guest's address is announced after going live, and how far apart: an announcement may be lost.
 const ANNOUNCEMENTS: u32 = 3;
 const ANNOUNCE_EVERY_NS: u64 = 30_000_000;
+/// A guest that does nothing but reboot is spoken of this often, in nanoseconds.
+const TELL_RESTART_EVERY_NS: u64 = 1_000_000_000;
 
 /// The real world.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub struct HostPorts {
     announcements_left: u32,
     announce_at: HostTime,
     packets_dropped: u64,
+    /// When the log last spoke of a reboot; 0: never.
+    told_restart_ns: u64,
 }
 
 impl Default for HostPorts {
@@ -62,11 +66,20 @@ impl Default for HostPorts {
             announcements_left: 0,
             announce_at: HostTime(0),
             packets_dropped: 0,
+            told_restart_ns: 0,
         }
     }
 }
 
 impl HostPorts {
+    /// Says that the guest has rebooted, unless that was just said.
+    fn tell_restart(&mut self, now_ns: u64, times: u64) {
+        if self.told_restart_ns == 0 || now_ns.saturating_sub(self.told_restart_ns) >= TELL_RESTART_EVERY_NS {
+            self.told_restart_ns = now_ns;
+            tracing::info!(times, "the guest has rebooted");
+        }
+    }
+
     /// Where threads send their events.
     #[must_use]
     pub fn sender(&self) -> EventSender {
@@ -303,6 +316,10 @@ impl Ports for HostPorts {
             Notice::WentSolo(generation) => {
                 tracing::warn!(%generation, "running on without a backup");
                 self.with_status(|s| s.timeline.won_ns = now);
+            }
+            Notice::Restarted(times) => {
+                self.with_status(|s| s.restarts = *times);
+                self.tell_restart(now, *times);
             }
             Notice::Diverged(d) => tracing::error!(icount = %d.icount, "the replicas differ: {}", d.what),
             Notice::DigestAgreed(icount) => {

@@ -39,6 +39,9 @@ pub struct Status {
     pub hold_ns: [u64; 3],
     /// State digests found equal.
     pub digests_agreed: u64,
+    /// How often the guest has rebooted.
+    #[serde(default)]
+    pub restarts: u64,
     /// Packets dropped because the guest or the switch had no room.
     pub packets_dropped: u64,
     /// Slots of network cards whose switch or TAP device is gone; a switch is waited for.

@@ -7,6 +7,8 @@
 mod pair;
 
 use pair::Pair;
+use pollux_machine::Machine;
+use pollux_vocab::Output;
 
 const BENCH: &[u8] = include_bytes!("../../../guests/bench/bench.elf");
 
@@ -38,4 +40,20 @@ programs! {
 fn the_benchmark_is_the_same_in_machine_mode_and_as_a_kernel() {
     Pair::firmware(BENCH, 1, "rounds=1").passes(1_000_003, false);
     Pair::kernel(BENCH, 2, "rounds=1").passes(300_007, true);
+}
+
+#[test]
+fn a_machine_that_begins_again_in_place_has_nothing_translated_left() {
+    let image = include_bytes!("../../../guests/reboot/reboot.elf");
+    for piece in [9_973, 100_000] {
+        let mut pair = Pair::restarting(image);
+        while pair.interpreted.restarts() < 8 {
+            pair.advance(piece, false);
+            while let Some(output) = pair.interpreted.take_output() {
+                assert_eq!(Some(&output), pair.translated.take_output().as_ref());
+                assert!(matches!(output, Output::Console { .. }), "{output:?}");
+            }
+        }
+        assert_eq!(pair.translated.restarts(), pair.interpreted.restarts());
+    }
 }

@@ -6,10 +6,11 @@
 //! taking an interrupt) is decided right before a step that is then taken, so that a run that stops in
 //! between has decided nothing.
 //!
-//! Not here: instructions (`hart`), devices (`board`), what reset loads (`board::load`), state as bytes
+//! Not here: instructions (`hart`), devices (`board`), what reset loads (`board::load`), resets (`boot_image`), state as bytes
 //! (`snapshot`, `digest`).
 
 use crate::board::{self, Board, BootError};
+use crate::boot_image::BootImage;
 use crate::config::{Boot, Config};
 use crate::digest::Digester;
 use crate::engine::{Engine, Guest};
@@ -19,7 +20,6 @@ use crate::hart::execute::{self, Env};
 use crate::hart::{Activity, Hart, NO_RESERVATION, fetch, trap};
 use crate::machine::{Machine, Stop};
 use crate::ram::{PAGE, Ram};
-use crate::sbi_host::enter_supervisor;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use pollux_vocab::{Clock, ConsoleId, Digest, Icount, Input, Output, SlotId, VirtTime};
@@ -41,6 +41,8 @@ pub struct Computer {
     pub(crate) quantum_left: u64,
     /// `ecall` from S-mode is answered by the machine itself.
     pub(crate) builtin_sbi: bool,
+    /// What a reset finds again, if this machine is reset in place.
+    pub(crate) image: Option<BootImage>,
     /// Not state: decoded instructions.
     pub(crate) code: CodeCache,
     /// Not state: page hashes.
@@ -54,17 +56,8 @@ impl Computer {
     pub fn new(config: &Config, boot: Boot<'_>) -> Result<Self, BootError> {
         let mut computer = Self::assemble(config, Board::new(config));
         let state = board::load(config, &boot, &mut computer.ram, &mut computer.board)?;
-        computer.builtin_sbi = state.direct;
-        for hart in &mut computer.harts {
-            if state.direct {
-                enter_supervisor(hart, state.pc, state.fdt);
-                if hart.csrs.hart_id != 0 {
-                    hart.activity = Activity::Stopped;
-                }
-            } else {
-                hart.pc = state.pc;
-            }
-        }
+        computer.image = BootImage::of(config, &state, &computer.ram);
+        computer.enter(&state);
         Ok(computer)
     }
 
@@ -83,6 +76,7 @@ impl Computer {
             current: 0,
             quantum_left: 0,
             builtin_sbi: false,
+            image: None,
             code: CodeCache::new(pages),
             digester: Digester::new(pages),
             engine: None,
@@ -288,6 +282,7 @@ impl Machine for Computer {
     }
 
     fn run(&mut self, until: Icount) -> Stop {
+        let mut end = until.0;
         loop {
             if !self.board.outputs.is_empty() {
                 return Stop::Output;
@@ -295,13 +290,22 @@ impl Machine for Computer {
             if self.board.halted() {
                 return Stop::Halted;
             }
+            if self.board.is_restarting() {
+                if self.icount >= end {
+                    return Stop::Until;
+                }
+                self.restart();
+                // A step, so that nothing comes between; but no more, for this has taken as long as a million of them.
+                end = self.icount + 1;
+                continue;
+            }
             let Some(hart) = self.next_hart() else { return Stop::Idle { wake: self.wake_time() } };
-            if self.icount >= until.0 {
+            if self.icount >= end {
                 return Stop::Until;
             }
             self.settle();
             self.give_turn(hart);
-            self.take_turn(until.0);
+            self.take_turn(end);
         }
     }
 
@@ -316,6 +320,10 @@ impl Machine for Computer {
                 self.board.apply(&mut self.ram, now, input);
             }
         }
+    }
+
+    fn restarts(&self) -> u64 {
+        self.board.restarts()
     }
 
     fn take_output(&mut self) -> Option<Output> {

@@ -25,10 +25,33 @@ pub struct Config {
     /// What the device tree hands to the guest's random number generator (`/chosen/rng-seed`). Whoever creates a
     /// machine draws it once; from then on it is part of the state.
     pub rng_seed: [u8; RNG_SEED_BYTES],
+    /// What a guest's reset comes to.
+    pub on_reset: OnReset,
+    /// What a failure that a guest reports comes to.
+    pub on_panic: OnPanic,
+}
+
+/// What becomes of a machine whose guest asks for a reset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum OnReset {
+    /// It ends.
+    Stop,
+    /// It begins again, in place.
+    Restart,
+}
+
+/// What becomes of a machine whose guest ends with a failure: an SBI shutdown for the reason "system failure", or a
+/// failure told to the test finisher (what OpenSBI makes of it).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum OnPanic {
+    /// It ends, with the guest's status.
+    Stop,
+    /// It begins again, in place.
+    Restart,
 }
 
 impl Default for Config {
-    /// A machine with 512 MiB, one hart, no devices, and everything that a person or chance would choose at zero.
+    /// A machine with 512 MiB, one hart, no devices, that ends when its guest does, and everything that a person or chance would choose at zero.
     fn default() -> Self {
         Self {
             ram_bytes: 512 << 20,
@@ -36,6 +59,8 @@ impl Default for Config {
             devices: Vec::new(),
             rtc_base_ns: 0,
             rng_seed: [0; RNG_SEED_BYTES],
+            on_reset: OnReset::Stop,
+            on_panic: OnPanic::Stop,
         }
     }
 }

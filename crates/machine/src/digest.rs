@@ -105,7 +105,7 @@ impl Computer {
             xxh3_64_with_seed(&bytes, u64::from(kind) << 16 | u64::from(version))
         };
         let mut devices: Vec<u64> = self.board.save().into_iter().map(section).collect();
-        devices.push(hash_of(&MachineV1::of(self)));
+        devices.push(hash_of(&(MachineV1::of(self), self.image_hash())));
         let harts = self.harts.iter().map(|hart| hash_of(&HartV1::of(hart))).collect();
         Digest { harts, devices, ram: self.digester.sum, changed }
     }

@@ -13,6 +13,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod board;
+mod boot_image;
 pub mod computer;
 pub mod config;
 pub mod device;
@@ -30,6 +31,6 @@ mod tests;
 pub mod virtio;
 
 pub use computer::Computer;
-pub use config::{Boot, Config, DeviceConfig};
+pub use config::{Boot, Config, DeviceConfig, OnPanic, OnReset};
 pub use machine::{Machine, Stop};
 pub use ram::{BadAddress, RAM_BASE, Ram};

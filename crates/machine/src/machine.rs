@@ -8,7 +8,7 @@ use pollux_vocab::{ConsoleId, Digest, Icount, Input, Output, SlotId, VirtTime};
 /// Why [`Machine::run`] came back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stop {
-    /// The requested icount is reached.
+    /// The requested icount is reached; or, earlier, the guest has begun again, which takes its time: run on.
     Until,
     /// At least one output waits in [`Machine::take_output`]; the icount is the one it was made at.
     Output,
@@ -18,7 +18,7 @@ pub enum Stop {
         /// When a timer would fire.
         wake: Option<VirtTime>,
     },
-    /// The guest has reset or powered off; its last output says which. `run` does nothing any more.
+    /// The guest has powered off, or reset a machine that ends with that; its last output says which. `run` does nothing any more.
     Halted,
 }
 
@@ -34,6 +34,10 @@ pub trait Machine {
     /// Applies an event here and now. Events that make no sense to the guest's present state (a packet with
     /// no receive buffer, a completion for an unknown request) are dropped, the same on every replica.
     fn apply(&mut self, input: &Input);
+    /// How often the guest has begun again in place.
+    fn restarts(&self) -> u64 {
+        0
+    }
     /// The oldest output not yet taken.
     fn take_output(&mut self) -> Option<Output>;
     /// Whether a packet applied now would find a receive buffer.

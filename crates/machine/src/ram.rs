@@ -109,6 +109,15 @@ impl Ram {
         }
     }
 
+    /// All zero again, nothing flagged and nothing listed.
+    pub(crate) fn clear(&mut self) {
+        let (bytes, flagged) = (self.len(), self.flagged);
+        // The old memory first: the host need not have both at once.
+        self.bytes = Vec::new();
+        *self = Self::new(bytes);
+        self.flagged = flagged + 1;
+    }
+
     /// Size in bytes.
     #[must_use]
     pub fn len(&self) -> u64 {

@@ -7,6 +7,7 @@
 //! Sections: the machine's own (kinds below) and the board's, which has its own kinds.
 
 use crate::board::Board;
+use crate::boot_image::{BootImage, is_kept};
 use crate::computer::Computer;
 use crate::config::{Config, HARTS_MAX, SLOTS};
 use crate::hart::csr::Csrs;
@@ -26,11 +27,15 @@ mod kind {
     pub(super) const MACHINE: u16 = 0xff01;
     pub(super) const HARTS: u16 = 0xff02;
     pub(super) const RAM: u16 = 0xff03;
+    /// What a reset finds again; only of a machine that is reset in place.
+    pub(super) const BOOT: u16 = 0xff04;
 }
 
-/// The versions this code writes, and the only ones it reads: of the configuration, and of all other sections.
+/// The versions this code writes, and the only ones it reads: of configuration and RAM, and of all other sections.
 const V2: u16 = 2;
 const V1: u16 = 1;
+/// Set in the number of a page that is as a reset finds it, and whose content therefore is in the boot image alone.
+const AS_BOOTED: u32 = 1 << 31;
 /// Most RAM a snapshot may ask for, in bytes: what it says is not trusted with the host's memory.
 const RAM_BYTES_MAX: u64 = 1 << 39;
 
@@ -158,10 +163,13 @@ impl MachineV1 {
     }
 }
 
-/// Pages that are not all zero: page number in RAM (32 bits, little-endian), then the page.
+/// Pages that are not all zero: page number in RAM (32 bits, little-endian), then the page; or, of one that is as in the
+/// boot image, the number with [`AS_BOOTED`] alone.
 fn write_ram(computer: &Computer, out: &mut Vec<u8>) {
     for (page, content) in computer.ram.written_pages() {
-        if *content != [0; PAGE] {
+        if computer.image.as_ref().and_then(|image| image.page(page)) == Some(content) {
+            out.extend_from_slice(&(page | AS_BOOTED).to_le_bytes());
+        } else if *content != [0; PAGE] {
             out.extend_from_slice(&page.to_le_bytes());
             out.extend_from_slice(content);
         }
@@ -211,8 +219,23 @@ fn has_memory(bytes: u64) -> bool {
     given
 }
 
+/// What a reset is to find, which is there if and only if the machine is reset in place.
+fn restore_image(
+    config: &Config,
+    section: Option<&container::Section<'_>>,
+) -> Result<Option<BootImage>, SnapshotError> {
+    let malformed = SnapshotError::Malformed { kind: kind::BOOT };
+    match section {
+        None if is_kept(config) => Err(SnapshotError::Missing { kind: kind::BOOT }),
+        None => Ok(None),
+        Some(_) if !is_kept(config) => Err(SnapshotError::Unknown { kind: kind::BOOT }),
+        Some((_, V1, bytes)) => BootImage::read(bytes, config.ram_bytes).map(Some).ok_or(malformed),
+        Some((kind, version, _)) => Err(SnapshotError::Version { kind: *kind, version: *version }),
+    }
+}
+
 impl Computer {
-    /// All sections but RAM: the machine's, then the board's.
+    /// All sections but RAM and boot image: the machine's, then the board's.
     fn sections(&self) -> Vec<(u16, u16, Vec<u8>)> {
         let harts: Vec<HartV1> = self.harts.iter().map(HartV1::of).collect();
         let mut sections = alloc::vec![
@@ -230,23 +253,27 @@ impl Computer {
         for (kind, version, bytes) in self.sections() {
             container.section(kind, version, |out| out.extend_from_slice(&bytes));
         }
-        container.section(kind::RAM, V1, |out| write_ram(self, out));
+        if let Some(image) = &self.image {
+            container.section(kind::BOOT, V1, |out| image.write(out));
+        }
+        container.section(kind::RAM, V2, |out| write_ram(self, out));
         container.finish()
     }
 
     /// The machine that a snapshot is of.
     pub fn restore(snapshot: &[u8]) -> Result<Self, SnapshotError> {
         let all = container::decode(snapshot)?;
-        // RAM stays where it is: there is much of it.
-        let ram = all.iter().find(|section| section.0 == kind::RAM);
-        let rest = all.iter().filter(|section| section.0 != kind::RAM);
+        // RAM and what a reset finds in it stay where they are: there is much of it.
+        let large = |kind| all.iter().find(move |section| section.0 == kind);
+        let (ram, boot) = (large(kind::RAM), large(kind::BOOT));
+        let rest = all.iter().filter(|section| !matches!(section.0, kind::RAM | kind::BOOT));
         let mut sections =
             Sections(rest.map(|(kind, version, bytes)| (*kind, *version, bytes.to_vec())).collect());
         let config: Config = sections.decode(kind::CONFIG)?;
         let machine: MachineV1 = sections.decode(kind::MACHINE)?;
         let harts: Vec<HartV1> = sections.decode(kind::HARTS)?;
         let ram = match ram {
-            Some((_, V1, bytes)) => bytes,
+            Some((_, V2, bytes)) => bytes,
             Some((kind, version, _)) => {
                 return Err(SnapshotError::Version { kind: *kind, version: *version });
             }
@@ -267,6 +294,7 @@ impl Computer {
         let revived: Option<Vec<Hart>> = harts.iter().zip(0..).map(|(hart, id)| hart.revive(id)).collect();
         computer.harts =
             revived.filter(|harts| harts.len() == config.harts as usize).ok_or(malformed(kind::HARTS))?;
+        computer.image = restore_image(&config, boot)?;
         computer.restore_ram(ram).ok_or(malformed(kind::RAM))?;
         computer.clock = machine.clock;
         computer.icount = machine.icount;
@@ -277,16 +305,20 @@ impl Computer {
     }
 
     fn restore_ram(&mut self, section: &[u8]) -> Option<()> {
-        let chunks = section.chunks_exact(4 + PAGE);
-        if !chunks.remainder().is_empty() {
-            return None;
-        }
-        for chunk in chunks {
-            let (page, content) = chunk.split_first_chunk::<4>()?;
-            let addr = RAM_BASE + u64::from(u32::from_le_bytes(*page)) * PAGE_BYTES;
+        let mut rest = section;
+        while let Some((page, behind)) = rest.split_first_chunk::<4>() {
+            let page = u32::from_le_bytes(*page);
+            let number = page & !AS_BOOTED;
+            let content;
+            (content, rest) = if page == number {
+                behind.split_first_chunk::<PAGE>()?
+            } else {
+                (self.image.as_ref()?.page(number)?, behind)
+            };
+            let addr = RAM_BASE + u64::from(number) * PAGE_BYTES;
             self.ram.write(GuestAddr(addr), content).ok()?;
         }
-        Some(())
+        rest.is_empty().then_some(())
     }
 
     /// A hart's registers by name, so that the first that differs between two machines can be named.

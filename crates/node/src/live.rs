@@ -42,6 +42,8 @@ pub struct Live<M> {
     entropy: VecDeque<(SlotId, RequestId, Vec<u8>)>,
     power_button: bool,
     pub(crate) stop_asked: bool,
+    /// How often the guest has begun again, as people know it.
+    restarts: u64,
     /// Set while the machine waits for an interrupt; the timer it would wake for.
     idle: Option<Option<VirtTime>>,
     /// When the last digest was taken, and when the work on the next one began.
@@ -67,6 +69,7 @@ impl<M: Machine> Live<M> {
     ) -> Self {
         let pacer = Pacer::new(settings.pacing, now, machine.time());
         Self {
+            restarts: machine.restarts(),
             disks: Disks::new(settings.disk_modes.clone()),
             pacer,
             protocol,
@@ -338,6 +341,10 @@ impl<M: Machine> Live<M> {
                 Stop::Output | Stop::Until => {}
             }
             break;
+        }
+        if self.machine.restarts() != self.restarts {
+            self.restarts = self.machine.restarts();
+            ports.notice(Notice::Restarted(self.restarts));
         }
         let spent = ports.now().0.saturating_sub(began.0);
         self.pacer.handle_sample(self.machine.icount().since(from), spent);

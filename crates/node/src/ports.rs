@@ -77,6 +77,8 @@ pub enum Notice {
     Replayed(Icount),
     /// This side is live.
     WentLive(Generation),
+    /// The guest has begun again in place; so many times by now.
+    Restarted(u64),
     /// The replicas differ.
     Diverged(Divergence),
     /// The state digest of both sides was compared and agreed.

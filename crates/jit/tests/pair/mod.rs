@@ -3,7 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "every test file uses a part of this")]
 
 use pollux_jit::Jit;
-use pollux_machine::{Boot, Computer, Config, Machine, Stop};
+use pollux_machine::{Boot, Computer, Config, Machine, OnReset, Stop};
 use pollux_vocab::{ClockRate, Input, Output};
 
 /// Where a program that does not end is given up.
@@ -43,10 +43,19 @@ impl Pair {
         Self::new(&Self::config(harts), || Boot::Kernel { image, initrd: None, command_line })
     }
 
+    /// A guest whose resets begin another life.
+    pub fn restarting(image: &'static [u8]) -> Self {
+        let config = Config { on_reset: OnReset::Restart, ..Self::config(1) };
+        Self::new(&config, || Boot::Kernel { image, initrd: None, command_line: "" })
+    }
+
     /// Lets both run to the same step, where they must be the same; returns why they stopped.
     pub fn advance(&mut self, steps: u64, cold: bool) -> Stop {
         let until = self.interpreted.icount().after(steps);
-        let stop = self.interpreted.run(until);
+        let mut stop = self.interpreted.run(until);
+        while stop == Stop::Until && self.interpreted.icount() < until {
+            stop = self.interpreted.run(until);
+        }
         let mut other = self.translated.run(until);
         // An engine may stop for outputs only where the interpreter does; both report all of them.
         while other == Stop::Until && self.translated.icount() < until {

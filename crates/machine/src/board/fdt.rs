@@ -6,7 +6,7 @@
 use super::{
     CLINT_BASE, FINISHER_BASE, PLIC_BASE, RTC_BASE, RTC_SOURCE, UART_BASE, UART_SOURCE, VIRTIO_BASE,
 };
-use crate::config::{Config, SLOTS};
+use crate::config::{Config, RNG_SEED_BYTES, SLOTS};
 use crate::device::{clint, finisher, plic, rtc, uart};
 use crate::ram::RAM_BASE;
 use crate::virtio::mmio;
@@ -26,6 +26,8 @@ const ZICBOZ_BLOCK_BYTES: u32 = 64;
 const SLACK_BYTES: usize = 16 << 10;
 /// Where a blob says how long it is.
 const TOTAL_SIZE: core::ops::Range<usize> = 4..8;
+/// Stands for the seed until the blob is written: no text, and nothing else in the tree, has these bytes.
+const SEED_MARK: [u8; RNG_SEED_BYTES] = [0xff; RNG_SEED_BYTES];
 const PHANDLE_PLIC: u32 = 1;
 const PHANDLE_FINISHER: u32 = 2;
 const PHANDLE_HART: u32 = 16;
@@ -44,19 +46,19 @@ fn cells(base: u64, bytes: u64) -> [u64; 2] {
     [base, bytes]
 }
 
-/// The blob. `initrd` is where it lies: first byte, and the first behind it.
+/// The blob, and where in it the seed lies. `initrd` is where it lies: first byte, and the first behind it.
 pub(super) fn build(
     config: &Config,
     command_line: &str,
     initrd: Option<(u64, u64)>,
-) -> FdtWriterResult<Vec<u8>> {
+) -> FdtWriterResult<(Vec<u8>, usize)> {
     let mut fdt = FdtWriter::new()?;
     let root = fdt.begin_node("")?;
     fdt.property_u32("#address-cells", 2)?;
     fdt.property_u32("#size-cells", 2)?;
     fdt.property_string("compatible", "riscv-virtio")?;
     fdt.property_string("model", "pollux,virt")?;
-    chosen(&mut fdt, config, command_line, initrd)?;
+    chosen(&mut fdt, command_line, initrd)?;
     cpus(&mut fdt, config.harts)?;
     let memory = fdt.begin_node(&format!("memory@{RAM_BASE:x}"))?;
     fdt.property_string("device_type", "memory")?;
@@ -71,7 +73,12 @@ pub(super) fn build(
     devices(&mut fdt, config.harts)?;
     fdt.end_node(soc)?;
     fdt.end_node(root)?;
-    fdt.finish().map(with_slack)
+    let mut blob = with_slack(fdt.finish()?);
+    let seed = blob.windows(SEED_MARK.len()).position(|bytes| *bytes == SEED_MARK).unwrap_or(0);
+    if let Some(place) = blob.get_mut(seed..seed + SEED_MARK.len()) {
+        place.copy_from_slice(&config.rng_seed);
+    }
+    Ok((blob, seed))
 }
 
 /// Lets the blob end [`SLACK_BYTES`] behind its content, so that a boot loader that edits it in place has room, as on
@@ -85,14 +92,9 @@ fn with_slack(mut blob: Vec<u8>) -> Vec<u8> {
     blob
 }
 
-fn chosen(
-    fdt: &mut FdtWriter,
-    config: &Config,
-    command_line: &str,
-    initrd: Option<(u64, u64)>,
-) -> FdtWriterResult<()> {
+fn chosen(fdt: &mut FdtWriter, command_line: &str, initrd: Option<(u64, u64)>) -> FdtWriterResult<()> {
     let chosen = fdt.begin_node("chosen")?;
-    fdt.property("rng-seed", &config.rng_seed)?;
+    fdt.property("rng-seed", &SEED_MARK)?;
     fdt.property_string("bootargs", command_line)?;
     fdt.property_string("stdout-path", &format!("/soc/serial@{UART_BASE:x}"))?;
     if let Some((start, end)) = initrd {

@@ -9,6 +9,7 @@ use crate::config::{Boot, Config, HARTS_MAX, SLOTS};
 use crate::ram::{RAM_BASE, Ram};
 use alloc::vec::Vec;
 use pollux_vocab::GuestAddr;
+use serde::{Deserialize, Serialize};
 
 /// Where the next stage of a firmware is expected, as an offset in RAM (QEMU, OpenSBI's `fw_jump`).
 const NEXT_STAGE: u64 = 0x20_0000;
@@ -84,12 +85,14 @@ pub enum BootError {
 }
 
 /// How every hart leaves reset.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ResetState {
     /// The first instruction.
     pub pc: u64,
     /// Address of the device tree, for a1 (direct boot) or the reset code.
     pub fdt: u64,
+    /// Address of the random seed in it.
+    pub rng_seed: u64,
     /// Whether a kernel is entered directly, in S-mode under the machine's own SBI, by hart 0 alone. Otherwise all
     /// harts run the reset code in M-mode.
     pub direct: bool,
@@ -151,13 +154,14 @@ impl Layout<'_> {
         }
     }
 
-    /// Puts the initial RAM disk and the device tree as high as the kernel can be sure to reach.
+    /// Puts the initial RAM disk and the device tree as high as the kernel can be sure to reach. Returns where the tree and
+    /// the seed in it lie.
     fn put_tail(
         &mut self,
         config: &Config,
         initrd: Option<&[u8]>,
         command_line: &str,
-    ) -> Result<u64, BootError> {
+    ) -> Result<(u64, u64), BootError> {
         let top = self.end().min(RAM_BASE + LOW_RAM);
         let fdt_addr = top.saturating_sub(FDT_ROOM);
         let mut range = None;
@@ -172,10 +176,10 @@ impl Layout<'_> {
         if command_line.len() > COMMAND_LINE_MAX || command_line.contains('\0') {
             return Err(BootError::CommandLine { bytes: command_line.len() });
         }
-        let blob = fdt::build(config, command_line, range)
+        let (blob, seed) = fdt::build(config, command_line, range)
             .map_err(|_| BootError::Config("its device tree cannot be written"))?;
         self.put("device tree", fdt_addr, &blob, FDT_ROOM)?;
-        Ok(fdt_addr)
+        Ok((fdt_addr, fdt_addr + seed as u64))
     }
 }
 
@@ -205,8 +209,8 @@ pub fn load(
     match *boot {
         Boot::Kernel { image, initrd, command_line } => {
             let pc = layout.put_image("kernel", image, RAM_BASE + NEXT_STAGE)?;
-            let fdt = layout.put_tail(config, initrd, command_line)?;
-            Ok(ResetState { pc, fdt, direct: true })
+            let (fdt, rng_seed) = layout.put_tail(config, initrd, command_line)?;
+            Ok(ResetState { pc, fdt, rng_seed, direct: true })
         }
         Boot::Firmware { image, kernel, initrd, command_line } => {
             let entry = layout.put_image("firmware", image, RAM_BASE)?;
@@ -214,9 +218,9 @@ pub fn load(
                 Some(kernel) => layout.put_image("kernel", kernel, RAM_BASE + NEXT_STAGE)?,
                 None => 0,
             };
-            let fdt = layout.put_tail(config, initrd, command_line)?;
+            let (fdt, rng_seed) = layout.put_tail(config, initrd, command_line)?;
             board.set_rom(reset_code(entry, fdt, next));
-            Ok(ResetState { pc: ROM_BASE, fdt, direct: false })
+            Ok(ResetState { pc: ROM_BASE, fdt, rng_seed, direct: false })
         }
     }
 }

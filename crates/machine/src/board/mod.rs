@@ -9,7 +9,7 @@ mod load;
 
 pub use load::{BootError, ResetState, load};
 
-use crate::config::{Config, DeviceConfig, SLOTS};
+use crate::config::{Config, DeviceConfig, OnPanic, OnReset, SLOTS};
 use crate::device::clint::{self, Clint};
 use crate::device::finisher;
 use crate::device::plic::{self, Plic};
@@ -53,14 +53,18 @@ mod kind {
     pub(super) const SLOTS: u16 = 6;
 }
 const V1: u16 = 1;
-/// Of the UART.
+/// Of the UART, and of what belongs to no device.
 const V2: u16 = 2;
 
-/// What belongs to no device; saved (version 1).
+/// What belongs to no device; saved (version 2).
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 struct Misc {
     halted: bool,
     rom: Vec<u8>,
+    /// The guest has asked for a new life, and it has not begun.
+    restart: bool,
+    /// How many lives came before this one.
+    restarts: u64,
 }
 
 /// All devices.
@@ -73,6 +77,9 @@ pub struct Board {
     rtc: Rtc,
     slots: Vec<Slot>,
     misc: Misc,
+    /// The configuration's: not saved with the board.
+    on_reset: OnReset,
+    on_panic: OnPanic,
 }
 
 impl Board {
@@ -87,6 +94,8 @@ impl Board {
             rtc: Rtc::new(config.rtc_base_ns),
             slots: (0..SLOTS).map(|slot| Slot::new(device_at(config, slot))).collect(),
             misc: Misc::default(),
+            on_reset: config.on_reset,
+            on_panic: config.on_panic,
         }
     }
 
@@ -167,12 +176,52 @@ impl Board {
         }
     }
 
-    /// The machine's last word.
+    /// The machine's last word, or that of one of its lives.
     pub(crate) fn end(&mut self, output: Output) {
-        if !self.misc.halted {
+        if self.misc.halted || self.misc.restart {
+            return;
+        }
+        let again = match output {
+            Output::Reset => self.on_reset == OnReset::Restart,
+            Output::PowerOff { status } => status != 0 && self.on_panic == OnPanic::Restart,
+            _ => false,
+        };
+        if again {
+            self.misc.restart = true;
+        } else {
             self.misc.halted = true;
             self.outputs.push_back(output);
         }
+    }
+
+    /// Whether a new life is to begin before the next step.
+    #[must_use]
+    pub fn is_restarting(&self) -> bool {
+        self.misc.restart
+    }
+
+    /// How many lives came before this one.
+    #[must_use]
+    pub fn restarts(&self) -> u64 {
+        self.misc.restarts
+    }
+
+    /// All devices as reset finds them. What the world still does for them stays counted, and the real-time clock keeps
+    /// its time; what was said and not taken is still to be.
+    pub(crate) fn restart(&mut self, config: &Config) {
+        self.clint = Clint::new(config.harts);
+        self.plic = Plic::new(config.harts);
+        self.uart = Uart::default();
+        self.slots.iter_mut().for_each(Slot::power_on);
+        self.misc.restart = false;
+        self.misc.restarts += 1;
+    }
+
+    /// There is nothing to begin again from.
+    pub(crate) fn give_up_restart(&mut self) {
+        self.misc.restart = false;
+        self.misc.halted = true;
+        self.outputs.push_back(Output::Reset);
     }
 
     /// Shows bytes on the UART's terminal.
@@ -277,6 +326,8 @@ impl Board {
     pub fn restore(config: &Config, sections: Vec<(u16, u16, Vec<u8>)>) -> Result<Self, SnapshotError> {
         let mut rest = sections;
         let board = Self {
+            on_reset: config.on_reset,
+            on_panic: config.on_panic,
             outputs: VecDeque::new(),
             clint: take(&mut rest, kind::CLINT, |c: &Clint| c.fits(config.harts))?,
             plic: take(&mut rest, kind::PLIC, |p: &Plic| p.fits(config.harts))?,
@@ -297,7 +348,7 @@ impl Board {
 
 /// The version of a section that this code writes, and the only one it reads.
 fn version_of(kind: u16) -> u16 {
-    if kind == kind::UART { V2 } else { V1 }
+    if matches!(kind, kind::UART | kind::MISC) { V2 } else { V1 }
 }
 
 fn take<T: for<'de> Deserialize<'de>>(

@@ -52,6 +52,12 @@ impl Slot {
         }
     }
 
+    /// As at reset, but that what the world still does for the device stays counted.
+    pub(crate) fn power_on(&mut self) {
+        self.set_status(0);
+        (self.device_features_sel, self.driver_features_sel, self.queue_sel) = (0, 0, 0);
+    }
+
     /// Whether this state belongs to a slot of `config`.
     #[must_use]
     pub fn fits(&self, config: &DeviceConfig) -> bool {
