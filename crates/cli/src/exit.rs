@@ -30,7 +30,9 @@ pub fn report(outcome: &Outcome) -> u8 {
             }
         }
         Outcome::Reset => {
-            tracing::warn!("the guest asked for a reset, and the VM is told to stop at that; start it again with the same command");
+            tracing::warn!(
+                "the guest asked for a reset, and the VM is told to stop at that; start it again with the same command"
+            );
             RESET
         }
         Outcome::Halted(HaltCause::Protocol(reason @ (HaltReason::PeerEnded | HaltReason::Left))) => {

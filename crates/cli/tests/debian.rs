@@ -105,6 +105,47 @@ fn boots_and_powers_off(extra: &[&str]) {
 }
 
 #[test]
+fn debian_shuts_down_in_good_order_when_its_power_button_is_pressed() {
+    let Some(image) = image() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let disk = fresh_disk(image, folder.path().join("disk.img"));
+    let mut vm = Vm::start(folder.path(), "run", &kernel_args(image, &disk));
+    vm.wait_for("root@pollux");
+    // Its last word is the kernel's, behind init's and redis's.
+    let stop = ["stop", "vm", "--timeout", "60"];
+    let stopped = Command::new(POLLUX).args(stop).env("POLLUX_RUN_DIR", folder.path()).output();
+    let stopped = stopped.expect("it runs");
+    assert!(stopped.status.success() && stopped.stderr.is_empty(), "{stopped:?}");
+    vm.wait_for("Power down");
+    assert_eq!(
+        vm.process.wait(Duration::from_secs(10)).and_then(|s| s.code()),
+        Some(0),
+        "{}",
+        vm.process.log()
+    );
+}
+
+#[test]
+fn debian_reboots() {
+    let Some(image) = image() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let disk = fresh_disk(image, folder.path().join("disk.img"));
+    let mut vm = Vm::start(folder.path(), "run", &kernel_args(image, &disk));
+    for life in 1..=2 {
+        vm.wait_for("root@pollux");
+        vm.type_line("echo life >> /lives; sync; wc -l < /lives");
+        vm.wait_for(&format!("{life}\r\n"));
+        vm.type_line(if life == 1 { "reboot" } else { "poweroff" });
+    }
+    assert_eq!(
+        vm.process.wait(Duration::from_secs(60)).and_then(|s| s.code()),
+        Some(0),
+        "{}",
+        vm.process.log()
+    );
+}
+
+#[test]
 fn debian_boots_to_a_shell_and_powers_off_with_one_hart() {
     boots_and_powers_off(&[]);
 }

@@ -12,11 +12,12 @@ const COMMAND_LINE: &str = "console=ttyS0 root=/dev/vda rw quiet";
 const RC: &str = include_str!("guest/rc");
 const SHELL: &str = include_str!("guest/shell");
 const INITTAB: &str = include_str!("guest/inittab");
+const POWER_BUTTON: &str = include_str!("guest/power-button");
 const REDIS: &str = include_str!("guest/redis");
 
 /// Everything of ours that goes into an image, for the cache's key.
 pub(crate) fn recipe() -> String {
-    [RC, SHELL, INITTAB, REDIS, include_str!("guest/init"), COMMAND_LINE].concat()
+    [RC, SHELL, INITTAB, POWER_BUTTON, REDIS, include_str!("guest/init"), COMMAND_LINE].concat()
 }
 
 /// Makes the image in `folder`.
@@ -109,6 +110,7 @@ fn configure(root: &Path, options: &BuildOptions) -> Result<(), ImageError> {
     write("etc/inittab", INITTAB, 0o644)?;
     write("etc/pollux/rc", RC, 0o755)?;
     write("etc/pollux/shell", SHELL, 0o755)?;
+    write("etc/pollux/power-button", POWER_BUTTON, 0o755)?;
     write("root/.bashrc", "PS1='\\u@\\h:\\w# '\n", 0o644)?;
     fs::create_dir_all(root.join("etc/pollux/services"))
         .map_err(io_error("cannot make services in", root))?;

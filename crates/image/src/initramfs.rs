@@ -9,8 +9,10 @@ use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// What must be loaded before the root disk can be mounted and the network used; dependencies are added.
-const MODULES: [&str; 5] = ["virtio_mmio", "virtio_blk", "ext4", "virtio_net", "virtio-rng"];
+/// What must be loaded before the root disk can be mounted, the network used and the power button heard; dependencies are
+/// added.
+const MODULES: [&str; 7] =
+    ["virtio_mmio", "virtio_blk", "ext4", "virtio_net", "virtio-rng", "virtio_input", "evdev"];
 const INIT: &str = include_str!("guest/init");
 const FOLDER: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub const HARTS_MAX: u32 = 8;
 /// Bytes of the seed that a guest's random number generator starts from: as many as Linux credits in full.
 pub const RNG_SEED_BYTES: usize = 32;
-/// Number of virtio-mmio slots on the board.
+/// Number of virtio-mmio slots on the board that are a person's to fill; one more has the power button.
 pub const SLOTS: usize = 8;
 
 /// A machine's build sheet. Two machines with equal configurations and equal boot images are equal at reset.
@@ -88,6 +88,8 @@ pub enum DeviceConfig {
     Console,
     /// A source of entropy.
     Rng,
+    /// The power button, of which every board has one, behind the slots.
+    Button,
 }
 
 /// What runs at reset.

@@ -88,7 +88,8 @@ fn a_guest_that_reboots_begins_again_in_place_and_finds_nothing_that_an_earlier_
     assert!(!world.said.contains("left"), "{}", world.said);
     // Its count is on the disk, and each life has a seed of its own.
     let numbers = lives.iter().zip(1..).all(|(line, n)| line.starts_with(&format!("reboot: life {n} seed ")));
-    let seeds: std::collections::BTreeSet<_> = lives.iter().filter_map(|line| line.split(' ').nth(4)).collect();
+    let seeds: std::collections::BTreeSet<_> =
+        lives.iter().filter_map(|line| line.split(' ').nth(4)).collect();
     assert!(numbers && seeds.len() == lives.len(), "{}", world.said);
     assert_eq!(machine.icount(), Icount(TWENTY_LIVES), "counting goes on");
 }
@@ -136,7 +137,8 @@ fn a_snapshot_without_what_a_reset_finds_or_with_nonsense_for_it_is_refused() {
     let entry = &boot[boot.len() - 4100..];
     let outside = [&boot[..boot.len() - 4100], &u32::MAX.to_le_bytes(), &entry[4..]].concat();
     for nonsense in [[boot, entry].concat(), outside, boot[..boot.len() - 1].to_vec(), vec![]] {
-        let forged = sections.iter().map(|s| if s.0 == 0xff04 { (s.0, s.1, nonsense.as_slice()) } else { *s });
+        let forged =
+            sections.iter().map(|s| if s.0 == 0xff04 { (s.0, s.1, nonsense.as_slice()) } else { *s });
         assert!(Computer::restore(&container::encode(forged.collect::<Vec<_>>())).is_err());
     }
     let stops = Config { on_reset: OnReset::Stop, ..config() };
@@ -150,7 +152,7 @@ fn a_reset_or_a_failure_ends_a_machine_that_is_told_to_stop() {
     let stops = Config { on_reset: OnReset::Stop, ..config() };
     let (mut machine, mut world) = (start(&stops, REBOOT), World::default());
     world.run(&mut machine, TWENTY_LIVES, || 1 << 20);
-    assert_eq!((world.ended, world.lives().len()), (Some(Output::Reset), 1));
+    assert_eq!((world.lives().len(), world.ended), (1, Some(Output::Reset)));
 }
 
 #[test]

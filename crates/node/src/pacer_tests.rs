@@ -93,7 +93,10 @@ fn a_stretch_of_ten_milliseconds_is_measured_at_half_to_twice_its_length_whateve
             run.compute(2 * MS, to);
             for window in 0..10 {
                 let pace = run.compute(10 * MS, to);
-                assert!((500..=2000).contains(&pace), "from {from} to {to}, window {window}: {pace} permille");
+                assert!(
+                    (500..=2000).contains(&pace),
+                    "from {from} to {to}, window {window}: {pace} permille"
+                );
             }
         }
     }
@@ -127,7 +130,8 @@ fn a_large_gap_is_leapt_over_once() {
 }
 
 #[test]
-fn whatever_happens_a_busy_guest_is_let_go_no_faster_than_twice_and_no_slower_than_half_of_what_was_measured() {
+fn whatever_happens_a_busy_guest_is_let_go_no_faster_than_twice_and_no_slower_than_half_of_what_was_measured()
+{
     let mut seed = 1;
     for _ in 0..200 {
         let mut run = Run::new();
@@ -144,7 +148,10 @@ fn whatever_happens_a_busy_guest_is_let_go_no_faster_than_twice_and_no_slower_th
             let rate = u128::from(run.rate);
             let first = run.rate == ClockRate::default().0;
             let adjusted = run.pacer.steps == 0;
-            assert!(first || !adjusted || (right / 2 <= rate + 1 && rate <= right * 2), "{rate} where {right} is right");
+            assert!(
+                first || !adjusted || (right / 2 <= rate + 1 && rate <= right * 2),
+                "{rate} where {right} is right"
+            );
             assert!(run.leapt == 0 || run.leapt > LEAP_NS);
         }
     }
@@ -172,6 +179,9 @@ fn adjustments_are_at_least_a_millisecond_apart_by_one_of_the_clocks() {
     let mut pacer = Pacer::new(Pacing::RealTime, HostTime(0), VirtTime(0));
     assert!(pacer.poll_adjustment(HostTime(2_000_000), VirtTime(0)).is_some());
     assert!(pacer.poll_adjustment(HostTime(2_900_000), VirtTime(900_000)).is_none());
-    assert!(pacer.poll_adjustment(HostTime(2_900_000), VirtTime(1_000_000)).is_some(), "its own has run ahead");
+    assert!(
+        pacer.poll_adjustment(HostTime(2_900_000), VirtTime(1_000_000)).is_some(),
+        "its own has run ahead"
+    );
     assert!(pacer.poll_adjustment(HostTime(3_900_000), VirtTime(1_000_000)).is_some());
 }

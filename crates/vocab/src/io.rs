@@ -4,7 +4,7 @@ use crate::units::{ClockRate, VirtTime};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-/// Which virtio-mmio slot a device sits in: 0-based, at most 7.
+/// Which virtio-mmio slot a device sits in: 0-based, at most 7; 8 is the power button's.
 pub type SlotId = u8;
 /// A device's own running number for what it has asked of the world; never reused within a VM's life.
 pub type RequestId = u64;
@@ -63,7 +63,7 @@ pub enum Input {
         /// New rate.
         rate: ClockRate,
     },
-    /// Somebody pressed the power button.
+    /// Somebody pressed the power button: the guest is told, or, if no driver listens, the power is cut.
     PowerButton,
 }
 

@@ -7,7 +7,13 @@ use pollux_host::control::{Request, ask, run_folder};
 use pollux_host::status::Status;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a guest that is asked to shut down may take by default, in seconds.
+const STOP_TIMEOUT_S: u64 = 60;
+/// How often `pollux stop` looks whether the instance has ended.
+const STOP_LOOK_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Args, Debug)]
 pub struct StatusArgs {
@@ -28,7 +34,13 @@ pub struct ConsoleArgs {
 pub struct StopArgs {
     /// The instance
     pub instance: String,
-    /// Press the power button instead of ending the VM from outside
+    /// Cut the power at once, without asking the guest
+    #[arg(long, conflicts_with = "power_button")]
+    pub force: bool,
+    /// How long the guest may take to shut down before the power is cut
+    #[arg(long, value_name = "SECONDS", default_value_t = STOP_TIMEOUT_S)]
+    pub timeout: u64,
+    /// Press the power button, and leave it at that
     #[arg(long)]
     pub power_button: bool,
 }
@@ -96,13 +108,48 @@ pub fn status(args: &StatusArgs) -> Result<u8> {
 }
 
 pub fn stop(args: &StopArgs) -> Result<u8> {
-    let path = run_folder().join(format!("{}.sock", args.instance));
-    let request = if args.power_button { Request::PowerButton } else { Request::Stop };
-    let answer = ask(&path, request)?;
-    if let Some(error) = answer.get("error") {
-        bail!("{error}");
+    stop_at(&run_folder().join(format!("{}.sock", args.instance)), args)
+}
+
+/// Stops the instance whose control socket is at `path`.
+fn stop_at(path: &Path, args: &StopArgs) -> Result<u8> {
+    let tell = |request| -> Result<()> {
+        match ask(path, request)?.get("error") {
+            Some(error) => bail!("{error}"),
+            None => Ok(()),
+        }
+    };
+    let role = ask(path, Request::Status)?["role"].as_str().map(str::to_owned).unwrap_or_default();
+    // Only a live side has a guest to ask.
+    let asks = !args.force && matches!(role.as_str(), "solo" | "primary");
+    if asks || args.power_button {
+        tell(Request::PowerButton)?;
     }
+    if args.power_button {
+        return Ok(0);
+    }
+    if asks && has_ended(path, Duration::from_secs(args.timeout)) {
+        return Ok(0);
+    }
+    if asks {
+        eprintln!("{} has not shut down within {} s; cutting its power", args.instance, args.timeout);
+    }
+    tell(Request::Stop)?;
     Ok(0)
+}
+
+/// Whether the instance is gone, or goes within `patience`.
+fn has_ended(path: &Path, patience: Duration) -> bool {
+    let begun = Instant::now();
+    loop {
+        if !path.exists() || ask(path, Request::Status).is_err() {
+            return true;
+        }
+        if begun.elapsed() >= patience {
+            return false;
+        }
+        std::thread::sleep(STOP_LOOK_EVERY);
+    }
 }
 
 pub fn console(args: &ConsoleArgs) -> Result<u8> {
@@ -136,4 +183,41 @@ pub fn console(args: &ConsoleArgs) -> Result<u8> {
     drop(raw);
     eprintln!();
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pollux_host::{control, events};
+    use pollux_node::Event;
+    use std::sync::{Arc, Mutex};
+
+    #[test]
+    fn stop_asks_the_guest_and_cuts_the_power_only_if_it_does_not_end() {
+        use Event::{PowerButton, Stop};
+        let cases: [(&str, bool, bool, &[Event]); 4] = [
+            ("solo", false, false, &[PowerButton, Stop]),
+            ("primary", true, false, &[Stop]),
+            ("primary", false, true, &[PowerButton]),
+            // A backup has no guest to ask.
+            ("backup", false, false, &[Stop]),
+        ];
+        for (role, force, power_button, told) in cases {
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join("vm.sock");
+            let (sender, inbox) = events::inbox();
+            let status = Status { role: role.into(), ..Status::default() };
+            control::serve(&path, Arc::new(Mutex::new(status)), sender).expect("free");
+            let args = StopArgs { instance: "vm".into(), force, timeout: 0, power_button };
+            stop_at(&path, &args).expect("it listens");
+            let heard: Vec<Event> = std::iter::from_fn(|| inbox.try_next()).collect();
+            assert_eq!(heard, told, "{role}");
+        }
+    }
+
+    #[test]
+    fn an_instance_that_has_gone_has_ended() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(has_ended(&folder.path().join("vm.sock"), Duration::ZERO));
+    }
 }

@@ -1,6 +1,6 @@
 //! Real processes for the tests: a switch, a backup and a primary, and a client of the embedded guest.
 
-#![allow(dead_code, unreachable_pub, reason = "every test file uses a part of this")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "every test file uses a part of this")]
 
 #[path = "../../../../tests/chance.rs"]
 mod chance;

@@ -189,7 +189,7 @@ fn devices(fdt: &mut FdtWriter, harts: u32) -> FdtWriterResult<()> {
     interrupt(fdt, UART_SOURCE)?;
     fdt.end_node(node)?;
 
-    for slot in 0..SLOTS {
+    for slot in 0..=SLOTS {
         let base = VIRTIO_BASE + slot as u64 * mmio::BYTES;
         let node = fdt.begin_node(&format!("virtio_mmio@{base:x}"))?;
         fdt.property_string("compatible", "virtio,mmio")?;

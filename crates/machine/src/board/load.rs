@@ -5,7 +5,7 @@
 
 use super::image::{Image, Piece, understand};
 use super::{Board, ROM_BASE, fdt};
-use crate::config::{Boot, Config, HARTS_MAX, SLOTS};
+use crate::config::{Boot, Config, DeviceConfig, HARTS_MAX, SLOTS};
 use crate::ram::{RAM_BASE, Ram};
 use alloc::vec::Vec;
 use pollux_vocab::GuestAddr;
@@ -189,6 +189,8 @@ fn check(config: &Config) -> Result<(), BootError> {
         "it has 1 to 8 harts"
     } else if config.devices.len() > SLOTS {
         "it has at most 8 devices"
+    } else if config.devices.contains(&DeviceConfig::Button) {
+        "it has one power button, and that in its own place"
     } else if config.ram_bytes < RAM_BYTES_MIN || !config.ram_bytes.is_multiple_of(ALIGN) {
         "its RAM is a multiple of 2 MiB, and at least 4 MiB"
     } else {

@@ -43,6 +43,9 @@ pub const UART_SOURCE: usize = 10;
 /// PLIC source of the real-time clock.
 pub const RTC_SOURCE: usize = 11;
 
+/// The slot of the power button: behind those that QEMU's `virt` has.
+const BUTTON: usize = SLOTS;
+
 /// Section kinds of the board's state.
 mod kind {
     pub(super) const CLINT: u16 = 1;
@@ -53,7 +56,7 @@ mod kind {
     pub(super) const SLOTS: u16 = 6;
 }
 const V1: u16 = 1;
-/// Of the UART, and of what belongs to no device.
+/// Of the UART, of what belongs to no device, and of the slots.
 const V2: u16 = 2;
 
 /// What belongs to no device; saved (version 2).
@@ -92,7 +95,7 @@ impl Board {
             plic: Plic::new(config.harts),
             uart: Uart::default(),
             rtc: Rtc::new(config.rtc_base_ns),
-            slots: (0..SLOTS).map(|slot| Slot::new(device_at(config, slot))).collect(),
+            slots: (0..=BUTTON).map(|slot| Slot::new(device_at(config, slot))).collect(),
             misc: Misc::default(),
             on_reset: config.on_reset,
             on_panic: config.on_panic,
@@ -171,8 +174,19 @@ impl Board {
                     self.raise_lines(Device::Virtio(usize::from(*slot)));
                 }
             }
-            Input::PowerButton => self.end(Output::PowerOff { status: 0 }),
+            Input::PowerButton => self.press_button(ram),
             Input::Clock { .. } => {}
+        }
+    }
+
+    /// Tells the guest, or, if no driver listens, does what a button does that nobody else takes care of.
+    fn press_button(&mut self, ram: &mut Ram) {
+        match self.slots.get_mut(BUTTON) {
+            Some(button) if button.is_live() => {
+                button.handle_input(BUTTON as SlotId, &Input::PowerButton, ram, &mut self.outputs);
+                self.raise_lines(Device::Virtio(BUTTON));
+            }
+            _ => self.end(Output::PowerOff { status: 0 }),
         }
     }
 
@@ -335,7 +349,7 @@ impl Board {
             rtc: take(&mut rest, kind::RTC, |_: &Rtc| true)?,
             misc: take(&mut rest, kind::MISC, |_: &Misc| true)?,
             slots: take(&mut rest, kind::SLOTS, |slots: &Vec<Slot>| {
-                slots.len() == SLOTS
+                slots.len() == SLOTS + 1
                     && slots.iter().enumerate().all(|(i, slot)| slot.fits(device_at(config, i)))
             })?,
         };
@@ -348,7 +362,7 @@ impl Board {
 
 /// The version of a section that this code writes, and the only one it reads.
 fn version_of(kind: u16) -> u16 {
-    if matches!(kind, kind::UART | kind::MISC) { V2 } else { V1 }
+    if matches!(kind, kind::UART | kind::MISC | kind::SLOTS) { V2 } else { V1 }
 }
 
 fn take<T: for<'de> Deserialize<'de>>(
@@ -368,6 +382,9 @@ fn take<T: for<'de> Deserialize<'de>>(
 }
 
 fn device_at(config: &Config, slot: usize) -> &DeviceConfig {
+    if slot == BUTTON {
+        return &DeviceConfig::Button;
+    }
     config.devices.get(slot).unwrap_or(&DeviceConfig::Empty)
 }
 
@@ -393,7 +410,7 @@ fn decode(addr: u64) -> Option<(Device, u64)> {
         (UART_BASE, uart::BYTES, Device::Uart),
     ];
     if let Some(offset) = addr.checked_sub(VIRTIO_BASE)
-        && offset < mmio::BYTES * SLOTS as u64
+        && offset < mmio::BYTES * (BUTTON as u64 + 1)
     {
         return Some((Device::Virtio((offset / mmio::BYTES) as usize), offset % mmio::BYTES));
     }

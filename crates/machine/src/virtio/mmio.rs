@@ -103,7 +103,8 @@ impl Slot {
         self.driver_features & F_VERSION_1 != 0
     }
 
-    fn is_live(&self) -> bool {
+    /// Whether a driver is there to be told of things.
+    pub(crate) fn is_live(&self) -> bool {
         self.status & STATUS_DRIVER_OK != 0 && self.status & STATUS_NEEDS_RESET == 0
     }
 
@@ -140,7 +141,7 @@ impl Slot {
         Some(u64::from(value))
     }
 
-    /// Writes a register (4 bytes). Configuration space is read-only for every device here.
+    /// Writes a register (4 bytes), or configuration space, which is read-only but for what selects its content.
     pub(crate) fn write(
         &mut self,
         slot: SlotId,
@@ -151,6 +152,7 @@ impl Slot {
         outputs: &mut VecDeque<Output>,
     ) -> Option<()> {
         if offset >= CONFIG {
+            self.chip.write_config(offset - CONFIG, bytes, value);
             return Some(());
         }
         if bytes != 4 || !offset.is_multiple_of(4) {

@@ -6,6 +6,7 @@
 //! makes no sense puts the device into `DEVICE_NEEDS_RESET`, and nothing else happens.
 
 pub mod blk;
+pub mod button;
 pub mod console;
 pub mod mmio;
 pub mod net;
@@ -68,6 +69,8 @@ pub enum Chip {
     Console(console::Console),
     /// A source of entropy.
     Rng(rng::Rng),
+    /// The power button.
+    Button(button::Button),
 }
 
 impl Chip {
@@ -82,6 +85,7 @@ impl Chip {
             DeviceConfig::Net { mac } => Self::Net(net::Net::new(*mac)),
             DeviceConfig::Console => Self::Console(console::Console::default()),
             DeviceConfig::Rng => Self::Rng(rng::Rng::default()),
+            DeviceConfig::Button => Self::Button(button::Button::default()),
         }
     }
 
@@ -94,6 +98,7 @@ impl Chip {
             Self::Blk(_) => 2,
             Self::Console(_) => 3,
             Self::Rng(_) => 4,
+            Self::Button(_) => 18,
         }
     }
 
@@ -103,7 +108,7 @@ impl Chip {
         match self {
             Self::Empty => 0,
             Self::Blk(_) | Self::Rng(_) => 1,
-            Self::Net(_) | Self::Console(_) => 2,
+            Self::Net(_) | Self::Console(_) | Self::Button(_) => 2,
         }
     }
 
@@ -114,7 +119,7 @@ impl Chip {
             Self::Empty => return 0,
             Self::Blk(chip) => chip.features(),
             Self::Net(_) => net::FEATURES,
-            Self::Console(_) | Self::Rng(_) => 0,
+            Self::Console(_) | Self::Rng(_) | Self::Button(_) => 0,
         };
         own | F_VERSION_1 | F_INDIRECT_DESC
     }
@@ -126,7 +131,15 @@ impl Chip {
             Self::Blk(chip) => chip.config_space(),
             Self::Net(chip) => chip.config_space(),
             Self::Console(_) => console::CONFIG_SPACE.to_vec(),
+            Self::Button(chip) => chip.config_space(),
             Self::Empty | Self::Rng(_) => Vec::new(),
+        }
+    }
+
+    /// The driver writes to the configuration space.
+    pub(crate) fn write_config(&mut self, offset: u64, bytes: u8, value: u64) {
+        if let Self::Button(chip) = self {
+            (0..u64::from(bytes)).for_each(|i| chip.write_config(offset + i, (value >> (8 * i)) as u8));
         }
     }
 
@@ -136,6 +149,7 @@ impl Chip {
             Self::Blk(chip) => chip.reset(),
             Self::Rng(chip) => chip.reset(),
             Self::Console(chip) => chip.reset(),
+            Self::Button(chip) => chip.reset(),
             Self::Empty | Self::Net(_) => {}
         }
     }
@@ -148,6 +162,7 @@ impl Chip {
             Self::Net(_) => net::handle_kick(queue, context),
             Self::Console(chip) => chip.handle_kick(queue, context),
             Self::Rng(chip) => chip.handle_kick(context),
+            Self::Button(chip) => chip.handle_kick(queue, context),
         }
     }
 
@@ -161,6 +176,7 @@ impl Chip {
             (Self::Blk(chip), Input::DiskDone { request, status, data, .. }) => {
                 chip.handle_done(*request, *status, data, context)
             }
+            (Self::Button(chip), Input::PowerButton) => chip.handle_press(context),
             (Self::Net(_), Input::Packet { frame, .. }) => net::handle_packet(frame, context),
             (Self::Console(chip), Input::Console { bytes, .. }) => chip.handle_typed(bytes, context),
             (Self::Rng(chip), Input::Entropy { request, bytes, .. }) => {

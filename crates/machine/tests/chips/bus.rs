@@ -33,7 +33,7 @@ fn between_the_devices_there_is_nothing() {
         UART_BASE - 1,
         UART_BASE + 0x100,
         VIRTIO_BASE - 1,
-        VIRTIO_BASE + 8 * 0x1000,
+        VIRTIO_BASE + 9 * 0x1000,
         RAM_BASE - 1,
         RAM_BASE,
         u64::MAX,
@@ -112,7 +112,7 @@ fn the_last_word_is_said_once() {
 }
 
 #[test]
-fn the_power_button_is_an_orderly_end() {
+fn a_power_button_that_nobody_listens_to_is_an_orderly_end() {
     let mut bench = bench();
     bench.apply(&Input::PowerButton);
     assert_eq!(bench.outputs(), [Output::PowerOff { status: 0 }]);

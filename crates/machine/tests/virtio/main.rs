@@ -5,6 +5,7 @@
 mod world;
 
 mod blk;
+mod button;
 mod console;
 mod foreign;
 mod net;
@@ -20,6 +21,7 @@ const RNG: u8 = 2;
 const TERMINAL: u8 = 3;
 const READ_ONLY: u8 = 4;
 const NOTHING: u8 = 7;
+const BUTTON: u8 = 8;
 const DISK_SECTORS: u64 = 100_000;
 const MAC: [u8; 6] = [0x52, 0x54, 0, 1, 2, 3];
 
