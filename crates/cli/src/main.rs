@@ -45,6 +45,10 @@ enum Command {
     Replay(commands::replay::ReplayArgs),
     /// Build a Debian guest image
     Image(commands::image::ImageArgs),
+    /// Log in to a guest, or run a command there, with the host's ssh
+    Ssh(commands::ssh::SshArgs),
+    /// Copy files to or from a guest, with the host's scp
+    Cp(commands::ssh::CpArgs),
     /// See a real service survive `kill -9` of its primary
     Demo(commands::demo::DemoArgs),
     /// Time guest workloads on Pollux and on QEMU, side by side
@@ -70,6 +74,8 @@ fn main() -> ExitCode {
         Command::Record(args) => commands::record::run(*args),
         Command::Replay(args) => commands::replay::run(&args),
         Command::Image(args) => commands::image::run(args),
+        Command::Ssh(args) => commands::ssh::ssh(args),
+        Command::Cp(args) => commands::ssh::cp(args),
         Command::Demo(args) => commands::demo::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Simulate(args) => commands::simulate::run(&args),

@@ -4,7 +4,7 @@
 //! are the keys. Nothing of the host's package database is read or written.
 
 use crate::tools::{command, explain, is_about_signatures, run, said};
-use crate::{BuildOptions, ImageError, Progress, io_error};
+use crate::{BuildOptions, ImageError, Init, Progress, io_error};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -36,8 +36,10 @@ const BASE: [&str; 19] = [
     "sysvinit-core",
     "util-linux",
 ];
+/// What a real Debian takes from beside its release: the suites' endings.
+const UPDATES: [&str; 2] = ["-updates", "-security"];
 /// The package that depends on the current kernel.
-const KERNEL: &str = "linux-image-riscv64";
+pub(crate) const KERNEL: &str = "linux-image-riscv64";
 
 /// The packages of a build, downloaded.
 pub(crate) struct Debs {
@@ -47,6 +49,14 @@ pub(crate) struct Debs {
     pub(crate) kernel: PathBuf,
 }
 
+/// Packages that an installation needs, downloaded, in the order in which apt would install them.
+pub(crate) struct Selection {
+    /// Each unpacked package: its name and its file.
+    pub(crate) debs: Vec<(String, PathBuf)>,
+    /// What apt would do: its words, a line a step.
+    pub(crate) simulation: String,
+}
+
 /// apt with a state of its own.
 pub(crate) struct Apt {
     folder: PathBuf,
@@ -54,8 +64,8 @@ pub(crate) struct Apt {
 }
 
 impl Apt {
-    /// Lays out the private folders.
-    pub(crate) fn prepare(folder: &Path, options: &BuildOptions) -> Result<Self, ImageError> {
+    /// Lays out the private folders; `status` is what dpkg would say is installed.
+    pub(crate) fn prepare(folder: &Path, options: &BuildOptions, status: &str) -> Result<Self, ImageError> {
         let make = |path: &Path| fs::create_dir_all(path).map_err(io_error("cannot make", path));
         for sub in ["state/lists/partial", "cache/archives/partial", "etc/preferences.d"] {
             make(&folder.join(sub))?;
@@ -67,7 +77,7 @@ impl Apt {
             return Err(ImageError::NoKeyring { path: keyring });
         }
         write(&folder.join("sources.list"), &sources)?;
-        write(&folder.join("state/status"), "")?;
+        write(&folder.join("state/status"), status)?;
         let config = folder.join("apt.conf");
         let dir = |name: &str, path: &str| format!("Dir::{name} \"{}\";\n", folder.join(path).display());
         // Read last (`-c`), so the host's settings do not win over these; its proxies and the like stay. Its hooks
@@ -106,7 +116,58 @@ impl Apt {
         // apt-get update ends well with a list it could not fetch, if it has an older one; it says so, though.
         let text = said(&output);
         let broken = text.lines().any(|line| line.starts_with("E:")) || is_about_signatures(&text);
-        if output.status.success() && !broken { Ok(()) } else { Err(explain(WHAT, text)) }
+        if output.status.success() && !broken {
+            return Ok(());
+        }
+        let error = explain(WHAT, text.clone());
+        let suite = UPDATES.iter().find(|suite| {
+            text.lines().any(|line| line.starts_with("E:") && line.contains(&format!("/{SUITE}{suite}")))
+        });
+        match suite {
+            Some(suite) if !matches!(error, ImageError::Signature { .. }) => {
+                Err(ImageError::NoUpdates { suite: format!("{SUITE}{suite}"), output: text })
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// Downloads `wanted` and what it needs beside what is installed.
+    pub(crate) fn select(
+        &self,
+        wanted: &[&str],
+        recommends: bool,
+        progress: &mut dyn Progress,
+    ) -> Result<Selection, ImageError> {
+        let flag = if recommends { "--install-recommends" } else { "--no-install-recommends" };
+        let install = ["install", "-y", "-q", flag];
+        self.fetch(&install, wanted, progress)?;
+        let list = run(
+            "apt-get install (listing the packages)",
+            self.command("apt-get").args(install).args(["--simulate"]).args(wanted),
+        )?;
+        let simulation = String::from_utf8_lossy(&list.stdout).into_owned();
+        Ok(Selection { debs: self.files_of(&simulation)?, simulation })
+    }
+
+    /// Downloads what an installation of `wanted` takes, and nothing twice.
+    fn fetch(
+        &self,
+        install: &[&str; 4],
+        wanted: &[&str],
+        progress: &mut dyn Progress,
+    ) -> Result<(), ImageError> {
+        let plan = run(
+            "apt-get install (finding out what the packages need)",
+            self.command("apt-get").args(install).arg("--print-uris").args(wanted),
+        )?;
+        // 'URI' name_version_arch.deb bytes hash
+        let text = String::from_utf8_lossy(&plan.stdout).into_owned();
+        let bytes = |line: &str| line.strip_prefix('\'')?.split_whitespace().nth(2)?.parse::<u64>().ok();
+        let total = text.lines().filter_map(bytes).sum();
+        let archives = self.folder.join("cache/archives");
+        let mut download = self.command("apt-get");
+        download.args(install).arg("--download-only").args(wanted);
+        watch("apt-get install --download-only", download, &archives, total, progress)
     }
 
     /// Downloads everything that the guest needs, and nothing twice.
@@ -119,22 +180,8 @@ impl Apt {
         let wanted: Vec<&str> =
             BASE.iter().copied().chain(options.packages.iter().map(String::as_str)).collect();
         let install = ["install", "-y", "-q", "--no-install-recommends"];
-        let plan = run(
-            "apt-get install (finding out what the packages need)",
-            self.command("apt-get").args(install).arg("--print-uris").args(&wanted),
-        )?;
-        // 'URI' name_version_arch.deb bytes hash
-        let text = String::from_utf8_lossy(&plan.stdout).into_owned();
-        let fields = |line: &str| {
-            let mut words = line.strip_prefix('\'')?.split_whitespace().skip(1);
-            Some((words.next()?.to_owned(), words.next()?.parse::<u64>().ok()?))
-        };
-        let missing: Vec<(String, u64)> = text.lines().filter_map(fields).collect();
-        let total = missing.iter().map(|(_, bytes)| bytes).sum();
+        self.fetch(&install, &wanted, progress)?;
         let archives = self.folder.join("cache/archives");
-        let mut download = self.command("apt-get");
-        download.args(install).arg("--download-only").args(&wanted);
-        watch("apt-get install --download-only", download, &archives, total, progress)?;
         run(
             "apt-get download of the kernel",
             self.command("apt-get").args(["download", "-q", &kernel]).current_dir(&archives),
@@ -143,38 +190,34 @@ impl Apt {
             "apt-get install (listing the packages)",
             self.command("apt-get").args(install).args(["--simulate"]).args(&wanted),
         )?;
-        self.collect(&String::from_utf8_lossy(&list.stdout), &kernel)
-    }
-
-    /// The files of the packages that a simulated installation names.
-    fn collect(&self, simulation: &str, kernel: &str) -> Result<Debs, ImageError> {
-        let archives = self.folder.join("cache/archives");
-        let entries = fs::read_dir(&archives).map_err(io_error("cannot read", &archives))?;
-        let files: Vec<String> = entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
-        // Inst name (version archive [arch]) ...
-        let find_deb = |name: &str, version: Option<&str>| {
-            let start = match version {
-                Some(version) => format!("{name}_{}_", version.replace(':', "%3a")),
-                None => format!("{name}_"),
-            };
-            files
-                .iter()
-                .filter(|f| f.starts_with(&start) && f.ends_with(".deb"))
-                .max()
-                .map(|f| archives.join(f))
-        };
-        let mut packages = Vec::new();
-        for line in simulation.lines().filter_map(|line| line.strip_prefix("Inst ")) {
-            let mut words = line.split_whitespace();
-            let name = words.next().unwrap_or_default().split(':').next().unwrap_or_default();
-            let version = words.next().map(|v| v.trim_start_matches('('));
-            packages.push(find_deb(name, version).ok_or(ImageError::Missing("downloaded package"))?);
-        }
-        let kernel = find_deb(kernel, None).ok_or(ImageError::Missing("kernel package"))?;
+        let packages = self.files_of(&String::from_utf8_lossy(&list.stdout))?;
         if packages.is_empty() {
             return Err(ImageError::Missing("packages at all"));
         }
-        Ok(Debs { packages, kernel })
+        let kernel = self.deb(&kernel, None)?.ok_or(ImageError::Missing("kernel package"))?;
+        Ok(Debs { packages: packages.into_iter().map(|(_, file)| file).collect(), kernel })
+    }
+
+    /// The packages that a simulated installation unpacks, with their files.
+    fn files_of(&self, simulation: &str) -> Result<Vec<(String, PathBuf)>, ImageError> {
+        let mut packages = Vec::new();
+        for (name, version) in simulation.lines().filter_map(unpacked) {
+            let file = self.deb(&name, Some(&version))?.ok_or(ImageError::Missing("downloaded package"))?;
+            packages.push((name, file));
+        }
+        Ok(packages)
+    }
+
+    /// The downloaded file of a package.
+    fn deb(&self, name: &str, version: Option<&str>) -> Result<Option<PathBuf>, ImageError> {
+        let archives = self.folder.join("cache/archives");
+        let entries = fs::read_dir(&archives).map_err(io_error("cannot read", &archives))?;
+        let start = match version {
+            Some(version) => format!("{name}_{}_", version.replace(':', "%3a")),
+            None => format!("{name}_"),
+        };
+        let files = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        Ok(files.filter(|f| f.starts_with(&start) && f.ends_with(".deb")).max().map(|f| archives.join(f)))
     }
 
     /// The name of the package with the kernel itself.
@@ -187,6 +230,14 @@ impl Apt {
             .find(|name| name.starts_with("linux-image-"))
             .ok_or(ImageError::Missing("kernel package"))
     }
+}
+
+/// Name and version in a line like `Inst name [installed version] (version archive [arch])`.
+fn unpacked(line: &str) -> Option<(String, String)> {
+    let rest = line.strip_prefix("Inst ")?;
+    let name = rest.split_whitespace().next()?.split(':').next()?;
+    let version = rest.split_once('(')?.1.split_whitespace().next()?;
+    Some((name.to_owned(), version.to_owned()))
 }
 
 /// Runs a download while telling how many bytes of it have arrived.
@@ -222,8 +273,51 @@ fn watch(
 fn sources(options: &BuildOptions) -> Result<String, ImageError> {
     let keyring = options.keyring.clone().unwrap_or_else(|| DEBIAN_KEYRING.into());
     let keyring = std::path::absolute(&keyring).unwrap_or(keyring);
+    let line = |uri: &str, suite: &str| format!("deb [signed-by={}] {uri} {suite} main\n", keyring.display());
+    let uri = archive(options)?;
+    let mut text = line(&uri, SUITE);
+    if let Init::Systemd(system) = &options.init
+        && system.updates
+    {
+        for (uri, suite) in update_suites(&uri) {
+            text += &line(&uri, &suite);
+        }
+    }
+    Ok(text)
+}
+
+/// Where the updates of the archive at `uri` are: `(URI, suite)`. Every mirror that has security updates has them
+/// beside the archive, in `debian-security`.
+fn update_suites(uri: &str) -> Vec<(String, String)> {
+    let plain = uri.trim_end_matches('/');
+    UPDATES
+        .iter()
+        .map(|ending| {
+            let uri = if *ending == "-security" { format!("{plain}-security") } else { plain.to_owned() };
+            (uri, format!("{SUITE}{ending}"))
+        })
+        .collect()
+}
+
+/// The `debian.sources` of a guest.
+pub(crate) fn guest_sources(options: &BuildOptions) -> Result<String, ImageError> {
+    const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    let stanza = |uri: &str, suites: &str| {
+        format!("Types: deb\nURIs: {uri}\nSuites: {suites}\nComponents: main\nSigned-By: {KEYS}\n")
+    };
+    let uri = archive(options)?;
+    let updates = update_suites(&uri);
+    let mut text = stanza(&uri, SUITE);
+    for (uri, suite) in &updates {
+        text += &format!("\n{}", stanza(uri, suite));
+    }
+    Ok(text)
+}
+
+/// The archive that packages are taken from.
+fn archive(options: &BuildOptions) -> Result<String, ImageError> {
     if let Some(mirror) = &options.mirror {
-        return Ok(format!("deb [signed-by={}] {mirror} {SUITE} main\n", keyring.display()));
+        return Ok(mirror.clone());
     }
     let mut texts = Vec::new();
     let mut read = |path: PathBuf| texts.extend(fs::read_to_string(path));
@@ -233,8 +327,7 @@ fn sources(options: &BuildOptions) -> Result<String, ImageError> {
         paths.sort();
         paths.into_iter().for_each(&mut read);
     }
-    let uri = texts.iter().find_map(|text| debian_uri(text)).ok_or(ImageError::NoSource)?;
-    Ok(format!("deb [signed-by={}] {uri} {SUITE} main\n", keyring.display()))
+    texts.iter().find_map(|text| debian_uri(text)).ok_or(ImageError::NoSource)
 }
 
 /// The archive's URI in a file of sources, in either format.

@@ -8,7 +8,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-const COMMAND_LINE: &str = "console=ttyS0 root=/dev/vda rw quiet";
+pub(crate) const COMMAND_LINE: &str = "console=ttyS0 root=/dev/vda rw quiet";
 const RC: &str = include_str!("guest/rc");
 const SHELL: &str = include_str!("guest/shell");
 const INITTAB: &str = include_str!("guest/inittab");
@@ -45,7 +45,7 @@ pub(crate) fn assemble(
     configure(&root, options)?;
     progress.step("making the initial RAM disk", 4, 5);
     take_kernel(&kernel, &staging.join("kernel"))?;
-    initramfs::write(&staging.join("initrd"), &root, &kernel)?;
+    initramfs::write(&staging.join("initrd"), &root, &kernel, initramfs::INIT)?;
     progress.step("making the root disk", 5, 5);
     make_disk(&staging.join("disk.img"), &root, options.size_bytes)?;
     for path in [&root, &kernel] {
@@ -61,8 +61,14 @@ pub(crate) fn assemble(
         command_line: COMMAND_LINE.into(),
         packages: debs.packages.iter().chain([&debs.kernel]).map(name).collect(),
     };
+    store(&image, &staging, folder)?;
+    Ok(image)
+}
+
+/// Gives what is in `staging` its name.
+pub(crate) fn store(image: &Image, staging: &Path, folder: &Path) -> Result<(), ImageError> {
     let manifest = staging.join("manifest.json");
-    let text = serde_json::to_string_pretty(&image).unwrap_or_default();
+    let text = serde_json::to_string_pretty(image).unwrap_or_default();
     fs::write(&manifest, text).map_err(io_error("cannot write", &manifest))?;
     // On stable storage before it gets its name: after a crash of the host, what has its name is whole.
     for name in ["kernel", "initrd", "disk.img", "manifest.json"] {
@@ -72,12 +78,11 @@ pub(crate) fn assemble(
     if folder.exists() {
         fs::remove_dir_all(folder).map_err(io_error("cannot clear", folder))?;
     }
-    fs::rename(&staging, folder).map_err(io_error("cannot rename to", folder))?;
-    Ok(image)
+    fs::rename(staging, folder).map_err(io_error("cannot rename to", folder))
 }
 
 /// Debian's merged /usr, which an installer makes before it unpacks.
-fn merge_usr(root: &Path) -> Result<(), ImageError> {
+pub(crate) fn merge_usr(root: &Path) -> Result<(), ImageError> {
     for name in ["bin", "sbin", "lib"] {
         let target = root.join("usr").join(name);
         fs::create_dir_all(&target).map_err(io_error("cannot make", &target))?;
@@ -139,7 +144,7 @@ fn configure(root: &Path, options: &BuildOptions) -> Result<(), ImageError> {
 }
 
 /// The kernel, as an uncompressed `Image`, which is how Debian ships it for this architecture.
-fn take_kernel(package: &Path, to: &Path) -> Result<(), ImageError> {
+pub(crate) fn take_kernel(package: &Path, to: &Path) -> Result<(), ImageError> {
     let boot = package.join("boot");
     let entries = fs::read_dir(&boot).map_err(io_error("cannot read", &boot))?;
     let is_kernel = |name: &std::ffi::OsString| name.to_string_lossy().starts_with("vmlinu");
@@ -153,7 +158,7 @@ fn take_kernel(package: &Path, to: &Path) -> Result<(), ImageError> {
 }
 
 /// An ext4 file system with the staging tree in it, all of it root's.
-fn make_disk(to: &Path, root: &Path, bytes: u64) -> Result<(), ImageError> {
+pub(crate) fn make_disk(to: &Path, root: &Path, bytes: u64) -> Result<(), ImageError> {
     let mke2fs = find("mke2fs").ok_or(ImageError::Tool { tool: "mke2fs", package: "e2fsprogs" })?;
     let arguments = |command: &mut Command| {
         command.env("LC_ALL", "C").args(["-q", "-F", "-t", "ext4", "-m", "0", "-L", "pollux"]);

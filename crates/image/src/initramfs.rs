@@ -13,21 +13,20 @@ use std::path::{Path, PathBuf};
 /// added.
 const MODULES: [&str; 7] =
     ["virtio_mmio", "virtio_blk", "ext4", "virtio_net", "virtio-rng", "virtio_input", "evdev"];
-const INIT: &str = include_str!("guest/init");
+/// What the fast boot's initial RAM disk runs.
+pub(crate) const INIT: &str = include_str!("guest/init");
 const FOLDER: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
 const FILE: u32 = 0o100_644;
 
-/// Writes the initial RAM disk for the kernel unpacked in `kernel`, with the busybox in `root`.
-pub(crate) fn write(to: &Path, root: &Path, kernel: &Path) -> Result<(), ImageError> {
+/// Writes the initial RAM disk for the kernel unpacked in `kernel`, with the busybox in `root` and `init` to run.
+pub(crate) fn write(to: &Path, root: &Path, kernel: &Path, init: &str) -> Result<(), ImageError> {
     let release_folder = kernel.join("usr/lib/modules");
     let release_folder = if release_folder.is_dir() { release_folder } else { kernel.join("lib/modules") };
     let entries = fs::read_dir(&release_folder).map_err(io_error("cannot read", &release_folder))?;
     let modules = entries.flatten().next().ok_or(ImageError::Missing("kernel modules"))?.path();
     let order = load_order(&modules)?;
-    let busybox_path =
-        ["usr/bin/busybox", "bin/busybox"].map(|p| root.join(p)).into_iter().find(|p| p.is_file());
-    let busybox_path = busybox_path.ok_or(ImageError::Missing("busybox"))?;
+    let busybox_path = busybox(root)?;
     let busybox = fs::read(&busybox_path).map_err(io_error("cannot read", &busybox_path))?;
     let mut out = BufWriter::new(File::create(to).map_err(io_error("cannot create", to))?);
     let mut add = |name: &str, mode: u32, content: &[u8]| -> std::io::Result<()> {
@@ -48,8 +47,14 @@ pub(crate) fn write(to: &Path, root: &Path, kernel: &Path) -> Result<(), ImageEr
         list.push_str(&format!("{name}\n"));
     }
     add("modules/order", FILE, list.as_bytes()).map_err(fault())?;
-    add("init", PROGRAM, INIT.as_bytes()).map_err(fault())?;
+    add("init", PROGRAM, init.as_bytes()).map_err(fault())?;
     cpio::newc::trailer(&mut out).and_then(|out| out.flush()).map_err(fault())
+}
+
+/// The static busybox among the files of its package, unpacked in `root`.
+pub(crate) fn busybox(root: &Path) -> Result<PathBuf, ImageError> {
+    let paths = ["usr/bin/busybox", "bin/busybox"].map(|p| root.join(p));
+    paths.into_iter().find(|p| p.is_file()).ok_or(ImageError::Missing("busybox"))
 }
 
 /// Writes an initial RAM disk with a program as its init, and a folder to mount `proc` on.

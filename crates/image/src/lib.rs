@@ -4,14 +4,24 @@
 //!   sources  ─► apt (private state, riscv64) ─► .deb files ─► staging tree ─► kernel, initrd, disk.img
 //! ```
 //!
-//! Nothing of a package is changed and no maintainer script is run on the host; the few files that make a bootable
-//! system of the packages (`guest/`) are ours. Every result is made under a temporary name and renamed, so what has
+//! Nothing of a package is changed and no maintainer script is run on the host. There are two kinds of guest: with a
+//! fast boot of our own (`assemble`: no script of a package ever runs, the few files in `guest/` tie the system
+//! together), and with systemd (`system`: the packages install themselves, inside the machine). Every result is made under a temporary name and renamed, so what has
 //! its name is whole; a build that was interrupted goes on where it was.
 
 mod apt;
 mod assemble;
+mod bootconfig;
+mod import;
 mod initramfs;
+mod plan;
+mod stage2;
+mod system;
 mod tools;
+
+pub use import::{import, resize};
+pub use stage2::{Boot, Runner};
+pub use system::{Access, System};
 
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -37,6 +47,19 @@ pub struct BuildOptions {
     pub mirror: Option<String>,
     /// The keyring that goes with it.
     pub keyring: Option<PathBuf>,
+    /// What the guest's first process is, and with it what kind of system this is.
+    #[serde(skip)]
+    pub init: Init,
+}
+
+/// The first process of a guest.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Init {
+    /// sysvinit and a few lines of shell: no package's script ever runs. The fastest boot.
+    #[default]
+    Minimal,
+    /// systemd, on a system whose packages have installed themselves.
+    Systemd(Box<System>),
 }
 
 impl Default for BuildOptions {
@@ -48,6 +71,7 @@ impl Default for BuildOptions {
             overlay: None,
             mirror: None,
             keyring: None,
+            init: Init::Minimal,
         }
     }
 }
@@ -118,6 +142,31 @@ pub enum ImageError {
         /// The end of what apt said.
         output: String,
     },
+    /// The mirror lacks Debian's updates, or they cannot be fetched.
+    #[error(
+        "the mirror's {suite} cannot be fetched, so the guest would lack security updates; try again later, name another mirror with --mirror URI, or do without with --no-updates. apt said:\n{output}"
+    )]
+    NoUpdates {
+        /// Which suite.
+        suite: String,
+        /// The end of what apt said.
+        output: String,
+    },
+    /// The packages' own installation, in the machine, has failed.
+    #[error(
+        "the packages' installation in the guest failed ({what}); all that it said is in {log}:\n{output}"
+    )]
+    SecondStage {
+        /// How it ended.
+        what: String,
+        /// All that the guest said.
+        log: PathBuf,
+        /// The end of that.
+        output: String,
+    },
+    /// An option that cannot be used.
+    #[error("{0}")]
+    Unusable(String),
     /// Debian has no such package.
     #[error("Debian 13 (trixie) has no package {name} for riscv64")]
     NoPackage {
@@ -167,16 +216,45 @@ pub(crate) fn io_error<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io
     move |source| ImageError::Io { what, path: path.into(), source }
 }
 
-/// Builds the image that `options` describe, or finds it in the cache.
+/// Builds the image with the fast boot that `options` describe, or finds it in the cache.
 pub fn build(options: &BuildOptions, progress: &mut dyn Progress) -> Result<Image, ImageError> {
     let cache = options.cache_dir.clone().unwrap_or_else(default_cache);
-    let folder = cache.join("images").join(key(options));
+    find_or_make(&cache, &key(options), progress, |folder, progress| {
+        let apt = apt::Apt::prepare(&cache.join("apt"), options, "")?;
+        progress.step("asking Debian's archive for its packages", 1, 5);
+        apt.update()?;
+        progress.step("downloading packages", 2, 5);
+        let debs = apt.download(options, progress)?;
+        assemble::assemble(options, &debs, folder, progress)
+    })
+}
+
+/// Builds any image; `runner` starts the machine in which packages install themselves.
+pub fn build_with(
+    options: &BuildOptions,
+    runner: &mut dyn Runner,
+    progress: &mut dyn Progress,
+) -> Result<Image, ImageError> {
+    match &options.init {
+        Init::Minimal => build(options, progress),
+        Init::Systemd(system) => system::build(options, system, runner, progress),
+    }
+}
+
+/// The image that has `key` as its name in the cache; made if it is not there.
+fn find_or_make(
+    cache: &Path,
+    key: &str,
+    progress: &mut dyn Progress,
+    make: impl FnOnce(&Path, &mut dyn Progress) -> Result<Image, ImageError>,
+) -> Result<Image, ImageError> {
+    let folder = cache.join("images").join(key);
     if let Ok(image) = Image::open(&folder) {
         progress.finish();
         return Ok(image);
     }
     tools::check()?;
-    fs::create_dir_all(&cache).map_err(io_error("cannot make the cache folder", &cache))?;
+    fs::create_dir_all(cache).map_err(io_error("cannot make the cache folder", cache))?;
     let lock_path = cache.join("lock");
     let lock = File::create(&lock_path).map_err(io_error("cannot create", &lock_path))?;
     // Somebody else may be building the same image: then it is there afterwards.
@@ -186,12 +264,7 @@ pub fn build(options: &BuildOptions, progress: &mut dyn Progress) -> Result<Imag
         progress.finish();
         return Ok(image);
     }
-    let apt = apt::Apt::prepare(&cache.join("apt"), options)?;
-    progress.step("asking Debian's archive for its packages", 1, 5);
-    apt.update()?;
-    progress.step("downloading packages", 2, 5);
-    let debs = apt.download(options, progress)?;
-    let image = assemble::assemble(options, &debs, &folder, progress)?;
+    let image = make(&folder, progress)?;
     progress.finish();
     Ok(image)
 }
@@ -199,7 +272,11 @@ pub fn build(options: &BuildOptions, progress: &mut dyn Progress) -> Result<Imag
 fn key(options: &BuildOptions) -> String {
     let text =
         format!("{RECIPE} {} {}", serde_json::to_string(options).unwrap_or_default(), assemble::recipe());
-    let text = text + &options.overlay.as_deref().map(fingerprint).unwrap_or_default();
+    name_of(&(text + &options.overlay.as_deref().map(fingerprint).unwrap_or_default()))
+}
+
+/// The name in the cache of an image that `text` describes.
+fn name_of(text: &str) -> String {
     let hash =
         text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     format!("trixie-riscv64-{hash:016x}")

@@ -71,6 +71,7 @@ impl Guest {
             overlay: Some(overlay),
             mirror: args.mirror.clone(),
             keyring: args.keyring.clone(),
+            init: pollux_image::Init::Minimal,
         };
         let image: Image = pollux_image::build(&options, &mut Bar::default()).context(
             "cannot build the Debian guest; `pollux bench --kernel FILE` needs none, and times Pollux's own workloads alone",
