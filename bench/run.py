@@ -53,6 +53,7 @@ class Vm:
                  "--console", f"socket={self.folder}/console"]
         if protected:
             arbiter = self.folder / "arbiter"
+            subprocess.run([POLLUX, "arbiter", "init", arbiter], check=True, stdout=subprocess.DEVNULL)
             self.spawn("backup", "--listen", "127.0.0.1:0", "--instance", "backup", "--arbiter", arbiter,
                        "--disk", self.folder / "b.img", "--net", net)
             listen = wait_for("the backup", lambda: (self.status("backup") or {}).get("listen"))

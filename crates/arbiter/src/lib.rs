@@ -9,10 +9,18 @@
 //! claims back; it claims one more generation for nobody ([`Claim::end`]), and the next start goes on after that
 //! ([`first_generation`]).
 //!
+//! A claim says what it stands on: who holds the generation before ([`Claim::after`]). A place that does not hold that
+//! very claim ([`follows`]) is not the arbiter that the claimant means, however much it looks like it: an empty folder
+//! where a mount was, another folder, an old copy. It decides nothing.
+//!
 //! Not here: storage, and when to claim (`pollux-protocol`).
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
+
+mod identity;
+
+pub use identity::{ArbiterId, Secret, decode_marker, encode_marker};
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
@@ -21,7 +29,7 @@ use crc::{CRC_32_ISCSI, Crc};
 use pollux_vocab::Generation;
 
 /// First line of a claim at rest.
-const HEADER: &str = "pollux-claim 1";
+const HEADER: &str = "pollux-claim 2";
 /// Longest VM name and holder identity, in bytes.
 pub const NAME_BYTES_MAX: usize = 100;
 /// The highest generation that is believed. No VM changes hands this often: a higher one is damage or malice, and a
@@ -29,6 +37,8 @@ pub const NAME_BYTES_MAX: usize = 100;
 pub const GENERATION_MAX: Generation = Generation(u64::MAX >> 1);
 /// Who holds a generation that was claimed for nobody. No holder's identity starts like this: it begins with a dot.
 const NOBODY: &str = ".ended";
+/// What a claim at rest stands on that stands on nothing.
+const NOTHING: &str = ".nothing";
 
 /// "This generation of this VM is mine."
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -39,13 +49,24 @@ pub struct Claim {
     pub generation: Generation,
     /// Who: unique for every start of a process on any host.
     pub holder: String,
+    /// Who holds the generation before, as the claimant knows; `None`: nobody ever did, this is the first.
+    pub after: Option<String>,
+    /// Known to whoever reads the claim, and nobody else.
+    pub secret: Secret,
 }
 
 impl Claim {
-    /// The claim that ends a VM whose newest generation is `newest`: the next one is nobody's.
+    /// The claim that ends a VM whose newest generation is `newest`, and `holder`'s: the next one is nobody's.
     #[must_use]
-    pub fn end(vm: &str, newest: Generation) -> Self {
-        Self { vm: vm.into(), generation: newest.next(), holder: NOBODY.into() }
+    pub fn end(vm: &str, newest: Generation, holder: &str) -> Self {
+        let after = Some(holder.into());
+        Self {
+            vm: vm.into(),
+            generation: newest.next(),
+            holder: NOBODY.into(),
+            after,
+            secret: Secret::default(),
+        }
     }
 
     /// Whether this claim says that the VM has ended.
@@ -74,6 +95,8 @@ pub enum Decision {
         /// Whose.
         holder: String,
     },
+    /// Nothing is decided: what the claim stands on does not stand here.
+    Elsewhere,
 }
 
 /// Why a claim at rest cannot be read.
@@ -143,8 +166,22 @@ impl Arbiter for Ledger {
     type Error = core::convert::Infallible;
 
     fn claim(&mut self, wanted: &Claim) -> Result<Decision, Self::Error> {
+        let before = wanted.generation.0.checked_sub(1).map(Generation);
+        let before = before.and_then(|before| self.claims.get(&(wanted.vm.clone(), before)));
+        if !follows(before, wanted) {
+            return Ok(Decision::Elsewhere);
+        }
         let place = (wanted.vm.clone(), wanted.generation);
         Ok(decide(self.claims.entry(place).or_insert_with(|| wanted.clone()), wanted))
+    }
+}
+
+/// Whether a place in which `before` stands for the generation before is the one that `wanted` means.
+#[must_use]
+pub fn follows(before: Option<&Claim>, wanted: &Claim) -> bool {
+    match &wanted.after {
+        Some(holder) => before.is_some_and(|before| before.holder == *holder),
+        None => before.is_none() && wanted.generation == Generation(1),
     }
 }
 
@@ -171,8 +208,12 @@ pub fn validate_name(name: &str) -> Result<(), NameError> {
 /// The bytes of a claim at rest: text, one fact a line, the last of which is the CRC32C of the others.
 #[must_use]
 pub fn encode(claim: &Claim) -> Vec<u8> {
-    let Claim { vm, generation, holder } = claim;
-    let text = alloc::format!("{HEADER}\nvm {vm}\ngeneration {generation}\nholder {holder}\n");
+    let Claim { vm, generation, holder, after, secret } = claim;
+    let after = after.as_deref().unwrap_or(NOTHING);
+    let secret = identity::hex(&secret.0);
+    let text = alloc::format!(
+        "{HEADER}\nvm {vm}\ngeneration {generation}\nholder {holder}\nafter {after}\nsecret {secret}\n"
+    );
     let check = Crc::<u32>::new(&CRC_32_ISCSI).checksum(text.as_bytes());
     alloc::format!("{text}check {check:08x}\n").into_bytes()
 }
@@ -198,15 +239,17 @@ pub fn decode(bytes: &[u8]) -> Result<Claim, ClaimError> {
     let vm = field("vm")?.to_string();
     let number = field("generation")?;
     let holder = field("holder")?.to_string();
+    let after = Some(field("after")?).filter(|after| *after != NOTHING).map(ToString::to_string);
+    let secret = identity::unhex(field("secret")?).ok_or(ClaimError::NotAClaim("the secret is none"))?;
     let generation =
         Generation(number.parse().map_err(|_| ClaimError::NotAClaim("the generation is no number"))?);
-    let claim = Claim { vm, generation, holder };
+    let claim = Claim { vm, generation, holder, after, secret: Secret(secret) };
     // Whole, unharmed, nothing behind it, and spelt in the one way there is.
     if encode(&claim) != bytes {
         return Err(ClaimError::Damaged);
     }
-    let names = if claim.is_end() { [&claim.vm, &claim.vm] } else { [&claim.vm, &claim.holder] };
-    for name in names {
+    let others = [Some(&claim.holder), claim.after.as_ref()].into_iter().flatten();
+    for name in others.filter(|name| *name != NOBODY).chain([&claim.vm]) {
         validate_name(name).map_err(|error| ClaimError::Name(name.clone(), error))?;
     }
     Ok(claim)
@@ -217,7 +260,28 @@ mod tests {
     use super::*;
 
     fn claim(holder: &str) -> Claim {
-        Claim { vm: "castor".into(), generation: Generation(3), holder: holder.into() }
+        claim_of(3, holder)
+    }
+
+    fn claim_of(generation: u64, holder: &str) -> Claim {
+        let after = (generation > 1).then(|| "before".into());
+        let secret = Secret([0xa5; 32]);
+        Claim {
+            vm: "castor".into(),
+            generation: Generation(generation),
+            holder: holder.into(),
+            after,
+            secret,
+        }
+    }
+
+    /// A ledger of a VM whose second generation is held by "before".
+    fn ledger() -> Ledger {
+        let mut ledger = Ledger::default();
+        for generation in [1, 2] {
+            assert_eq!(ledger.claim(&claim_of(generation, "before")), Ok(Decision::Won));
+        }
+        ledger
     }
 
     #[test]
@@ -257,32 +321,46 @@ mod tests {
 
     #[test]
     fn each_generation_is_given_out_once() {
-        let mut ledger = Ledger::default();
+        let mut ledger = ledger();
         let won = Ok(Decision::Won);
         assert_eq!(ledger.claim(&claim("a")), won);
         assert_eq!(ledger.claim(&claim("b")), Ok(Decision::Lost { holder: "a".into() }));
         assert_eq!(ledger.claim(&claim("a")), won, "an answer that was lost is given again");
-        assert_eq!(ledger.claim(&Claim { vm: "other".into(), ..claim("b") }), won);
-        assert_eq!(ledger.claim(&Claim { generation: Generation(4), ..claim("b") }), won);
+        assert_eq!(ledger.claim(&Claim { vm: "other".into(), ..claim_of(1, "b") }), won);
+        assert_eq!(ledger.claim(&Claim { after: Some("a".into()), ..claim_of(4, "b") }), won);
         assert_eq!(ledger.newest("castor").map(|c| c.generation), Some(Generation(4)));
     }
 
     #[test]
     fn a_replica_that_slept_through_the_end_of_its_vm_wins_nothing() {
-        let mut ledger = Ledger::default();
+        let mut ledger = ledger();
         let [primary, backup] = ["p", "b"].map(claim);
         assert_eq!(ledger.claim(&primary), Ok(Decision::Won));
-        let end = Claim::end("castor", primary.generation);
+        let end = Claim::end("castor", primary.generation, "p");
         assert_eq!(ledger.claim(&end), Ok(Decision::Won));
-        let late = Claim { generation: backup.generation.next(), ..backup };
+        let after = Some("p".into());
+        let late = Claim { generation: backup.generation.next(), after, ..backup };
         assert!(matches!(ledger.claim(&late), Ok(Decision::Lost { .. })));
         assert_eq!(decode(&encode(&end)), Ok(end));
     }
 
     #[test]
+    fn a_place_that_does_not_hold_what_a_claim_stands_on_decides_nothing() {
+        let elsewhere = Ok(Decision::Elsewhere);
+        let mut ledger = ledger();
+        assert_eq!(Ledger::default().claim(&claim("b")), elsewhere, "an emptied one");
+        assert_eq!(ledger.claim(&Claim { after: Some("c".into()), ..claim("b") }), elsewhere, "another one");
+        assert_eq!(ledger.claim(&claim_of(4, "b")), elsewhere, "an old copy");
+        assert_eq!(ledger.claim(&Claim { after: None, ..claim_of(2, "b") }), elsewhere, "not the first");
+        assert_eq!(Ledger::default().claim(&Claim { after: None, ..claim("b") }), elsewhere, "nor here");
+        assert_eq!(ledger.newest("castor").map(|c| c.generation), Some(Generation(2)), "nothing was claimed");
+        assert_eq!(ledger.claim(&claim("b")), Ok(Decision::Won));
+    }
+
+    #[test]
     fn a_vm_starts_anew_behind_its_end_and_not_while_somebody_holds_it() {
         assert_eq!(first_generation(None), Ok(Generation(1)));
-        let end = Claim::end("castor", Generation(3));
+        let end = Claim::end("castor", Generation(3), "a");
         assert_eq!(first_generation(Some(&end)), Ok(Generation(5)));
         let held = first_generation(Some(&claim("a"))).expect_err("held");
         assert_eq!((held.generation, held.holder.as_str()), (Generation(3), "a"));
@@ -290,7 +368,7 @@ mod tests {
 
     #[test]
     fn another_version_is_named() {
-        assert_eq!(decode(b"pollux-claim 2\n"), Err(ClaimError::Version("pollux-claim 2".into())));
+        assert_eq!(decode(b"pollux-claim 1\n"), Err(ClaimError::Version("pollux-claim 1".into())));
     }
 
     #[test]

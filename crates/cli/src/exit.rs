@@ -14,6 +14,23 @@ pub const DISK: u8 = 72;
 /// The guest asked for a reset.
 pub const RESET: u8 = 73;
 
+/// Another replica holds the VM: it must not be started here.
+#[derive(Debug)]
+pub struct HeldElsewhere(pub String);
+
+impl std::fmt::Display for HeldElsewhere {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for HeldElsewhere {}
+
+/// The status of a command that failed.
+pub fn of_error(error: &anyhow::Error) -> u8 {
+    if error.downcast_ref::<HeldElsewhere>().is_some() { HALTED } else { FAILED }
+}
+
 /// Shown at the end of `--help`.
 pub const HELP: &str = "Exit status: 0 orderly end; 1 failure; 2 wrong usage; 70 halted (another replica holds the VM); \
 71 divergence; 72 disk failure on one side; 73 guest reset (with --on-reset stop); a guest that ends through the test finisher sets its own.";

@@ -86,7 +86,7 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("pollux: {error:#}");
-            ExitCode::from(exit::FAILED)
+            ExitCode::from(exit::of_error(&error))
         }
     }
 }

@@ -3,16 +3,18 @@
 //! Invariant: a VM under an arbiter runs only in a generation that this process has won, and a process spends only
 //! what it has won, so that an end never ends somebody else's VM.
 
-use anyhow::{Result, anyhow, ensure};
-use pollux_arbiter::Claim;
-use pollux_host::arbiter_file::FileArbiter;
+use crate::exit::HeldElsewhere;
+use anyhow::{Context, Result};
+use pollux_arbiter::{Claim, Secret};
+use pollux_codec::message::Greet;
+use pollux_host::arbiter_file::{Claimant, FileArbiter, random_bytes};
 use pollux_node::Outcome;
 use pollux_protocol::Verdict;
 use pollux_vocab::Generation;
 use std::path::Path;
 
 /// One process's dealings with the arbiter over one VM.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Tenure {
     /// The folder.
     pub arbiter: FileArbiter,
@@ -21,30 +23,58 @@ pub struct Tenure {
     /// The generation that it starts in, or backs up.
     pub generation: Generation,
     vm: String,
+    /// Who holds `generation`.
+    runs: String,
+    /// Who held the one before, if this process is to claim `generation`.
+    after: Option<String>,
+    secret: Secret,
 }
 
 impl Tenure {
     /// Finds the generation in which `vm` may start. It is not claimed yet.
     pub fn find(arbiter: FileArbiter, vm: &str, holder: String, folder: &Path) -> Result<Self> {
+        if let Err(error) = arbiter.sweep() {
+            tracing::warn!(%error, "cannot look for what dead claimants left in the arbiter's folder");
+        }
         let newest = arbiter.newest(vm)?.map(|(_, claim)| claim);
         let generation = pollux_arbiter::first_generation(newest.as_ref()).map_err(|held| {
             let folder = folder.display();
-            anyhow!("{held}. If it runs nowhere: pollux arbiter forget {vm} --arbiter {folder}")
+            HeldElsewhere(format!(
+                "{held}. If it runs nowhere: pollux arbiter forget {vm} --arbiter {folder}"
+            ))
         })?;
-        Ok(Self::backing(arbiter, vm, holder, generation))
+        let (runs, after) = (holder.clone(), newest.map(|claim| claim.holder));
+        Ok(Self { arbiter, holder, generation, vm: vm.into(), runs, after, secret: secret()? })
     }
 
-    /// Of a backup whose primary holds `generation`.
-    pub fn backing(arbiter: FileArbiter, vm: &str, holder: String, generation: Generation) -> Self {
-        Self { arbiter, holder, generation, vm: vm.into() }
+    /// Of a backup whose primary has proven what it says in `greet`.
+    pub fn backing(arbiter: FileArbiter, holder: String, greet: &Greet) -> Result<Self> {
+        let (vm, runs, generation) = (greet.vm.clone(), greet.holder.clone(), greet.generation);
+        Ok(Self { arbiter, holder, generation, vm, runs, after: None, secret: secret()? })
     }
 
     /// Claims the generation that was found free.
     pub fn claim(&self) -> Result<()> {
+        let (vm, holder, after) = (self.vm.clone(), self.holder.clone(), self.after.clone());
+        let claim = Claim { vm, generation: self.generation, holder, after, secret: self.secret };
+        match self.arbiter.claim(&claim)? {
+            Verdict::Won => Ok(()),
+            Verdict::Lost => Err(HeldElsewhere(format!("somebody else has just started {}", self.vm)).into()),
+            Verdict::Unreachable => anyhow::bail!("the arbiter has not decided who may start {}", self.vm),
+        }
+    }
+
+    /// How this side introduces itself to a backup, and what it proves.
+    pub fn greet(&self) -> (Greet, Secret) {
+        let (vm, generation) = (self.vm.clone(), self.generation);
+        let (arbiter, holder, nonce) = (self.arbiter.id().0, self.holder.clone(), [0; 32]);
+        (Greet { vm, generation, arbiter, holder, nonce }, self.secret)
+    }
+
+    /// Who claims the generations behind this one.
+    pub fn claimant(&self) -> Claimant {
         let (vm, holder) = (self.vm.clone(), self.holder.clone());
-        let verdict = self.arbiter.claim(&Claim { vm, generation: self.generation, holder })?;
-        ensure!(verdict == Verdict::Won, "somebody else has just started {}: {verdict:?}", self.vm);
-        Ok(())
+        Claimant { vm, holder, secret: self.secret, known: vec![(self.generation, self.runs.clone())] }
     }
 
     /// Spends the generation after `own`, if `own` is this process's: nobody runs the VM now, nor any copy of it.
@@ -61,4 +91,8 @@ impl Tenure {
             self.end(own);
         }
     }
+}
+
+fn secret() -> Result<Secret> {
+    Ok(Secret(random_bytes().context("this host gives no random numbers")?))
 }

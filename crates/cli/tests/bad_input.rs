@@ -87,7 +87,7 @@ fn an_oversized_kernel_names_the_memory_it_needs() {
 fn backup(folder: &Path, extra: &[&str]) -> (Process, String) {
     let disk = folder.join("backup.img");
     fs::File::create(&disk).and_then(|file| file.set_len(8 << 20)).expect("a disk");
-    let arbiter = folder.join("arbiter").display().to_string();
+    let arbiter = arbiter(folder);
     let disk = disk.display().to_string();
     let mut args = strings(&[
         "backup",
@@ -168,7 +168,7 @@ fn sides_that_do_not_fit_say_so_on_both_ends() {
 #[test]
 fn a_backup_that_is_not_there_is_named_after_patience() {
     let folder = tempfile::tempdir().expect("a folder");
-    let arbiter = folder.path().join("arbiter").display().to_string();
+    let arbiter = arbiter(folder.path());
     let begun = std::time::Instant::now();
     let mut child = Command::new(POLLUX)
         .args(["run", "--kernel", TINY, "--backup", "not a host", "--arbiter", &arbiter, "--console", "none"])

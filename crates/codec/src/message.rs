@@ -36,6 +36,21 @@ pub struct Hello {
     pub snapshot_bytes: u64,
 }
 
+/// Who asks a backup for its services, before anything about the machine is said.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Greet {
+    /// The VM's name.
+    pub vm: String,
+    /// The VM's generation.
+    pub generation: Generation,
+    /// The id of the arbiter that gave it.
+    pub arbiter: [u8; 16],
+    /// To whom.
+    pub holder: String,
+    /// Random, of this connection alone.
+    pub nonce: [u8; 32],
+}
+
 /// A disk of the primary's machine.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DiskHello {
@@ -67,6 +82,8 @@ pub struct AckV1 {
 }
 
 /// One message.
+///
+/// Kinds 13 to 15 come before Hello: each side shows that it knows the secret of the claim.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Wire {
     /// Primary, first: who I am and what I run.
@@ -118,6 +135,20 @@ pub enum Wire {
         /// 0 the VM has ended, 1 this side leaves, 2 this side has diverged.
         reason: u8,
     },
+    /// Primary, first of all: who asks.
+    Greet(Greet),
+    /// Backup: what the primary is to prove, and this side's own proof.
+    Challenge {
+        /// Random, of this connection alone.
+        nonce: [u8; 32],
+        /// That this side knows the secret.
+        proof: [u8; 32],
+    },
+    /// Primary: that it knows the secret.
+    Proof {
+        /// The proof.
+        proof: [u8; 32],
+    },
     /// Log file only: it ends here in good order.
     End {
         /// Number of records before it.
@@ -149,6 +180,12 @@ pub mod kind {
     pub const GOODBYE: u8 = 10;
     /// [`super::Wire::End`]
     pub const END: u8 = 11;
+    /// [`super::Wire::Greet`]
+    pub const GREET: u8 = 13;
+    /// [`super::Wire::Challenge`]
+    pub const CHALLENGE: u8 = 14;
+    /// [`super::Wire::Proof`]
+    pub const PROOF: u8 = 15;
 }
 
 /// Longest piece of a snapshot in one frame, in bytes; longer [`Wire::State`] messages are split.
@@ -189,6 +226,9 @@ impl Wire {
             }
             Self::Heartbeat { generation } => put(out, kind::HEARTBEAT, *generation, &[]),
             Self::Goodbye { generation, reason } => put(out, kind::GOODBYE, *generation, &[*reason]),
+            Self::Greet(greet) => put(out, kind::GREET, greet.generation, &postcard_of(greet)),
+            Self::Challenge { nonce, proof } => put(out, kind::CHALLENGE, none, &[*nonce, *proof].concat()),
+            Self::Proof { proof } => put(out, kind::PROOF, none, proof),
             Self::End { records } => put(out, kind::END, none, &records.to_le_bytes()),
         }
     }
@@ -207,6 +247,9 @@ impl Wire {
             Self::Ack(_) => "Ack",
             Self::Heartbeat { .. } => "Heartbeat",
             Self::Goodbye { .. } => "Goodbye",
+            Self::Greet(_) => "Greet",
+            Self::Challenge { .. } => "Challenge",
+            Self::Proof { .. } => "Proof",
             Self::End { .. } => "End",
         }
     }
@@ -237,6 +280,9 @@ const fn name_of(kind: u8) -> Option<&'static str> {
         kind::ACK => "Ack",
         kind::HEARTBEAT => "Heartbeat",
         kind::GOODBYE => "Goodbye",
+        kind::GREET => "Greet",
+        kind::CHALLENGE => "Challenge",
+        kind::PROOF => "Proof",
         kind::END => "End",
         _ => return None,
     })
@@ -285,12 +331,28 @@ fn hello(frame: &Frame) -> Option<Wire> {
     }
 }
 
+fn greet(frame: &Frame) -> Option<Wire> {
+    match postcard::take_from_bytes::<Greet>(&frame.payload) {
+        Ok((greet, [])) if greet.generation == frame.generation => Some(Wire::Greet(greet)),
+        _ => None,
+    }
+}
+
+/// Two halves of a payload of 64 bytes.
+fn challenge(frame: &Frame) -> Option<Wire> {
+    let (nonce, proof) = frame.payload.split_first_chunk::<32>()?;
+    Some(Wire::Challenge { nonce: *nonce, proof: proof.try_into().ok()? })
+}
+
 /// All messages but the log.
 fn plain(frame: &Frame) -> Option<Wire> {
     let generation = frame.generation;
     let mut cursor = Cursor::new(&frame.payload);
     let wire = match frame.kind {
         kind::HELLO => return hello(frame),
+        kind::GREET => return greet(frame),
+        kind::CHALLENGE => return challenge(frame),
+        kind::PROOF => return Some(Wire::Proof { proof: frame.payload.as_slice().try_into().ok()? }),
         kind::WELCOME => Wire::Welcome,
         kind::REFUSE => Wire::Refuse { reason: core::str::from_utf8(cursor.rest()).ok()?.into() },
         kind::STATE => Wire::State { offset: cursor.u64()?, bytes: cursor.rest().to_vec() },

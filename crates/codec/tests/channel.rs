@@ -246,3 +246,29 @@ fn every_kind_of_record_is_among_the_samples() {
     let wire = Wire::Records { generation: Generation(0), released: Lsn(0), records: every_record() };
     assert_eq!(decode_all(&wire.encode()).0, [wire]);
 }
+
+#[test]
+fn the_golden_introduction_of_version_1_is_still_understood() {
+    let greet = pollux_codec::message::Greet {
+        vm: "castor".into(),
+        generation: Generation(3),
+        arbiter: core::array::from_fn(|i| i as u8),
+        holder: "host-a-17".into(),
+        nonce: [0xa5; 32],
+    };
+    let messages = vec![
+        Wire::Greet(greet),
+        Wire::Challenge { nonce: [1; 32], proof: [2; 32] },
+        Wire::Proof { proof: core::array::from_fn(|i| i as u8) },
+    ];
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/channel/v1/introduction");
+    let written: Vec<u8> = messages.iter().flat_map(Wire::encode).collect();
+    if std::env::var_os("POLLUX_WRITE_GOLDEN").is_some() {
+        std::fs::write(path, &written).expect("the golden file can be written");
+    }
+    let bytes = std::fs::read(path).expect("the golden file is there");
+    assert_eq!(decode_all(&bytes), (messages, None));
+    for length in 0..written.len() {
+        assert!(decode_all(&written[..length]).0.len() < 3, "{length} bytes");
+    }
+}

@@ -6,7 +6,7 @@
 
 use pollux_node::Event;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ struct Packets {
 pub struct EventSender {
     events: Sender<Event>,
     packets: Arc<Packets>,
+    /// Somebody wants this process to stop: for those who work before there is a node that takes events.
+    stopping: Arc<AtomicBool>,
 }
 
 /// Where events come out.
@@ -43,7 +45,8 @@ pub struct Inbox {
 pub fn inbox() -> (EventSender, Inbox) {
     let (sender, events) = channel();
     let packets = Arc::<Packets>::default();
-    (EventSender { events: sender, packets: packets.clone() }, Inbox { events, packets })
+    let stopping = Arc::default();
+    (EventSender { events: sender, packets: packets.clone(), stopping }, Inbox { events, packets })
 }
 
 impl EventSender {
@@ -52,7 +55,16 @@ impl EventSender {
         if matches!(event, Event::Packet { .. }) && !self.packets.take_place() {
             return Ok(());
         }
+        if event == Event::Stop {
+            self.stopping.store(true, Ordering::Release);
+        }
         self.events.send(event).map_err(|_| NodeEnded)
+    }
+
+    /// Whether anybody has sent [`Event::Stop`], taken in or not.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
     }
 
     /// A way in for one who never sends packets.

@@ -16,6 +16,7 @@ pub mod net;
 pub mod outlet;
 pub mod pairing;
 pub mod ports;
+pub mod proof;
 pub mod recorder;
 pub mod status;
 pub mod sys;

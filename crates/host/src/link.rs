@@ -13,7 +13,7 @@ use rustix::net::SendFlags;
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::net::{Shutdown, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes read from the socket at a time.
 const READ_BYTES: usize = 256 * 1024;
@@ -21,6 +21,40 @@ const READ_BYTES: usize = 256 * 1024;
 const OFFER_BYTES: usize = 256 * 1024;
 /// A peer that does not take this much is as good as gone.
 const BACKLOG_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// How often a step of the handshake looks whether it is to end before its time.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How long a whole step of the handshake may take, however many bytes it has, and who may end it before.
+#[derive(Clone, Debug)]
+pub struct Patience {
+    until: Instant,
+    stop: Option<EventSender>,
+}
+
+impl Patience {
+    /// From now on so long, or until `stop` is told to stop.
+    #[must_use]
+    pub fn new(patience: Duration, stop: Option<&EventSender>) -> Self {
+        Self { until: Instant::now() + patience, stop: stop.cloned() }
+    }
+
+    /// How long to wait before asking again.
+    fn slice(&self) -> Result<Duration, LinkError> {
+        if self.stop.as_ref().is_some_and(EventSender::is_stopping) {
+            return Err(LinkError::Stopped);
+        }
+        match self.until.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Err(LinkError::TooLate),
+            left => Ok(left.min(LOOK_EVERY)),
+        }
+    }
+}
+
+/// A wait on a socket that ended without an answer.
+fn is_pause(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
 
 /// Why the link is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +65,12 @@ pub enum LinkError {
     /// The peer closed it.
     #[error("the peer closed the link")]
     Closed,
+    /// The peer took longer over one step than that may take.
+    #[error("the peer took too long over one step of the handshake")]
+    TooLate,
+    /// Somebody has told this process to stop.
+    #[error("told to stop during the handshake")]
+    Stopped,
     /// What came is not the protocol.
     #[error("the peer does not speak Pollux's protocol: {0}")]
     Garbage(String),
@@ -62,7 +102,7 @@ pub fn split(stream: TcpStream) -> io::Result<(LinkSender, LinkReader)> {
 }
 
 impl LinkReader {
-    /// The next message; waits for it, at most as long as [`LinkReader::set_patience`] says.
+    /// The next message; waits for it.
     pub fn receive(&mut self) -> Result<Wire, LinkError> {
         loop {
             match self.decoder.poll() {
@@ -79,14 +119,27 @@ impl LinkReader {
         }
     }
 
-    /// How long [`LinkReader::receive`] waits; `None` for ever.
-    pub fn set_patience(&self, patience: Option<Duration>) -> io::Result<()> {
-        self.stream.set_read_timeout(patience)
+    /// The next message, the whole of it within `patience`: for the handshake.
+    pub fn receive_within(&mut self, patience: &Patience) -> Result<Wire, LinkError> {
+        loop {
+            match self.decoder.poll() {
+                Ok(Some(wire)) => return Ok(wire),
+                Ok(None) => {}
+                Err(error) => return Err(LinkError::Garbage(error.to_string())),
+            }
+            self.stream.set_read_timeout(Some(patience.slice()?))?;
+            match self.stream.read(&mut self.buffer) {
+                Ok(0) => return Err(LinkError::Closed),
+                Ok(n) => self.decoder.push(&self.buffer[..n]),
+                Err(error) if is_pause(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Turns this half into a thread that feeds the node. `count` is called with the bytes of each message.
     pub fn spawn(mut self, events: EventSender) -> io::Result<()> {
-        self.set_patience(None)?;
+        self.stream.set_read_timeout(None)?;
         std::thread::Builder::new().name("link".into()).spawn(move || {
             loop {
                 let event = match self.receive() {
@@ -141,12 +194,37 @@ impl LinkSender {
         !self.backlog.is_empty()
     }
 
-    /// Sends a message and waits until the kernel has taken it: for the handshake.
-    pub fn send_blocking(&mut self, wire: &Wire) -> io::Result<()> {
+    /// Sends a message and waits until the kernel has taken it, within `patience`: for the handshake.
+    pub fn send_within(&mut self, wire: &Wire, patience: &Patience) -> Result<(), LinkError> {
         use std::io::Write;
         let bytes = wire.encode();
         self.sent_bytes += bytes.len() as u64;
-        self.stream.write_all(&bytes)
+        let mut left = &bytes[..];
+        while !left.is_empty() {
+            self.stream.set_write_timeout(Some(patience.slice()?))?;
+            match self.stream.write(left) {
+                Ok(0) => return Err(LinkError::Closed),
+                Ok(taken) => left = &left[taken..],
+                Err(error) if is_pause(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Says no more, and gives the peer so long to read what was said: an end that comes with unread bytes of the
+    /// peer's would take the last words back.
+    pub fn end(self, reader: &mut LinkReader, patience: Duration) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+        let patience = Patience::new(patience, None);
+        while let Ok(slice) = patience.slice() {
+            let _ = reader.stream.set_read_timeout(Some(slice));
+            match reader.stream.read(&mut reader.buffer) {
+                Ok(1..) => {}
+                Err(error) if is_pause(&error) => {}
+                Ok(0) | Err(_) => return,
+            }
+        }
     }
 
     /// Counts anew: what the handshake sent is no log.

@@ -3,7 +3,7 @@
 //! Every source of events is a thread that blocks on its descriptor and sends into one channel; the node's own
 //! thread never blocks on anything but that channel.
 
-use crate::arbiter_file::FileArbiter;
+use crate::arbiter_file::{Claimant, FileArbiter};
 use crate::clock;
 use crate::console::Console;
 use crate::disk::DiskServer;
@@ -107,9 +107,9 @@ impl HostPorts {
         self.link = Some(link);
     }
 
-    /// Names the arbiter; claims are made for `vm` by `holder`.
-    pub fn set_arbiter(&mut self, arbiter: FileArbiter, vm: &str, holder: &str) -> std::io::Result<()> {
-        self.arbiter = Some(arbiter.spawn(vm.into(), holder.into(), self.sender.unbounded())?);
+    /// Names the arbiter, and who claims there.
+    pub fn set_arbiter(&mut self, arbiter: FileArbiter, claimant: Claimant) -> std::io::Result<()> {
+        self.arbiter = Some(arbiter.spawn(claimant, self.sender.unbounded())?);
         Ok(())
     }
 

@@ -1,11 +1,10 @@
 //! The side that replays.
 //!
 //! ```text
-//!   Backup ── primary silent, link lost ──► Claiming ── Won ──► Draining ── log empty ──► Live (a new Primary)
-//!      │                                       │ Lost, goodbye,     │
-//!      │                                       │ newer generation,  │ divergence
+//!   Backup ── primary silent, link lost, ─► Claiming ── Won ──► Draining ── log empty ──► Live (a new Primary)
+//!      │      newer generation heard           │ Lost, goodbye,     │ divergence
 //!      │                                       │ told to leave      │
-//!      └── goodbye, newer generation, fault, ─►└─── Halted ◄────────┘
+//!      └── goodbye, fault, ───────────────────►└─── Halted ◄────────┘
 //!          gone without a word
 //! ```
 //!
@@ -65,8 +64,6 @@ enum Cause {
     Lost,
     /// The log may have been replayed to its end.
     Replayed,
-    /// Somebody speaks from this newer generation.
-    Spent(Generation),
     /// The VM has ended in good order.
     Ended,
     /// The primary breaks the protocol.
@@ -137,8 +134,9 @@ impl Backup {
     /// The primary said something.
     pub fn handle_message(&mut self, now: HostTime, message: Message) {
         if message.generation() > self.generation {
-            // Rule: whoever hears a newer generation than its own halts: its generation is spent.
-            self.move_on(Cause::Spent(message.generation()));
+            // Rule: a newer generation is believed when the arbiter confirms it. Either way nothing more comes from the
+            // primary that this side backs up.
+            self.move_on(Cause::PrimaryGone(now));
         } else if message.generation() == self.generation {
             self.heard = true;
             self.silence.handle_sound(now);
@@ -272,9 +270,6 @@ impl Backup {
             // Rule: the loser halts.
             (State::Claiming(_), Cause::Lost) => self.halt(HaltReason::LostClaim(self.generation.next())),
             (State::Draining(_), Cause::Replayed) => self.go_live_when_replayed(),
-            (State::Backup | State::Claiming(_), Cause::Spent(newer)) => {
-                self.halt(HaltReason::GenerationSpent(newer));
-            }
             // Rule: an orderly end is no death, not even one that was suspected before it was told.
             (State::Backup | State::Claiming(_), Cause::Ended) => self.halt(HaltReason::PeerEnded),
             (State::Backup, Cause::Fault(what)) => {
@@ -300,7 +295,7 @@ impl Backup {
             | (State::Claiming(_) | State::Draining(_), Cause::PrimaryGone(_) | Cause::Fault(_))
             | (State::Backup | State::Claiming(_), Cause::Replayed)
             // Rule: who has won is the VM. It cannot leave, only end it, once it is live.
-            | (State::Draining(_), Cause::Spent(_) | Cause::Ended | Cause::Told) => {}
+            | (State::Draining(_), Cause::Ended | Cause::Told) => {}
         }
     }
 

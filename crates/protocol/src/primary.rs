@@ -1,9 +1,9 @@
 //! The side whose VM talks to the world.
 //!
 //! ```text
-//!   Primary ── backup silent, link lost, goodbye, this process was away ──► Claiming ── Won ──► Solo
-//!      │                                                                       │ Lost
-//!      └────────── newer generation heard (in any state), VM ended ─────────►  Halted
+//!   Primary ── backup silent, link lost, goodbye, this process was away, ─► Claiming ── Won ──► Solo
+//!      │       newer generation heard                                          │ Lost
+//!      └────────── VM ended (in any state) ─────────────────────────────────►  Halted
 //! ```
 //!
 //! Invariants: every record gets the next LSN, and nothing enters but through [`Primary::admit`]; nothing leaves but
@@ -59,14 +59,12 @@ enum State {
 
 /// Why the state changes.
 enum Cause {
-    /// The backup is silent, has left, cannot be trusted, or may have given this side up.
+    /// The backup is silent, has left, cannot be trusted, speaks of a newer generation, or may have given this side up.
     BackupGone(HostTime),
     /// The arbiter gave this side the next generation.
     Won,
     /// The arbiter gave it to the other side.
     Lost,
-    /// Somebody speaks from this newer generation.
-    Spent(Generation),
     /// The VM has ended in good order.
     Ended,
 }
@@ -179,8 +177,9 @@ impl Primary {
     /// The backup said something.
     pub fn handle_message(&mut self, now: HostTime, message: Message) {
         if message.generation() > self.generation {
-            // Rule: whoever hears a newer generation than its own halts: its generation is spent.
-            self.move_on(Cause::Spent(message.generation()));
+            // Rule: a newer generation is believed when the arbiter confirms it. Until then nothing is released. Who runs
+            // alone need not ask: only a backup could have been given the next one, and it has none.
+            self.move_on(Cause::BackupGone(now));
         } else if message.generation() < self.generation {
             self.handle_past(&message);
         } else if matches!(self.state, State::Primary) {
@@ -302,9 +301,6 @@ impl Primary {
             (State::Claiming(_), Cause::Won) => self.go_solo(),
             // Rule: the loser halts.
             (State::Claiming(_), Cause::Lost) => self.halt(HaltReason::LostClaim(self.generation.next())),
-            (State::Solo | State::Primary | State::Claiming(_), Cause::Spent(newer)) => {
-                self.halt(HaltReason::GenerationSpent(newer));
-            }
             (State::Primary | State::Claiming(_), Cause::Ended) => {
                 let (generation, reason) = (self.generation, GoodbyeReason::Ended);
                 self.messages.push_back(Message::Goodbye { generation, reason });
@@ -313,7 +309,7 @@ impl Primary {
             (State::Solo, Cause::Ended) => self.state = State::Halted,
             (State::Solo | State::Primary | State::Halted, Cause::Won | Cause::Lost)
             | (State::Solo | State::Claiming(_) | State::Halted, Cause::BackupGone(_))
-            | (State::Halted, Cause::Spent(_) | Cause::Ended) => {}
+            | (State::Halted, Cause::Ended) => {}
         }
     }
 

@@ -139,9 +139,6 @@ pub enum HaltReason {
     /// The arbiter gave the generation to the other side.
     #[error("generation {0} belongs to the other replica: it runs on, this one must not")]
     LostClaim(Generation),
-    /// The other side speaks from a newer generation.
-    #[error("the other replica runs in generation {0}: this one's generation is spent")]
-    GenerationSpent(Generation),
     /// The primary was gone before it had said anything.
     #[error(
         "the primary was gone before it had said anything: it may never have started the VM, so this backup does not take over; start the pair again"

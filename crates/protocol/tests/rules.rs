@@ -230,10 +230,35 @@ fn an_unreachable_arbiter_lets_none_run_and_is_asked_again() {
 fn a_returning_primary_finds_its_generation_spent_and_halts() {
     let mut p = primary_with_a_held_output();
     p.handle_message(at(5), Message::Heartbeat { generation: G2 });
-    assert_eq!(commands(&mut p), [Command::Halt(HaltReason::GenerationSpent(G2))]);
+    assert_eq!(commands(&mut p), [Command::BackupLost, Command::Claim(G2)], "it asks who is right");
+    assert_eq!(p.poll_release(at(5)), None, "and holds its outputs meanwhile");
+    p.handle_arbiter(at(6), G2, Verdict::Lost);
+    assert_eq!(commands(&mut p), [Command::Halt(HaltReason::LostClaim(G2))]);
     let mut new = Primary::new_solo(Settings::default(), G2, at(0), Lsn(9));
     new.handle_message(at(1), records(1..=1));
     assert_eq!(messages(&mut new), [Message::Heartbeat { generation: G2 }], "and the new one tells it so");
+}
+
+#[test]
+fn a_newer_generation_is_believed_only_when_the_arbiter_confirms_it() {
+    let lie = || Message::Heartbeat { generation: Generation(77) };
+    let mut p = primary_with_a_held_output();
+    p.handle_message(at(5), lie());
+    p.handle_arbiter(at(6), G2, Verdict::Unreachable);
+    assert_eq!(p.poll_release(at(6)), None, "nobody knows");
+    p.handle_arbiter(at(7), G2, Verdict::Won);
+    assert!(p.poll_release(at(7)).is_some(), "it was a lie: the VM runs on");
+    p.handle_message(at(8), lie());
+    assert!(
+        !matches!(p.report().state, Role::Halted | Role::Claiming),
+        "alone, it cannot have been replaced"
+    );
+    let mut b = Backup::new(Settings::default(), G1, at(0));
+    b.handle_message(at(1), records(1..=1));
+    b.handle_message(at(2), lie());
+    assert_eq!(backup_commands(&mut b), [BackupCommand::Claim(G2)], "it asks who is right");
+    b.handle_arbiter(at(3), G2, Verdict::Lost);
+    assert_eq!(backup_commands(&mut b), [BackupCommand::Halt(HaltReason::LostClaim(G2))]);
 }
 
 #[test]

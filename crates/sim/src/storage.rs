@@ -1,12 +1,13 @@
 //! The arbiter's storage: the shipped rules on a ledger, reached by messages that take their time and get lost.
 //!
 //! A claim is asked as in production: one after the other on each host, each a claim at rest that is written and
-//! read with the shipped encoding. A storage that does not answer may have done its work.
+//! read with the shipped encoding. A storage that does not answer may have done its work. A host that does not reach it
+//! finds another in its place, empty, as where a mount is gone: the shipped rules must decide nothing there.
 
 use crate::check::Broken;
 use crate::fault::{HostId, NAMES};
 use crate::random::Random;
-use pollux_arbiter::{Arbiter, Claim, Decision, Ledger, decode, encode, first_generation};
+use pollux_arbiter::{Arbiter, Claim, Decision, Ledger, Secret, decode, encode, first_generation};
 use pollux_protocol::Verdict;
 use pollux_vocab::Generation;
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ const VM: &str = "vm";
 #[derive(Debug)]
 pub(crate) struct Storage {
     ledger: Ledger,
+    /// What a host finds that does not reach it.
+    elsewhere: Ledger,
     /// To whom each generation went: what the checkers believe.
     granted: BTreeMap<u64, HostId>,
     pub(crate) down_until_ns: u64,
@@ -35,6 +38,7 @@ impl Storage {
     pub(crate) fn new(random: Random) -> Self {
         Self {
             ledger: Ledger::default(),
+            elsewhere: Ledger::default(),
             granted: BTreeMap::new(),
             down_until_ns: 0,
             cut_until_ns: [(0, false); 2],
@@ -61,8 +65,13 @@ impl Storage {
         let cut = now_ns < cut_until;
         let down = now_ns < self.down_until_ns;
         let reached = (!cut || silent) && (!down || self.random.chance(300));
-        let verdict = if reached { self.decide(host, generation)? } else { Verdict::Unreachable };
-        if cut || down {
+        let lost = cut && !silent;
+        let verdict = match (reached, lost) {
+            (true, _) => self.decide(host, generation, false)?,
+            (false, true) => self.decide(host, generation, true)?,
+            (false, false) => Verdict::Unreachable,
+        };
+        if (cut || down) && !(lost && verdict == Verdict::Won) {
             let patience = self.random.log_between(1_000_000, 200_000_000);
             self.busy_until_ns[host] = now_ns + patience;
             return Ok((now_ns + patience, Verdict::Unreachable));
@@ -72,13 +81,15 @@ impl Storage {
         Ok((at, verdict))
     }
 
-    fn decide(&mut self, host: HostId, generation: Generation) -> Result<Verdict, Broken> {
-        let claim = Claim { vm: VM.into(), generation, holder: NAMES[host].into() };
+    fn decide(&mut self, host: HostId, generation: Generation, lost: bool) -> Result<Verdict, Broken> {
+        let claim = self.claim_of(host, generation);
         let broken = |what: String| Broken("a claim survives being written down", what);
         let written = decode(&encode(&claim)).map_err(|error| broken(error.to_string()))?;
-        let Ok(decision) = self.ledger.claim(&written);
-        if decision != Decision::Won {
-            return Ok(Verdict::Lost);
+        let ledger = if lost { &mut self.elsewhere } else { &mut self.ledger };
+        match ledger.claim(&written) {
+            Ok(Decision::Won) => {}
+            Ok(Decision::Lost { .. }) => return Ok(Verdict::Lost),
+            Ok(Decision::Elsewhere) => return Ok(Verdict::Unreachable),
         }
         let first = *self.granted.entry(generation.0).or_insert(host);
         if first != host {
@@ -89,11 +100,19 @@ impl Storage {
         Ok(Verdict::Won)
     }
 
+    /// A claim stands on one of this host's own, or on the one of the primary that it backs up.
+    fn claim_of(&self, host: HostId, generation: Generation) -> Claim {
+        let before = generation.0.checked_sub(1).filter(|before| *before > 0);
+        let own = before.is_some_and(|before| self.holder(before) == Some(host));
+        let after = before.map(|_| NAMES[if own { host } else { 0 }].into());
+        Claim { vm: VM.into(), generation, holder: NAMES[host].into(), after, secret: Secret::default() }
+    }
+
     /// At the start: the primary holds the first generation.
     pub(crate) fn begin(&mut self, host: HostId) {
         let first = first_generation(None).unwrap_or(Generation(1));
         // An empty ledger gives to whoever asks.
-        let _ = self.decide(host, first);
+        let _ = self.decide(host, first, false);
     }
 
     /// The VM has ended in good order on this host, in this generation: the next is nobody's (`cli`, `tenure`).
@@ -101,7 +120,7 @@ impl Storage {
         let is_reached = now_ns >= self.down_until_ns && now_ns >= self.cut_until_ns[host].0;
         let mut own = own;
         while is_reached && self.holder(own.0) == Some(host) {
-            let Ok(decision) = self.ledger.claim(&Claim::end(VM, own));
+            let Ok(decision) = self.ledger.claim(&Claim::end(VM, own, NAMES[host]));
             if decision == Decision::Won {
                 return;
             }

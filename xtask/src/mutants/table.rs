@@ -52,7 +52,7 @@ const GATE: &str = "crates/protocol/src/output_gate.rs";
 const ARBITER: &str = "crates/arbiter/src/lib.rs";
 
 /// The rules of DESIGN 5, in its order, and what `docs/protocol.md` adds to them.
-pub(crate) const MUTANTS: [Mutant; 30] = [
+pub(crate) const MUTANTS: [Mutant; 31] = [
     Mutant {
         name: "no-mark",
         rule: "output mark: a record of its own, behind the output, covers it",
@@ -178,6 +178,13 @@ pub(crate) const MUTANTS: [Mutant; 30] = [
         new: "if standing.vm == wanted.vm {",
     },
     Mutant {
+        name: "any-store-decides",
+        rule: "a place that does not hold what a claim stands on decides nothing",
+        file: ARBITER,
+        old: "Some(holder) => before.is_some_and(|before| before.holder == *holder),",
+        new: "Some(holder) => before.is_none_or(|before| before.holder == *holder),",
+    },
+    Mutant {
         name: "returning-primary-starts",
         rule: "a returning primary finds its generation spent: a VM that is held is not started",
         file: ARBITER,
@@ -186,7 +193,7 @@ pub(crate) const MUTANTS: [Mutant; 30] = [
     },
     Mutant {
         name: "no-generation-check",
-        rule: "generation check: whoever hears a newer generation halts",
+        rule: "generation check: whoever hears a newer generation asks",
         file: PRIMARY,
         old: "if message.generation() > self.generation {",
         new: "if false {",

@@ -13,6 +13,12 @@ pub struct ArbiterArgs {
 
 #[derive(Subcommand, Debug)]
 enum Action {
+    /// Make a folder an arbiter, once, on one host; both hosts then reach that very folder
+    Init {
+        /// A folder on storage that both hosts reach; made if it is not there
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
     /// Show the newest generation of a VM and who holds it
     Show {
         /// The VM
@@ -34,6 +40,9 @@ enum Action {
 
 pub fn run(args: &ArbiterArgs) -> Result<u8> {
     match &args.action {
+        Action::Init { folder } => {
+            println!("{}: arbiter {}", folder.display(), FileArbiter::init(folder)?);
+        }
         Action::Show { vm, arbiter } => match FileArbiter::open(arbiter)?.newest(vm)? {
             Some((generation, claim)) if claim.is_end() => {
                 println!("{vm}: ended in good order before generation {generation}");
@@ -42,7 +51,9 @@ pub fn run(args: &ArbiterArgs) -> Result<u8> {
             None => println!("{vm}: never started"),
         },
         Action::Forget { vm, arbiter } => {
-            let removed = FileArbiter::open(arbiter)?.forget(vm)?;
+            let arbiter = FileArbiter::open(arbiter)?;
+            let removed = arbiter.forget(vm)?;
+            arbiter.sweep()?;
             println!("{vm}: {removed} generations forgotten");
         }
     }

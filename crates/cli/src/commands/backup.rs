@@ -1,29 +1,32 @@
 //! `pollux backup`: the other host's half.
 
 use super::build;
+use super::door::{Door, Visitor};
 use crate::config::{DiskSpec, DiskSpecMode, NetSpec, parse_size};
 use crate::engine::Engine;
 use crate::tenure::Tenure;
 use crate::{engine, exit};
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
-use pollux_arbiter::GENERATION_MAX;
-use pollux_codec::message::Hello;
+use pollux_arbiter::{GENERATION_MAX, Secret};
+use pollux_codec::message::{Greet, Hello};
 use pollux_host::arbiter_file::FileArbiter;
 use pollux_host::console::{Console, ConsoleTarget};
+use pollux_host::events::EventSender;
 use pollux_host::net::{NetPort, NetTarget};
 use pollux_host::ports::HostPorts;
 use pollux_host::{clock, drive, link, pairing};
 use pollux_machine::Computer;
-use pollux_node::{DiskMode, Event, Node, Pacing, Ports, Settings, Standby};
+use pollux_node::{DiskMode, Node, Pacing, Ports, Settings, Standby};
 use pollux_protocol::Backup;
 use pollux_vocab::ConsoleId;
-use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
-/// How often a backup that waits looks for a peer; what is sent to it is heard at once.
-const ACCEPT_EVERY_NS: u64 = 20_000_000;
+/// How often a backup that waits, or reads its disks, looks whether it is to stop.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 #[derive(Args, Debug)]
 pub struct BackupArgs {
@@ -75,14 +78,14 @@ pub fn run(args: BackupArgs) -> Result<u8> {
     let arbiter = FileArbiter::open(&args.arbiter)?;
     let disks: Vec<_> =
         args.disk.iter().cloned().enumerate().map(|(slot, spec)| (slot as u8, spec)).collect();
-    let (images, own) = build::open_disks(&disks, !args.trust_disks)?;
-    for (slot, image) in images {
-        ports.add_disk(slot, image.serve(slot, ports.sender())?);
-    }
+    // What they hold is read when a primary comes: they may be copied anew until then.
+    build::open_disks(&disks, false)?;
     let opened = Console::open(&console, ConsoleId::Uart, &ports.sender());
     ports.add_console(ConsoleId::Uart, opened.context("cannot open the console")?);
     tracing::info!(%address, "waiting for a primary");
-    let paired = accept(listener, &args, &own, &arbiter, &mut ports)?;
+    let asked = arbiter.clone();
+    let door = Door::open(listener, move |link, reader| meet(link, reader, &asked))?;
+    let paired = accept(&door, &args, &disks, &mut ports)?;
     let Some(mut paired) = paired else {
         tracing::info!("told to stop; there was no primary yet");
         let _ = std::fs::remove_file(control);
@@ -91,7 +94,7 @@ pub fn run(args: BackupArgs) -> Result<u8> {
     engine::install(&mut paired.machine, args.engine)?;
     let hello = paired.hello.clone();
     build::with_status(&ports, |status| status.vm.clone_from(&hello.vm));
-    let tenure = Tenure::backing(arbiter, &hello.vm, build::holder_id(), hello.generation);
+    let tenure = Tenure::backing(arbiter, build::holder_id(), &paired.greet)?;
     let settings = settings(&hello, &disks);
     let standby = begin(paired, &nets, &tenure, settings, &mut ports)?;
     tracing::info!(vm = hello.vm, generation = %hello.generation, "backing up");
@@ -106,8 +109,10 @@ pub fn run(args: BackupArgs) -> Result<u8> {
 
 /// A peer that has sent its machine, and waits to hear that this side is ready.
 struct Paired {
+    greet: Greet,
     hello: Hello,
     machine: Computer,
+    images: build::Images,
     link: link::LinkSender,
     reader: link::LinkReader,
 }
@@ -120,14 +125,17 @@ fn begin(
     settings: Settings,
     ports: &mut HostPorts,
 ) -> Result<Standby<Computer>> {
-    let Paired { hello, mut machine, mut link, reader } = paired;
+    let Paired { hello, mut machine, images, mut link, reader, .. } = paired;
+    for (slot, image) in images {
+        ports.add_disk(slot, image.serve(slot, ports.sender())?);
+    }
     if let Err(error) = plug_nets(nets, &machine, ports) {
         pairing::refuse(&mut link, &format!("{error:#}"));
         return Err(error);
     }
-    ports.set_arbiter(tenure.arbiter.clone(), &hello.vm, &tenure.holder)?;
+    ports.set_arbiter(tenure.arbiter.clone(), tenure.claimant())?;
     reader.spawn(ports.sender())?;
-    pairing::ready(&mut link, &mut machine)?;
+    pairing::ready(&mut link, &mut machine, &ports.sender())?;
     ports.set_link(link);
     let protocol = Backup::new(settings.protocol.clone(), hello.generation, clock::now());
     let mut standby = Standby::new(machine, protocol, settings);
@@ -137,62 +145,107 @@ fn begin(
 
 /// Takes the first peer that makes a pair; others are told why not and forgotten. `None`: told to stop.
 fn accept(
-    listener: TcpListener,
+    door: &Door,
     args: &BackupArgs,
-    own: &[pairing::OwnDisk],
-    arbiter: &FileArbiter,
+    disks: &[(u8, DiskSpec)],
     ports: &mut HostPorts,
 ) -> Result<Option<Paired>> {
-    listener.set_nonblocking(true)?;
-    loop {
-        let Some((stream, peer)) = next_peer(&listener, ports)? else { return Ok(None) };
-        let (mut link, mut reader) = match link::split(stream) {
-            Ok(halves) => halves,
-            Err(error) => {
-                tracing::warn!(%peer, %error, "cannot talk to a peer");
-                continue;
-            }
-        };
-        let hello = pairing::hear_hello(&mut reader, pairing::HELLO_PATIENCE).map_err(anyhow::Error::from);
-        let paired = hello.and_then(|hello| {
-            if let Err(reason) = check(&hello, args, own, arbiter) {
-                pairing::refuse(&mut link, &format!("{reason:#}"));
-                return Err(reason);
-            }
-            let machine = pairing::welcome(&mut link, &mut reader, &hello, own)?;
-            Ok((hello, machine))
-        });
-        match paired {
-            Ok((hello, machine)) => return Ok(Some(Paired { hello, machine, link, reader })),
-            Err(error) => tracing::warn!(%peer, "not paired: {error:#}"),
-        }
-    }
-}
-
-/// The next who connects; `None` if this side is told to stop first.
-fn next_peer(listener: &TcpListener, ports: &mut HostPorts) -> Result<Option<(TcpStream, SocketAddr)>> {
+    let stop = ports.sender();
     loop {
         // Nothing else in the channel concerns a VM that is not there yet.
-        while let Some(event) = ports.poll_event() {
-            if event == Event::Stop {
-                return Ok(None);
-            }
+        while ports.poll_event().is_some() {}
+        if stop.is_stopping() {
+            return Ok(None);
         }
-        match listener.accept() {
-            Ok((stream, peer)) => {
-                stream.set_nonblocking(false)?;
-                return Ok(Some((stream, peer)));
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                ports.wait(clock::now().after(ACCEPT_EVERY_NS));
-            }
-            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
-            Err(error) => return Err(error).context("cannot accept a connection"),
+        let Some(visitor) = door.next(LOOK_EVERY) else { continue };
+        door.set_taken(true);
+        let peer = visitor.peer;
+        match pair(visitor, args, disks, &stop) {
+            Ok(paired) => return Ok(Some(paired)),
+            Err(error) => tracing::warn!(%peer, "not paired: {error:#}"),
+        }
+        door.set_taken(false);
+    }
+}
+
+/// Reads this side's disks as they are now, compares, and takes the machine.
+fn pair(visitor: Visitor, args: &BackupArgs, disks: &[(u8, DiskSpec)], stop: &EventSender) -> Result<Paired> {
+    let Visitor { greet, hello, mut link, mut reader, .. } = visitor;
+    let opened = open_disks(disks, !args.trust_disks, stop);
+    let fits = opened.and_then(|(images, own)| {
+        check(&hello, args, &own)?;
+        Ok((images, own))
+    });
+    let (images, own) = fits.inspect_err(|reason| pairing::refuse(&mut link, &format!("{reason:#}")))?;
+    let machine = pairing::welcome(&mut link, &mut reader, &hello, &own, stop)?;
+    Ok(Paired { greet, hello, machine, images, link, reader })
+}
+
+/// Opens the disks, and reads them if they are to be compared, in a thread that may be left behind.
+fn open_disks(
+    disks: &[(u8, DiskSpec)],
+    hash: bool,
+    stop: &EventSender,
+) -> Result<(build::Images, Vec<pairing::OwnDisk>)> {
+    let (sender, opened) = channel();
+    let disks = disks.to_vec();
+    std::thread::Builder::new().name("disks".into()).spawn(move || {
+        let _ = sender.send(build::open_disks(&disks, hash));
+    })?;
+    loop {
+        match opened.recv_timeout(LOOK_EVERY) {
+            Ok(opened) => return opened,
+            Err(RecvTimeoutError::Timeout) if stop.is_stopping() => bail!("told to stop"),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => bail!("the disks could not be read"),
         }
     }
 }
 
-fn check(hello: &Hello, args: &BackupArgs, own: &[pairing::OwnDisk], arbiter: &FileArbiter) -> Result<()> {
+/// Introduces both sides to each other; what is wrong with a stranger is said here, and not to it.
+fn meet(
+    link: &mut link::LinkSender,
+    reader: &mut link::LinkReader,
+    arbiter: &FileArbiter,
+) -> Result<(Greet, Hello)> {
+    let mut unknown = None;
+    let met = pairing::meet(link, reader, |greet| {
+        secret_of(greet, arbiter).inspect_err(|why| unknown = Some(format!("{why:#}"))).ok()
+    });
+    let greet = met.map_err(|error| match unknown {
+        Some(why) => anyhow!("{why}"),
+        None => error.into(),
+    })?;
+    let hello = pairing::hear_hello(reader, &greet)?;
+    Ok((greet, hello))
+}
+
+/// Rule: both sides ask the same arbiter. A primary has won its generation there before it greets, nobody has won the
+/// next one, and it is the holder that it says it is.
+fn secret_of(greet: &Greet, arbiter: &FileArbiter) -> Result<Secret> {
+    let Greet { vm, generation, .. } = greet;
+    pollux_arbiter::validate_name(vm).map_err(|e| anyhow!("the VM's name {vm:?}: {e}"))?;
+    ensure!(
+        *generation < GENERATION_MAX,
+        "the primary's generation {generation} makes no sense: no VM gets there"
+    );
+    ensure!(
+        greet.arbiter == arbiter.id().0,
+        "the primary's --arbiter is another one than this backup's; give both sides the same folder"
+    );
+    let standing = arbiter.standing(vm, *generation)?.filter(|claim| !claim.is_end());
+    let standing = standing.filter(|claim| claim.holder == greet.holder);
+    let Some(claim) = standing else {
+        bail!("generation {generation} of {vm} is not held by {} at this backup's --arbiter", greet.holder);
+    };
+    ensure!(
+        arbiter.standing(vm, generation.next())?.is_none(),
+        "generation {generation} of {vm} is spent: the next one has been claimed"
+    );
+    Ok(claim.secret)
+}
+
+fn check(hello: &Hello, args: &BackupArgs, own: &[pairing::OwnDisk]) -> Result<()> {
     if let Some(memory) = &args.memory {
         let wanted = parse_size(memory)?;
         ensure!(
@@ -201,28 +254,13 @@ fn check(hello: &Hello, args: &BackupArgs, own: &[pairing::OwnDisk], arbiter: &F
             hello.ram_bytes
         );
     }
-    pollux_arbiter::validate_name(&hello.vm).map_err(|e| anyhow!("the VM's name {:?}: {e}", hello.vm))?;
     ensure!(
         hello.heartbeat_ns > 0 && hello.heartbeat_ns.saturating_mul(2) <= hello.failure_ns,
         "the primary's timeouts make no sense: heartbeat {} ns, failure {} ns",
         hello.heartbeat_ns,
         hello.failure_ns
     );
-    ensure!(
-        hello.generation <= GENERATION_MAX,
-        "the primary's generation {} makes no sense: no VM gets there",
-        hello.generation
-    );
     pairing::check_disks(&hello.disks, own).map_err(|reason| anyhow!("{reason}"))?;
-    // Rule: both sides ask the same arbiter. A primary has won its generation there before it says hello.
-    let standing = arbiter.standing(&hello.vm, hello.generation)?;
-    ensure!(
-        standing.is_some_and(|claim| !claim.is_end()),
-        "the backup's --arbiter {} knows nothing of generation {} of {}; give both sides the same folder",
-        args.arbiter.display(),
-        hello.generation,
-        hello.vm
-    );
     Ok(())
 }
 
@@ -276,6 +314,7 @@ mod tests {
     use super::*;
     use clap::Parser;
     use pollux_arbiter::Claim;
+    use pollux_node::Event;
     use pollux_vocab::Generation;
 
     #[derive(Parser)]
@@ -289,30 +328,25 @@ mod tests {
         Line::try_parse_from(words).expect("right usage").args
     }
 
-    fn hello(generation: u64) -> Hello {
-        Hello {
-            software: String::new(),
-            vm: "vm".into(),
-            generation: Generation(generation),
-            harts: 1,
-            ram_bytes: 16 << 20,
-            disks: Vec::new(),
-            heartbeat_ns: 1,
-            failure_ns: 2,
-            snapshot_bytes: 0,
-        }
+    fn made(folder: &std::path::Path) -> FileArbiter {
+        FileArbiter::init(folder).expect("room");
+        FileArbiter::open(folder).expect("usable")
+    }
+
+    fn greet(arbiter: &FileArbiter, generation: u64) -> Greet {
+        let (vm, holder, generation) = ("vm".into(), "a".into(), Generation(generation));
+        Greet { vm, generation, arbiter: arbiter.id().0, holder, nonce: [0; 32] }
     }
 
     #[test]
     fn a_backup_that_waits_ends_when_it_is_told_to_stop() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let arbiter = FileArbiter::open(folder.path()).expect("usable");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let door = Door::open(listener, |_, _| bail!("nobody comes")).expect("a thread");
         let mut ports = HostPorts::default();
         for event in [Event::PowerButton, Event::Stop] {
             ports.sender().send(event).expect("heard");
         }
-        let paired = accept(listener, &args(&[]), &[], &arbiter, &mut ports).expect("no failure");
+        let paired = accept(&door, &args(&[]), &[], &mut ports).expect("no failure");
         assert!(paired.is_none());
     }
 
@@ -327,22 +361,27 @@ mod tests {
     #[test]
     fn a_primary_whose_generation_has_no_next_one_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
-        let arbiter = FileArbiter::open(folder.path()).expect("usable");
-        let refused = check(&hello(u64::MAX), &args(&[]), &[], &arbiter).expect_err("no next one");
+        let arbiter = made(folder.path());
+        let refused = secret_of(&greet(&arbiter, u64::MAX), &arbiter).expect_err("no next one");
         assert!(refused.to_string().contains("no VM gets there"), "{refused}");
     }
 
     #[test]
-    fn a_primary_that_has_won_nothing_at_this_sides_arbiter_is_refused() {
+    fn a_primary_that_does_not_hold_its_generation_at_this_sides_arbiter_is_a_stranger() {
         let folder = tempfile::tempdir().expect("a folder");
-        let arbiter = FileArbiter::open(folder.path()).expect("usable");
-        let refused = check(&hello(1), &args(&[]), &[], &arbiter).expect_err("another arbiter");
-        assert!(refused.to_string().contains("the same folder"), "{refused}");
-        let claim =
-            |holder: &str| Claim { vm: "vm".into(), generation: Generation(1), holder: holder.into() };
-        arbiter.claim(&claim("a")).expect("reachable");
-        assert!(check(&hello(1), &args(&[]), &[], &arbiter).is_ok());
+        let arbiter = made(folder.path());
+        let refused = |greet: &Greet| secret_of(greet, &arbiter).expect_err("a stranger").to_string();
+        assert!(refused(&greet(&arbiter, 1)).contains("is not held by a"));
+        let (vm, generation, secret) = ("vm".into(), Generation(1), Secret([3; 32]));
+        let claim = Claim { vm, generation, holder: "a".into(), after: None, secret };
+        arbiter.claim(&claim).expect("reachable");
+        assert_eq!(secret_of(&greet(&arbiter, 1), &arbiter).expect("it holds it"), secret);
+        assert!(refused(&Greet { holder: "b".into(), ..greet(&arbiter, 1) }).contains("not held by b"));
+        let other = tempfile::tempdir().expect("a folder");
+        let elsewhere = Greet { arbiter: made(other.path()).id().0, ..greet(&arbiter, 1) };
+        assert!(refused(&elsewhere).contains("the same folder"));
         arbiter.end("vm", Generation(1), "a").expect("reachable");
-        assert!(check(&hello(2), &args(&[]), &[], &arbiter).is_err(), "nobody runs in that one");
+        assert!(refused(&greet(&arbiter, 1)).contains("spent"));
+        assert!(refused(&greet(&arbiter, 2)).contains("not held"), "nobody runs in that one");
     }
 }

@@ -6,6 +6,7 @@ pub mod bench;
 pub mod build;
 pub mod chaos;
 pub mod demo;
+pub mod door;
 pub mod guest_files;
 pub mod image;
 pub mod image_import;

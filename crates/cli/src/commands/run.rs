@@ -8,7 +8,9 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use pollux_codec::message::Hello;
 use pollux_host::arbiter_file::FileArbiter;
-use pollux_host::pairing::OwnDisk;
+use pollux_host::events::EventSender;
+use pollux_host::link::LinkError;
+use pollux_host::pairing::{OwnDisk, PairingError};
 use pollux_host::ports::HostPorts;
 use pollux_host::{clock, drive, link, pairing};
 use pollux_machine::{Computer, Machine};
@@ -64,7 +66,16 @@ pub fn run(args: RunArgs) -> Result<u8> {
         None => None,
     };
     let protocol = match &tenure {
-        Some(tenure) => start_under(tenure, &vm, &own, &mut machine, &mut ports, args.backup.as_deref())?,
+        Some(tenure) => {
+            match start_under(tenure, &vm, &own, &mut machine, &mut ports, args.backup.as_deref()) {
+                Err(error) if is_stopped(&error) => {
+                    tracing::info!("{error:#}; the VM has not been started");
+                    let _ = std::fs::remove_file(control);
+                    return Ok(0);
+                }
+                started => started?,
+            }
+        }
         None => Primary::new_solo(vm.settings.protocol.clone(), Generation(0), clock::now(), Lsn(1)),
     };
     let (outcome, generation) = run_live(machine, protocol, &vm, &mut ports);
@@ -73,6 +84,11 @@ pub fn run(args: RunArgs) -> Result<u8> {
         tenure.end_after(&outcome, generation);
     }
     Ok(exit::report(&outcome))
+}
+
+/// Whether a start failed because somebody told this process to stop.
+fn is_stopped(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(PairingError::Link(LinkError::Stopped)))
 }
 
 fn start_machine(vm: &Vm, snapshot: Option<&Path>) -> Result<Computer> {
@@ -128,7 +144,7 @@ fn start_under(
         return Ok(Primary::new_solo(vm.settings.protocol.clone(), tenure.generation, clock::now(), Lsn(1)));
     };
     let snapshot = machine.snapshot();
-    let stream = connect(backup)?;
+    let stream = connect(backup, &ports.sender())?;
     // Rule: a backup never hears of a generation that its primary has not won, or it would take over from nobody.
     tenure.claim()?;
     let primary = pair(tenure, vm, own, (machine, &snapshot), ports, stream)
@@ -159,14 +175,17 @@ fn pair(
         failure_ns: settings.failure_after_ns,
         snapshot_bytes: 0,
     };
-    pairing::offer(&mut link, &mut reader, hello, machine, snapshot)?;
-    ports.set_arbiter(tenure.arbiter.clone(), &vm.name, &tenure.holder)?;
+    let stop = ports.sender();
+    let (greet, secret) = tenure.greet();
+    pairing::introduce(&mut link, &mut reader, &greet, &secret, &stop)?;
+    pairing::offer(&mut link, &mut reader, hello, (machine, snapshot), &stop)?;
+    ports.set_arbiter(tenure.arbiter.clone(), tenure.claimant())?;
     reader.spawn(ports.sender())?;
     ports.set_link(link);
     Ok(Primary::new_protected(settings.clone(), tenure.generation, clock::now()))
 }
 
-fn connect(backup: &str) -> Result<TcpStream> {
+fn connect(backup: &str, stop: &EventSender) -> Result<TcpStream> {
     let begun = Instant::now();
     loop {
         let addresses =
@@ -177,6 +196,9 @@ fn connect(backup: &str) -> Result<TcpStream> {
                 Ok(stream) => return Ok(stream),
                 Err(error) => last = Some(error),
             }
+        }
+        if stop.is_stopping() {
+            return Err(PairingError::from(LinkError::Stopped).into());
         }
         if begun.elapsed() > BACKUP_PATIENCE {
             let why = last.map_or_else(|| "no such host".into(), |e| e.to_string());
@@ -207,6 +229,7 @@ mod tests {
     }
 
     fn find(folder: &Path, holder: &str) -> Result<Tenure> {
+        FileArbiter::init(folder)?;
         Tenure::find(FileArbiter::open(folder)?, "vm", holder.into(), folder)
     }
 
@@ -231,9 +254,14 @@ mod tests {
             let backup = scope.spawn(|| {
                 let (stream, _) = listener.accept().expect("a primary");
                 let (mut sender, mut reader) = link::split(stream).expect("a link");
-                let hello = pairing::hear_hello(&mut reader, pairing::HANDSHAKE_PATIENCE).expect("a hello");
+                let mut standing = None;
+                let greet = pairing::meet(&mut sender, &mut reader, |_| {
+                    standing = newest(folder.path());
+                    standing.as_ref().map(|claim| claim.secret)
+                });
+                let greet = greet.expect("no stranger");
+                let hello = pairing::hear_hello(&mut reader, &greet).expect("a hello");
                 assert_eq!(hello.generation, Generation(1));
-                let standing = newest(folder.path());
                 pairing::refuse(&mut sender, "not today");
                 standing
             });
@@ -244,7 +272,7 @@ mod tests {
         assert_eq!(standing.map(|claim| claim.holder).as_deref(), Some("a"), "won before it was offered");
         assert_eq!(
             newest(folder.path()),
-            Some(Claim::end("vm", Generation(1))),
+            Some(Claim::end("vm", Generation(1), "a")),
             "the VM may be started again"
         );
     }
@@ -258,9 +286,10 @@ mod tests {
         first.claim().expect("the first");
         let error = start(&second, Some(&address)).expect_err("lost");
         assert!(error.to_string().contains("somebody else"), "{error}");
+        assert_eq!(exit::of_error(&error), exit::HALTED);
         let (stream, _) = listener.accept().expect("it had connected");
         let (_sender, mut reader) = link::split(stream).expect("a link");
-        assert!(pairing::hear_hello(&mut reader, pairing::HANDSHAKE_PATIENCE).is_err(), "but said no hello");
+        assert!(reader.receive().is_err(), "but said no word");
         assert_eq!(
             newest(folder.path()).map(|claim| claim.holder).as_deref(),
             Some("a"),
@@ -276,13 +305,10 @@ mod tests {
         assert_eq!(primary.report().generation, Generation(1));
         let held = find(folder.path(), "b").expect_err("held");
         assert!(held.to_string().contains("is held by a"), "{held}");
+        assert_eq!(exit::of_error(&held.context("more")), exit::HALTED);
         let ended = Outcome::PoweredOff { status: 0 };
-        let stranger = Tenure::backing(
-            FileArbiter::open(folder.path()).expect("usable"),
-            "vm",
-            "b".into(),
-            Generation(1),
-        );
+        let mut stranger = tenure.clone();
+        stranger.holder = "b".into();
         stranger.end_after(&ended, Generation(1));
         assert!(
             newest(folder.path()).is_some_and(|claim| claim.holder == "a"),

@@ -158,7 +158,7 @@ impl Pair {
         let service = eventually("the switch is bound", || {
             std::fs::read_to_string(&bound).ok()?.lines().next()?.parse().ok()
         });
-        let arbiter = folder.join("arbiter").display().to_string();
+        let arbiter = arbiter(&folder);
         let mut args = strings(&["backup", "--listen", &options.backup_listen, "--instance", "backup"]);
         args.extend(strings(&["--arbiter", &arbiter, "--disk", &disk(1), "--net", &net]));
         args.extend(options.backup_args.iter().cloned());
@@ -289,4 +289,11 @@ impl Client {
         }
         Ok(())
     }
+}
+
+/// Makes the arbiter of a test in its folder.
+pub fn arbiter(folder: &Path) -> String {
+    let path = folder.join("arbiter");
+    pollux_host::arbiter_file::FileArbiter::init(&path).expect("room");
+    path.display().to_string()
 }

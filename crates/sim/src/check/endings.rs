@@ -72,9 +72,7 @@ impl Ending<'_> {
             HaltCause::Diverged(_) => false,
             HaltCause::Protocol(HaltReason::PeerFault(_)) => self.has_gap[host],
             HaltCause::DiskDiffers { .. } => self.disk_failed,
-            HaltCause::Protocol(HaltReason::LostClaim(_) | HaltReason::GenerationSpent(_)) => {
-                self.holder != Some(host)
-            }
+            HaltCause::Protocol(HaltReason::LostClaim(_)) => self.holder != Some(host),
             HaltCause::Protocol(HaltReason::NeverHeard) => !self.heard[host],
             HaltCause::Protocol(HaltReason::PeerEnded) => has_ended,
             HaltCause::Protocol(HaltReason::Left | HaltReason::LeftClaiming(_)) => self.ordered[host],

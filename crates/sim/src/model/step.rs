@@ -258,14 +258,17 @@ impl World {
         }
     }
 
-    /// The question gets lost, or the answer to it.
+    /// The question gets lost, or gets to another store, or the answer to it gets lost.
     fn unreachable(&mut self, host: usize) {
         self.left.unreachable -= 1;
         let at = &mut self.hosts[host];
-        let asked = at.asks.take().map(|(generation, _)| generation);
-        let answered = at.answer.take().map(|(generation, _)| generation);
-        if let Some(generation) = answered.or(asked) {
-            self.answer(host, generation, Verdict::Unreachable);
+        let asked = at.asks.take();
+        let answered = at.answer.take().map(|(generation, _)| (generation, Verdict::Unreachable));
+        let decided = answered.or_else(|| {
+            asked.map(|(generation, holder)| (generation, self.grant_elsewhere(generation, holder)))
+        });
+        if let Some((generation, verdict)) = decided {
+            self.answer(host, generation, verdict);
         }
     }
 

@@ -7,7 +7,7 @@
 //! Not here: what may happen (`actions`), what it does (`step`), what must hold (`judge`).
 
 use super::toy::{Toy, Word};
-use pollux_arbiter::{Arbiter, Claim, Decision, Ledger};
+use pollux_arbiter::{Arbiter, Claim, Decision, Ledger, Secret};
 use pollux_protocol::{Backup, HaltReason, HostTime, Message, Primary, Role, Settings, Verdict};
 use pollux_vocab::{Generation, Lsn};
 use std::collections::hash_map::DefaultHasher;
@@ -155,6 +155,8 @@ pub struct World {
     pub wires: [Wire; 2],
     /// The shipped arbiter.
     pub ledger: Arc<Ledger>,
+    /// What stands in its place where it cannot be reached.
+    pub elsewhere: Arc<Ledger>,
     /// What the clients have been told, once each.
     pub said: Vec<Word>,
     /// Who has spoken in which generation.
@@ -312,6 +314,7 @@ impl World {
             hosts,
             wires: Default::default(),
             ledger: Arc::default(),
+            elsewhere: Arc::default(),
             said: Vec::new(),
             owners: Vec::new(),
             left: bounds,
@@ -321,11 +324,17 @@ impl World {
 
     /// The arbiter's test-and-set.
     pub fn grant(&mut self, generation: Generation, holder: Holder) -> Verdict {
-        let claim = Claim { vm: VM.into(), generation, holder: name(holder) };
-        match Arc::make_mut(&mut self.ledger).claim(&claim) {
-            Ok(Decision::Won) => Verdict::Won,
-            Ok(Decision::Lost { .. }) => Verdict::Lost,
-            Err(never) => match never {},
+        verdict(Arc::make_mut(&mut self.ledger), &claim(generation, holder))
+    }
+
+    /// What a claim comes to that does not get to the arbiter but to another store in its place, which is empty: a mount
+    /// that is gone, a folder that was swapped or restored from before the VM. A first claim does not get that far: such a
+    /// store has no marker, and is not opened.
+    pub fn grant_elsewhere(&mut self, generation: Generation, holder: Holder) -> Verdict {
+        let claim = claim(generation, holder);
+        match claim.after {
+            Some(_) => verdict(Arc::make_mut(&mut self.elsewhere), &claim),
+            None => Verdict::Unreachable,
         }
     }
 
@@ -360,6 +369,22 @@ impl World {
         self.wires
             .get(to)
             .is_none_or(|wire| wire.cut || wire.messages.len() < usize::from(self.left.link_room))
+    }
+}
+
+/// A claim, and what it stands on: the second host backs up what the first one runs.
+fn claim(generation: Generation, holder: Holder) -> Claim {
+    let before = if holder.host == 1 { Holder { host: 0, life: 1 } } else { holder };
+    let after = (generation > Generation(1)).then(|| name(before));
+    Claim { vm: VM.into(), generation, holder: name(holder), after, secret: Secret::default() }
+}
+
+fn verdict(ledger: &mut Ledger, claim: &Claim) -> Verdict {
+    match ledger.claim(claim) {
+        Ok(Decision::Won) => Verdict::Won,
+        Ok(Decision::Lost { .. }) => Verdict::Lost,
+        Ok(Decision::Elsewhere) => Verdict::Unreachable,
+        Err(never) => match never {},
     }
 }
 

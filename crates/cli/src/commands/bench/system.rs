@@ -6,6 +6,7 @@ use super::{Plan, native, say};
 use crate::commands::processes::{spawn, status_of, wait_for};
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
+use pollux_host::arbiter_file::FileArbiter;
 use std::cell::RefCell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -188,6 +189,7 @@ impl System {
         }
         if self == Self::Protected {
             let arbiter = folder.join("arbiter");
+            FileArbiter::init(&arbiter)?;
             let copy = copy_disk(guest, folder, "backup.img")?;
             let backup = spawn(folder, "backup", |c| {
                 c.args([

@@ -7,6 +7,7 @@ use super::plan::Plan;
 use crate::commands::guest_files::GuestFiles;
 use crate::commands::processes::{spawn_within, status_of, wait_for};
 use anyhow::{Context, Result, bail};
+use pollux_host::arbiter_file::FileArbiter;
 use pollux_host::status::Status;
 use pollux_switch::{Config, Stats, Stopper, Switch, SwitchAddr};
 use rustix::process::{Pid, Signal, kill_process};
@@ -97,6 +98,7 @@ impl Pair {
         let hub = Hub::start(listen, setup.guest.forward)?;
         let net = format!("switch={}", hub.address);
         let arbiter = folder.join("arbiter");
+        FileArbiter::init(&arbiter)?;
         let wrapper = |side| setup.cable.map(|cable| cable.wrapper(side)).unwrap_or_default();
         let listen = setup.cable.map_or("127.0.0.1:0".into(), Cable::backup_listen);
         let backup = spawn_within(&folder, "backup", &wrapper(1), |c| {

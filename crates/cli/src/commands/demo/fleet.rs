@@ -4,6 +4,7 @@ use super::DemoArgs;
 use crate::commands::guest_files::GuestFiles;
 use crate::commands::processes::{spawn, status_of, wait_for};
 use anyhow::{Context, Result, bail};
+use pollux_host::arbiter_file::FileArbiter;
 use pollux_host::status::Status;
 use std::cell::RefCell;
 use std::fs::File;
@@ -63,6 +64,7 @@ impl Fleet {
             text.lines().next()?.parse().ok()
         })?;
         let arbiter = path.join("arbiter");
+        FileArbiter::init(&arbiter)?;
         let engine = args.engine.map(|engine| format!("--engine={}", engine.name()));
         let backup = spawn(&path, "backup", |c| {
             c.args(["backup", "--listen", "127.0.0.1:0", "--instance", "backup", "--arbiter"]).arg(&arbiter);

@@ -1,0 +1,186 @@
+//! Where primaries knock at a backup: several at once, so that one that says nothing, or drips, keeps nobody else out.
+//!
+//! Invariant: who has not proven that it reads the same arbiter gets a thread and a few seconds, of which there is a
+//! bounded number; who has proven it waits in line. Who comes while the backup is taken is told that it is busy.
+//!
+//! Not here: what becomes of a peer that is let in (`backup`).
+
+use anyhow::{Context, Result};
+use pollux_codec::message::{Greet, Hello};
+use pollux_host::link::{LinkReader, LinkSender};
+use pollux_host::{link, pairing};
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+/// Peers that are spoken to, or turned away, at one time. Others wait in the kernel's backlog.
+const VISITORS_MAX: usize = 32;
+/// Of those, how many are listened to before they are known.
+const STRANGERS_MAX: usize = 24;
+/// How long to wait before the next try when the kernel gives no connection (no descriptors, say).
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// A peer that has proven itself and said hello.
+#[derive(Debug)]
+pub struct Visitor {
+    /// From where.
+    pub peer: SocketAddr,
+    /// What it wants.
+    pub hello: Hello,
+    /// What it has proven.
+    pub greet: Greet,
+    /// To it.
+    pub link: LinkSender,
+    /// From it.
+    pub reader: LinkReader,
+}
+
+/// The listening socket and the threads behind it.
+#[derive(Debug)]
+pub struct Door {
+    taken: Arc<AtomicBool>,
+    visitors: Receiver<Visitor>,
+}
+
+impl Door {
+    /// Listens. `meet` introduces both sides to each other.
+    pub fn open<M>(listener: TcpListener, meet: M) -> Result<Self>
+    where
+        M: Fn(&mut LinkSender, &mut LinkReader) -> Result<(Greet, Hello)> + Send + Sync + 'static,
+    {
+        let (sender, visitors) = channel();
+        let taken = Arc::<AtomicBool>::default();
+        let porter = Porter { taken: taken.clone(), inside: Arc::default(), meet: Arc::new(meet), sender };
+        listener.set_nonblocking(false).context("cannot listen")?;
+        std::thread::Builder::new().name("door".into()).spawn(move || porter.serve(&listener))?;
+        Ok(Self { taken, visitors })
+    }
+
+    /// The next who has proven itself, if one comes within `patience`.
+    pub fn next(&self, patience: Duration) -> Option<Visitor> {
+        match self.visitors.recv_timeout(patience) {
+            Ok(visitor) => Some(visitor),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    /// Whether there is no place for anybody else.
+    pub fn set_taken(&self, taken: bool) {
+        self.taken.store(taken, Ordering::Release);
+        while taken && let Ok(Visitor { link, reader, .. }) = self.visitors.try_recv() {
+            pairing::turn_away(link, reader);
+        }
+    }
+}
+
+struct Porter<M> {
+    taken: Arc<AtomicBool>,
+    inside: Arc<AtomicUsize>,
+    meet: Arc<M>,
+    sender: Sender<Visitor>,
+}
+
+/// A place among the peers that are spoken to.
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl<M> Porter<M>
+where
+    M: Fn(&mut LinkSender, &mut LinkReader) -> Result<(Greet, Hello)> + Send + Sync + 'static,
+{
+    fn serve(&self, listener: &TcpListener) {
+        loop {
+            while self.inside.load(Ordering::Acquire) >= VISITORS_MAX {
+                std::thread::sleep(ACCEPT_AGAIN);
+            }
+            match listener.accept() {
+                Ok((stream, peer)) => self.receive(stream, peer),
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    std::thread::sleep(ACCEPT_AGAIN);
+                }
+            }
+        }
+    }
+
+    /// Gives a peer a thread of its own; without one it is gone.
+    fn receive(&self, stream: TcpStream, peer: SocketAddr) {
+        let before = self.inside.fetch_add(1, Ordering::AcqRel);
+        let place = Place(self.inside.clone());
+        let busy = before >= STRANGERS_MAX;
+        let (taken, meet, sender) = (self.taken.clone(), self.meet.clone(), self.sender.clone());
+        let spoken = std::thread::Builder::new().name("visitor".into()).spawn(move || {
+            let _place = place;
+            let (mut link, mut reader) = match link::split(stream) {
+                Ok(halves) => halves,
+                Err(error) => return tracing::warn!(%peer, %error, "cannot talk to a peer"),
+            };
+            if busy || taken.load(Ordering::Acquire) {
+                tracing::debug!(%peer, "turned away: busy");
+                return pairing::turn_away(link, reader);
+            }
+            match meet(&mut link, &mut reader) {
+                Ok((greet, hello)) => {
+                    let _ = sender.send(Visitor { peer, hello, greet, link, reader });
+                }
+                Err(error) => tracing::warn!(%peer, "not paired: {error:#}"),
+            }
+        });
+        if let Err(error) = spoken {
+            tracing::warn!(%peer, %error, "no thread for a peer");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pollux_codec::message::Wire;
+    use pollux_host::link::Patience;
+
+    #[test]
+    fn silent_peers_keep_nobody_out_and_who_comes_too_late_is_told_that_it_is_busy() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let hello = Hello {
+            software: String::new(),
+            vm: "vm".into(),
+            generation: pollux_vocab::Generation(1),
+            harts: 1,
+            ram_bytes: 1,
+            disks: Vec::new(),
+            heartbeat_ns: 1,
+            failure_ns: 2,
+            snapshot_bytes: 0,
+        };
+        let door = Door::open(listener, move |_, reader: &mut LinkReader| {
+            let wire = reader.receive_within(&Patience::new(Duration::from_secs(20), None))?;
+            let Wire::Greet(greet) = wire else { anyhow::bail!("a stranger") };
+            Ok((greet, hello.clone()))
+        })
+        .expect("a thread");
+        let silent: Vec<_> = (0..5).map(|_| TcpStream::connect(address).expect("it listens")).collect();
+        let knock = || link::split(TcpStream::connect(address).expect("it listens")).expect("a link");
+        let (mut link, _reader) = knock();
+        let (vm, holder) = ("vm".into(), "a".into());
+        let generation = pollux_vocab::Generation(1);
+        link.send(&Wire::Greet(Greet { vm, generation, arbiter: [0; 16], holder, nonce: [0; 32] }));
+        let visitor = door.next(Duration::from_secs(10)).expect("let in beside the silent ones");
+        assert_eq!(visitor.hello.vm, "vm");
+        door.set_taken(true);
+        let (_link, mut reader) = knock();
+        let said = reader.receive_within(&Patience::new(Duration::from_secs(10), None)).expect("a word");
+        assert!(matches!(&said, Wire::Refuse { reason } if reason.contains("busy")), "{said:?}");
+        drop(silent);
+    }
+}
