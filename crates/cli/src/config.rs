@@ -75,9 +75,23 @@ pub struct VmArgs {
     /// Interval of heartbeats in ms [default: 50]
     #[arg(long, value_name = "MS")]
     pub heartbeat_ms: Option<u64>,
+    /// What SIGTERM and SIGHUP do to a primary that has a healthy backup [default: handover]
+    #[arg(long, value_enum)]
+    pub on_term: Option<OnTerm>,
     /// Seconds between comparisons of the state digest; 0 for none [default: 1]
     #[arg(long, value_name = "S")]
     pub digest_s: Option<f64>,
+}
+
+/// What a signal that ends this process does to the VM.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnTerm {
+    /// Give it to the backup; if there is none, or it does not take it, end it
+    #[default]
+    Handover,
+    /// End it, on both sides
+    Stop,
 }
 
 /// How the guest's clock goes.
@@ -284,6 +298,7 @@ impl VmArgs {
             on_panic: self.on_panic.or(base.on_panic),
             failure_ms: self.failure_ms.or(base.failure_ms),
             heartbeat_ms: self.heartbeat_ms.or(base.heartbeat_ms),
+            on_term: self.on_term.or(base.on_term),
             digest_s: self.digest_s.or(base.digest_s),
         })
     }

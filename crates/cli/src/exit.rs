@@ -52,7 +52,9 @@ pub fn report(outcome: &Outcome) -> u8 {
             );
             RESET
         }
-        Outcome::Halted(HaltCause::Protocol(reason @ (HaltReason::PeerEnded | HaltReason::Left))) => {
+        Outcome::Halted(HaltCause::Protocol(
+            reason @ (HaltReason::PeerEnded | HaltReason::Left | HaltReason::HandedOver(_)),
+        )) => {
             tracing::info!("{reason}");
             0
         }

@@ -204,6 +204,29 @@ fn stop_ends_both_sides() {
 }
 
 #[test]
+fn a_primary_that_is_told_to_end_hands_the_vm_over_and_its_clients_notice_nothing_wrong() {
+    for signal in [Signal::TERM, Signal::HUP] {
+        let mut pair = Pair::start(&Options::default());
+        pair.wait_paired();
+        let mut client = Client::new(pair.service, 1);
+        client.wait_ready();
+        client.work(ms(100)).expect("a right history");
+        pair.primary.signal(signal);
+        let logs = |pair: &Pair| format!("{}\n{}", pair.primary.log(), pair.backup.log());
+        let work = client.work(ms(400)).and_then(|()| client.check());
+        assert!(work.is_ok(), "{work:?}\n{}", logs(&pair));
+        let status = pair.primary.wait(Duration::from_secs(10)).and_then(|status| status.code());
+        assert_eq!(status, Some(0), "{}", logs(&pair));
+        assert!(pair.primary.log().contains("handed over"), "it says so: {}", pair.primary.log());
+        let solo = eventually("the backup is live", || pair.backup_status().filter(|s| s.role == "solo"));
+        assert_eq!(solo.generation, 2);
+        pair.backup.signal(Signal::TERM);
+        let status = pair.backup.wait(Duration::from_secs(10)).and_then(|status| status.code());
+        assert_eq!(status, Some(0), "who is alone ends the VM");
+    }
+}
+
+#[test]
 fn a_second_start_of_a_vm_that_runs_is_refused() {
     let mut pair = Pair::start(&Options::default());
     pair.wait_paired();

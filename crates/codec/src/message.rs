@@ -149,6 +149,13 @@ pub enum Wire {
         /// The proof.
         proof: [u8; 32],
     },
+    /// Primary: it executes and releases nothing more; the backup is to take over.
+    Handover {
+        /// The sender's generation.
+        generation: Generation,
+        /// The log ends with this record.
+        last: Lsn,
+    },
     /// Log file only: it ends here in good order.
     End {
         /// Number of records before it.
@@ -186,6 +193,8 @@ pub mod kind {
     pub const CHALLENGE: u8 = 14;
     /// [`super::Wire::Proof`]
     pub const PROOF: u8 = 15;
+    /// [`super::Wire::Handover`]
+    pub const HANDOVER: u8 = 12;
 }
 
 /// Longest piece of a snapshot in one frame, in bytes; longer [`Wire::State`] messages are split.
@@ -229,6 +238,11 @@ impl Wire {
             Self::Greet(greet) => put(out, kind::GREET, greet.generation, &postcard_of(greet)),
             Self::Challenge { nonce, proof } => put(out, kind::CHALLENGE, none, &[*nonce, *proof].concat()),
             Self::Proof { proof } => put(out, kind::PROOF, none, proof),
+            Self::Handover { generation, last } => {
+                let mut payload = Vec::new();
+                varint::put(&mut payload, last.0);
+                put(out, kind::HANDOVER, *generation, &payload);
+            }
             Self::End { records } => put(out, kind::END, none, &records.to_le_bytes()),
         }
     }
@@ -250,6 +264,7 @@ impl Wire {
             Self::Greet(_) => "Greet",
             Self::Challenge { .. } => "Challenge",
             Self::Proof { .. } => "Proof",
+            Self::Handover { .. } => "Handover",
             Self::End { .. } => "End",
         }
     }
@@ -283,6 +298,7 @@ const fn name_of(kind: u8) -> Option<&'static str> {
         kind::GREET => "Greet",
         kind::CHALLENGE => "Challenge",
         kind::PROOF => "Proof",
+        kind::HANDOVER => "Handover",
         kind::END => "End",
         _ => return None,
     })
@@ -368,6 +384,7 @@ fn plain(frame: &Frame) -> Option<Wire> {
         }),
         kind::HEARTBEAT => Wire::Heartbeat { generation },
         kind::GOODBYE => Wire::Goodbye { generation, reason: cursor.u8()? },
+        kind::HANDOVER => Wire::Handover { generation, last: Lsn(cursor.varint()?) },
         kind::END => Wire::End { records: cursor.u64()? },
         _ => return None,
     };

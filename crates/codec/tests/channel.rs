@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{decode_all, every_message, every_record, record, records};
+use common::{decode_all, every_message, every_record, handover, record, records};
 use pollux_codec::frame::{self, FrameDecoder, FrameError, HEADER_BYTES, Packing};
 use pollux_codec::message::Wire;
 use pollux_codec::record::{BATCH_RECORDS_MAX, RecordError};
@@ -183,19 +183,21 @@ fn a_packed_frame_cannot_ask_for_more_memory_than_its_bytes_can_fill() {
 /// What was said in version 1 must be understood for ever.
 #[test]
 fn the_golden_channel_of_version_1_is_still_understood() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/channel/v1/every-message");
-    if std::env::var_os("POLLUX_WRITE_GOLDEN").is_some() {
-        let bytes: Vec<u8> = every_message().iter().flat_map(Wire::encode).collect();
-        std::fs::write(path, bytes).expect("the golden file can be written");
+    for (name, messages) in [("every-message", every_message()), ("handover", vec![handover()])] {
+        let path = format!("{}/tests/golden/channel/v1/{name}", env!("CARGO_MANIFEST_DIR"));
+        if std::env::var_os("POLLUX_WRITE_GOLDEN").is_some() {
+            let bytes: Vec<u8> = messages.iter().flat_map(Wire::encode).collect();
+            std::fs::write(&path, bytes).expect("the golden file can be written");
+        }
+        let bytes = std::fs::read(&path).expect("the golden file is there");
+        assert_eq!(decode_all(&bytes), (messages, None), "{name}");
     }
-    let bytes = std::fs::read(path).expect("the golden file is there");
-    assert_eq!(decode_all(&bytes), (every_message(), None));
 }
 
 proptest! {
     #[test]
     fn no_bytes_make_the_decoder_panic(
-        bytes in proptest::collection::vec(any::<u8>(), 0..300), kind in 0u8..13, lz4: bool,
+        bytes in proptest::collection::vec(any::<u8>(), 0..300), kind in 0u8..14, lz4: bool,
     ) {
         let _ = decode_all(&bytes);
         let packing = if lz4 { Packing::Lz4 } else { Packing::Plain };

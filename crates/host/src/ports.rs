@@ -291,13 +291,24 @@ impl Ports for HostPorts {
         let now = clock::now().0;
         match &notice {
             // Before the arbiter is asked: from then on the other side may be given the right to run.
-            Notice::BackupSuspected => self.fences().for_each(Fence::hold),
+            Notice::BackupSuspected | Notice::HandingOver(_) => self.fences().for_each(Fence::hold),
             Notice::WentLive(_) | Notice::WentSolo(_) => self.fences().for_each(Fence::open),
             _ => {}
         }
         match &notice {
             Notice::BackupSuspected => {
                 tracing::warn!("the backup is missing; asking the arbiter for the right to go on alone");
+                self.with_status(|s| s.timeline.suspected_ns = now);
+            }
+            Notice::HandingOver(cause) => {
+                tracing::warn!("{cause}: handing the VM over to the backup");
+                self.with_status(|s| s.timeline.suspected_ns = now);
+            }
+            Notice::HandoverFailed(cause) => {
+                tracing::warn!("{cause}, and no backup takes the VM over: it is not handed over");
+            }
+            Notice::TakeoverAsked => {
+                tracing::warn!("the primary hands the VM over; asking the arbiter for the right to take it");
                 self.with_status(|s| s.timeline.suspected_ns = now);
             }
             Notice::PrimarySuspected => {

@@ -17,6 +17,7 @@ extern crate alloc;
 pub mod disks;
 pub mod divergence;
 mod doubts;
+mod handover;
 pub mod live;
 pub mod pacer;
 pub mod ports;
@@ -33,7 +34,7 @@ use pollux_machine::Machine;
 use pollux_protocol::HaltReason;
 pub use pollux_protocol::HostTime;
 use pollux_vocab::{DiskStatus, RequestId, SlotId};
-pub use ports::{DiskCompletion, Divergence, Event, Notice, Ports};
+pub use ports::{DiskCompletion, Divergence, Event, HandoverCause, Notice, Ports};
 pub use standby::Standby;
 
 /// Events heard in one step: a flood of them must not keep a node from acknowledging and executing.

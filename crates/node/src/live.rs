@@ -7,6 +7,7 @@
 //! Not here: when an output may leave (`pollux-protocol`), what time it is (`pacer`).
 
 use crate::disks::{DiskMode, Disks};
+use crate::handover::Handover;
 use crate::pacer::{Pacer, Pacing};
 use crate::ports::{DiskCompletion, Event, Notice, Ports};
 use crate::{DIGEST_PAGES_MAX, EVENTS_PER_STEP_MAX, HaltCause, Next, Outcome, Settings};
@@ -44,6 +45,7 @@ pub struct Live<M> {
     pub(crate) stop_asked: bool,
     /// How often the guest has begun again, as people know it.
     restarts: u64,
+    pub(crate) handover: Handover,
     /// Set while the machine waits for an interrupt; the timer it would wake for.
     idle: Option<Option<VirtTime>>,
     /// When the last digest was taken, and when the work on the next one began.
@@ -84,6 +86,7 @@ impl<M: Machine> Live<M> {
             entropy: VecDeque::new(),
             power_button: false,
             stop_asked: false,
+            handover: Handover::default(),
             idle: None,
             ended: false,
             closed: false,
@@ -115,6 +118,9 @@ impl<M: Machine> Live<M> {
         }
         if self.ended {
             return self.wind_down(ports, now);
+        }
+        if let Some(next) = self.step_handover(ports, now) {
+            return next;
         }
         let share = match self.protocol.pace(now) {
             Pace::Wait => return self.waiting(now, [None, None]),
@@ -154,7 +160,10 @@ impl<M: Machine> Live<M> {
                     self.packets.push_back((slot, frame));
                 }
             }
-            Event::DiskDone(done) => self.completions.push_back(done),
+            Event::DiskDone(done) => {
+                self.handover.handle_done(&done);
+                self.completions.push_back(done);
+            }
             Event::Console { console, bytes } => {
                 let index = self.typed.iter().position(|(id, _)| *id == console).unwrap_or_else(|| {
                     self.typed.push((console, VecDeque::new()));
@@ -169,16 +178,20 @@ impl<M: Machine> Live<M> {
             Event::LinkLost => self.protocol.handle_link_lost(now),
             Event::Verdict(generation, verdict) => self.protocol.handle_arbiter(now, generation, verdict),
             Event::Stop => self.stop_asked = true,
+            Event::HandOver(cause) => self.handover.ask(now, cause),
             Event::PowerButton => self.power_button = true,
         }
     }
 
     /// Carries out what the protocol has decided.
-    fn drain_protocol(&mut self, ports: &mut impl Ports) -> Option<Outcome> {
+    pub(crate) fn drain_protocol(&mut self, ports: &mut impl Ports) -> Option<Outcome> {
         let mut outcome = None;
         while let Some(output) = self.protocol.poll_release(ports.now()) {
             match output {
-                Output::Disk(request) => ports.submit_disk(request),
+                Output::Disk(request) => {
+                    self.handover.handle_begun(request.slot, request.request);
+                    ports.submit_disk(request);
+                }
                 Output::PowerOff { status } => outcome = Some(Outcome::PoweredOff { status }),
                 Output::Reset => outcome = Some(Outcome::Reset),
                 other => ports.release(other),
@@ -422,7 +435,7 @@ impl<M: Machine> Live<M> {
 
     /// Waits until the protocol wants to be asked, or for what the present state waits for (only that: a deadline at
     /// which this state does nothing would be found expired over and over).
-    fn waiting(&self, now: HostTime, for_what: [Option<HostTime>; 2]) -> Next {
+    pub(crate) fn waiting(&self, now: HostTime, for_what: [Option<HostTime>; 2]) -> Next {
         let at = for_what.into_iter().chain([self.protocol.next_timeout()]).flatten().min();
         Next::WaitUntil(at.unwrap_or(HostTime(now.0 + 50_000_000)).max(HostTime(now.0 + 1)))
     }

@@ -4,6 +4,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use pollux_protocol::{HostTime, Message, Verdict};
 use pollux_vocab::{
     ConsoleId, Digest, DiskRequest, DiskStatus, Generation, Icount, Output, Record, RequestId, SlotId,
@@ -45,8 +46,31 @@ pub enum Event {
     Verdict(Generation, Verdict),
     /// An operator wants the VM to end now.
     Stop,
+    /// This host is to run the VM no more: a healthy backup gets it.
+    HandOver(HandoverCause),
     /// An operator pressed the power button.
     PowerButton,
+}
+
+/// Why a host gives its VM away, and so what is to be done with the VM if nobody takes it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HandoverCause {
+    /// This process is told to end: a VM that nobody takes ends with it.
+    Terminate,
+    /// This host has lost the service network: the VM stays if nobody takes it.
+    Network,
+    /// A disk of this host fails or hangs: the VM stays if nobody takes it.
+    Disk(SlotId),
+}
+
+impl fmt::Display for HandoverCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Terminate => f.write_str("this process is told to end"),
+            Self::Network => f.write_str("this host has lost its service network"),
+            Self::Disk(slot) => write!(f, "disk {slot} of this host fails or hangs"),
+        }
+    }
 }
 
 /// What became of a request on this host's disk.
@@ -69,6 +93,12 @@ pub enum Notice {
     BackupSuspected,
     /// The primary runs on alone in this generation.
     WentSolo(Generation),
+    /// The primary executes and releases nothing more, and its backup is told to take over.
+    HandingOver(HandoverCause),
+    /// Nobody takes the VM: it stays here, or ends here.
+    HandoverFailed(HandoverCause),
+    /// The primary has told this side to take over.
+    TakeoverAsked,
     /// The primary has not been heard of for too long, or the link broke.
     PrimarySuspected,
     /// The arbiter gave this side the generation.

@@ -11,13 +11,13 @@ use crate::disks::{DiskMode, Disks};
 use crate::divergence::compare;
 use crate::doubts::Doubts;
 use crate::live::Live;
-use crate::ports::{DiskCompletion, Divergence, Event, Notice, Ports};
+use crate::ports::{DiskCompletion, Divergence, Event, HandoverCause, Notice, Ports};
 use crate::{DIGEST_PAGES_MAX, EVENTS_PER_STEP_MAX, HaltCause, Next, Outcome, Settings};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use pollux_machine::{Machine, Stop};
-use pollux_protocol::{Backup, BackupCommand, HostTime, Primary};
+use pollux_protocol::{Backup, BackupCommand, HostTime, Message, Primary};
 use pollux_vocab::{Control, Generation, Icount, Input, Lsn, Output, Record, RecordBody, RequestId, SlotId};
 
 /// Host nanoseconds replayed before the world is looked at again, about: records are acknowledged soon, and looking
@@ -44,6 +44,8 @@ pub struct Standby<M> {
     slice_steps: u64,
     /// An operator stops this side. If it has won the VM by then, it ends the VM as soon as it is live.
     stop_asked: bool,
+    /// The primary has told this side to take over.
+    asked: bool,
 }
 
 /// What one attempt to replay came to.
@@ -77,6 +79,7 @@ impl<M: Machine> Standby<M> {
             ended: false,
             slice_steps: *SLICE_STEPS.start(),
             stop_asked: false,
+            asked: false,
         }
     }
 
@@ -133,7 +136,10 @@ impl<M: Machine> Standby<M> {
 
     fn handle_event(&mut self, ports: &mut impl Ports, now: HostTime, event: Event) {
         match event {
-            Event::Message(message) => self.protocol.handle_message(now, message),
+            Event::Message(message) => {
+                self.asked |= matches!(message, Message::Handover { .. });
+                self.protocol.handle_message(now, message);
+            }
             Event::LinkLost => self.protocol.handle_link_lost(now),
             Event::Verdict(generation, verdict) => {
                 if verdict == pollux_protocol::Verdict::Won {
@@ -146,12 +152,17 @@ impl<M: Machine> Standby<M> {
                     *entry = Some(done);
                 }
             }
-            Event::Stop => {
+            // The VM goes on without this side.
+            Event::Stop | Event::HandOver(HandoverCause::Terminate) => {
                 self.stop_asked = true;
                 self.protocol.leave();
             }
             // A standby has no ears for the world: packets flooded by the switch, keys, random bytes.
-            Event::Packet { .. } | Event::Console { .. } | Event::Entropy { .. } | Event::PowerButton => {}
+            Event::Packet { .. }
+            | Event::Console { .. }
+            | Event::Entropy { .. }
+            | Event::PowerButton
+            | Event::HandOver(_) => {}
         }
     }
 
@@ -162,7 +173,7 @@ impl<M: Machine> Standby<M> {
         while let Some(command) = self.protocol.poll_command() {
             match command {
                 BackupCommand::Claim(generation) => {
-                    ports.notice(Notice::PrimarySuspected);
+                    ports.notice(if self.asked { Notice::TakeoverAsked } else { Notice::PrimarySuspected });
                     ports.claim(generation);
                 }
                 BackupCommand::GoLive { generation, next_lsn } => {
@@ -324,6 +335,7 @@ impl<M: Machine> Standby<M> {
         let mut live = Live::new(self.machine, protocol, self.settings, now, adopted);
         live.ended = self.ended;
         live.stop_asked = self.stop_asked;
+        live.protocol.say_taken_over();
         ports.announce();
         live.reissue(ports, &begun);
         ports.notice(Notice::WentLive(granted.generation));

@@ -13,6 +13,7 @@ pub fn to_wire(message: Message) -> Wire {
             Wire::Ack(AckV1 { generation, received, executed, icount, time, buffered_bytes })
         }
         Message::Heartbeat { generation } => Wire::Heartbeat { generation },
+        Message::Handover { generation, last } => Wire::Handover { generation, last },
         Message::Goodbye { generation, reason } => {
             let reason = match reason {
                 GoodbyeReason::Ended => 0,
@@ -33,6 +34,7 @@ pub fn from_wire(wire: Wire) -> Option<Message> {
             Message::Ack { generation, received, executed, icount, time, buffered_bytes }
         }
         Wire::Heartbeat { generation } => Message::Heartbeat { generation },
+        Wire::Handover { generation, last } => Message::Handover { generation, last },
         Wire::Goodbye { generation, reason } => {
             let reason = match reason {
                 0 => GoodbyeReason::Ended,
@@ -67,6 +69,7 @@ mod tests {
                 buffered_bytes: 1,
             },
             Message::Heartbeat { generation },
+            Message::Handover { generation, last: Lsn(7) },
             goodbye(GoodbyeReason::Ended),
             goodbye(GoodbyeReason::Leaving),
             goodbye(GoodbyeReason::Diverged),

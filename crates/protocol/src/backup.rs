@@ -1,7 +1,7 @@
 //! The side that replays.
 //!
 //! ```text
-//!   Backup ── primary silent, link lost, ─► Claiming ── Won ──► Draining ── log empty ──► Live (a new Primary)
+//!   Backup ── silent, lost, hands over, ──► Claiming ── Won ──► Draining ── log empty ──► Live (a new Primary)
 //!      │      newer generation heard           │ Lost, goodbye,     │ divergence
 //!      │                                       │ told to leave      │
 //!      └── goodbye, fault, ───────────────────►└─── Halted ◄────────┘
@@ -56,7 +56,7 @@ enum State {
 
 /// Why the state changes.
 enum Cause {
-    /// The primary is silent, or the link is gone.
+    /// The primary is silent, or hands the VM over, or the link is gone.
     PrimaryGone(HostTime),
     /// The arbiter gave this side the next generation.
     Won,
@@ -143,7 +143,12 @@ impl Backup {
             match message {
                 Message::Records { released, records, .. } => self.handle_records(now, released, records),
                 Message::Goodbye { .. } => self.move_on(Cause::Ended),
-                Message::Heartbeat { .. } | Message::Ack { .. } => {}
+                // Rule: a primary that hands over is a primary that is gone, once its log is here to the end. If a part
+                // of that is missing it may still come; when not, silence says the same a little later.
+                Message::Handover { last, .. } if last <= self.received => {
+                    self.move_on(Cause::PrimaryGone(now));
+                }
+                Message::Heartbeat { .. } | Message::Ack { .. } | Message::Handover { .. } => {}
             }
         }
         self.invariants();

@@ -2,24 +2,28 @@
 //!
 //! ```text
 //!   Primary ── backup silent, link lost, goodbye, this process was away, ─► Claiming ── Won ──► Solo
-//!      │       newer generation heard                                          │ Lost
-//!      └────────── VM ended (in any state) ─────────────────────────────────►  Halted
+//!      │ │     newer generation heard                                          │ ▲   │ Lost
+//!      │ └── told to hand over ──► HandingOver ── no word in time, link lost, ───┘   ▼
+//!      │                                          backup speaks as the live side   Halted
+//!      └────────── VM ended (in any other state) ────────────────────────────────►
 //! ```
 //!
 //! Invariants: every record gets the next LSN, and nothing enters but through [`Primary::admit`]; nothing leaves but
 //! through the [`OutputGate`]; while `Claiming`, the gate hears no acknowledgement and is not asked, so nothing
-//! leaves at all until the arbiter has answered.
+//! leaves at all until the arbiter has answered. The same from the moment it hands the VM over.
 //!
 //! Not here: when an output may leave (`output_gate`), how long silence must last (`silence`), how much the VM is
 //! slowed (`lag`).
+
+mod account;
+mod handover;
 
 use crate::hold_stats::HoldStats;
 use crate::lag::{LagLoop, Unexecuted};
 use crate::output_gate::OutputGate;
 use crate::silence::{Asking, Silence};
 use crate::types::{
-    GoodbyeReason, HaltReason, HostTime, Message, Pace, Report, Role, Settings, Verdict, output_weight,
-    weight,
+    GoodbyeReason, HaltReason, HostTime, Message, Pace, Settings, Verdict, output_weight, weight,
 };
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -53,6 +57,8 @@ pub enum Command {
 enum State {
     Solo,
     Primary,
+    /// Until then the backup may take over; then this side asks itself.
+    HandingOver(HostTime),
     Claiming(Asking),
     Halted,
 }
@@ -61,6 +67,10 @@ enum State {
 enum Cause {
     /// The backup is silent, has left, cannot be trusted, speaks of a newer generation, or may have given this side up.
     BackupGone(HostTime),
+    /// This side is to give the VM to its backup.
+    HandOver(HostTime),
+    /// Whether the backup has taken over is to be asked.
+    HandedOver(HostTime),
     /// The arbiter gave this side the next generation.
     Won,
     /// The arbiter gave it to the other side.
@@ -117,6 +127,8 @@ pub struct Primary {
     heartbeat_due: bool,
     progress_at: HostTime,
     progress_icount: Icount,
+    /// The VM has been given away, and not been won back.
+    handed: bool,
     unexecuted: Unexecuted,
     lag: LagLoop,
     lag_steps: u64,
@@ -164,6 +176,7 @@ impl Primary {
             heartbeat_due: false,
             progress_at: now,
             progress_icount: Icount(0),
+            handed: false,
             unexecuted: Unexecuted::default(),
             lag_steps: 0,
             hold_stats: HoldStats::default(),
@@ -176,7 +189,9 @@ impl Primary {
 
     /// The backup said something.
     pub fn handle_message(&mut self, now: HostTime, message: Message) {
-        if message.generation() > self.generation {
+        if matches!(self.state, State::HandingOver(_)) {
+            self.handle_while_handing_over(now, &message);
+        } else if message.generation() > self.generation {
             // Rule: a newer generation is believed when the arbiter confirms it. Until then nothing is released. Who runs
             // alone need not ask: only a backup could have been given the next one, and it has none.
             self.move_on(Cause::BackupGone(now));
@@ -192,7 +207,7 @@ impl Primary {
                     self.handle_ack(now, received, executed);
                 }
                 Message::Goodbye { .. } => self.move_on(Cause::BackupGone(now)),
-                Message::Heartbeat { .. } | Message::Records { .. } => {}
+                Message::Heartbeat { .. } | Message::Records { .. } | Message::Handover { .. } => {}
             }
         }
         self.invariants();
@@ -224,6 +239,7 @@ impl Primary {
     /// The link is gone for good.
     pub fn handle_link_lost(&mut self, now: HostTime) {
         self.move_on(Cause::BackupGone(now));
+        self.move_on(Cause::HandedOver(now));
         self.invariants();
     }
 
@@ -257,6 +273,12 @@ impl Primary {
                 } else if now.since(self.said_at) >= self.settings.heartbeat_every_ns {
                     self.said_at = now;
                     self.heartbeat_due = true;
+                }
+            }
+            // Rule: a primary whose backup does not take over within the bound asks for the VM itself.
+            State::HandingOver(until) => {
+                if now >= *until {
+                    self.move_on(Cause::HandedOver(now));
                 }
             }
             State::Claiming(asking) => {
@@ -298,8 +320,20 @@ impl Primary {
     fn move_on(&mut self, cause: Cause) {
         match (&self.state, cause) {
             (State::Primary, Cause::BackupGone(now)) => self.seek_solo(now),
+            (State::Primary, Cause::HandOver(now)) => {
+                let (generation, last) = (self.generation, self.lsn);
+                self.messages.push_back(Message::Handover { generation, last });
+                self.said_at = now;
+                self.heartbeat_due = false;
+                self.handed = true;
+                self.state = State::HandingOver(now.after(self.settings.handover_after_ns));
+            }
+            (State::HandingOver(_), Cause::HandedOver(now)) => self.seek_back(now),
             (State::Claiming(_), Cause::Won) => self.go_solo(),
             // Rule: the loser halts.
+            (State::Claiming(_), Cause::Lost) if self.handed => {
+                self.halt(HaltReason::HandedOver(self.generation.next()));
+            }
             (State::Claiming(_), Cause::Lost) => self.halt(HaltReason::LostClaim(self.generation.next())),
             (State::Primary | State::Claiming(_), Cause::Ended) => {
                 let (generation, reason) = (self.generation, GoodbyeReason::Ended);
@@ -307,14 +341,26 @@ impl Primary {
                 self.state = State::Halted;
             }
             (State::Solo, Cause::Ended) => self.state = State::Halted,
-            (State::Solo | State::Primary | State::Halted, Cause::Won | Cause::Lost)
-            | (State::Solo | State::Claiming(_) | State::Halted, Cause::BackupGone(_))
-            | (State::Halted, Cause::Ended) => {}
+            (
+                State::Solo | State::Primary | State::HandingOver(_) | State::Halted,
+                Cause::Won | Cause::Lost,
+            )
+            | (
+                State::Solo | State::HandingOver(_) | State::Claiming(_) | State::Halted,
+                Cause::BackupGone(_) | Cause::HandOver(_),
+            )
+            | (State::Solo | State::Primary | State::Claiming(_) | State::Halted, Cause::HandedOver(_))
+            | (State::HandingOver(_) | State::Halted, Cause::Ended) => {}
         }
     }
 
     /// Rule: a primary whose backup is gone releases nothing until it has won the next generation.
     fn seek_solo(&mut self, now: HostTime) {
+        self.commands.push_back(Command::BackupLost);
+        self.seek_back(now);
+    }
+
+    fn seek_back(&mut self, now: HostTime) {
         let (retry_ns, retry_max_ns) = (self.settings.claim_retry_ns, self.settings.claim_retry_max_ns);
         self.state = State::Claiming(Asking::begun(now, retry_ns, retry_max_ns));
         self.unsent.clear();
@@ -325,7 +371,6 @@ impl Primary {
         self.lag.reset();
         self.lag_steps = 0;
         self.heartbeat_due = false;
-        self.commands.push_back(Command::BackupLost);
         self.ask();
     }
 
@@ -339,6 +384,7 @@ impl Primary {
     fn go_solo(&mut self) {
         self.generation = self.generation.next();
         self.state = State::Solo;
+        self.handed = false;
         self.open_gate();
         self.commands.push_back(Command::WentSolo { generation: self.generation });
     }
@@ -406,7 +452,7 @@ impl Primary {
                 self.measure_lag(now, icount, time);
                 self.send(now, icount);
             }
-            State::Claiming(_) | State::Halted => {}
+            State::HandingOver(_) | State::Claiming(_) | State::Halted => {}
         }
         self.invariants();
     }
@@ -446,6 +492,7 @@ impl Primary {
             State::Solo => true,
             // Stopped since its last tick, this process may have been replaced: the next tick will ask the arbiter.
             State::Primary => !self.is_away(now),
+            State::HandingOver(_) => false,
             State::Claiming(_) | State::Halted => false,
         };
         if !may {
@@ -482,7 +529,9 @@ impl Primary {
     #[must_use]
     pub fn pace(&self, _now: HostTime) -> Pace {
         match self.state {
-            State::Halted => Pace::Wait,
+            State::HandingOver(_) | State::Halted => Pace::Wait,
+            // Where it has stopped is where the backup goes on.
+            State::Claiming(_) if self.handed => Pace::Wait,
             _ if self.is_window_full() || self.is_gate_full() => Pace::Wait,
             _ => Pace::Run { share_permille: self.lag.share_permille() },
         }
@@ -511,7 +560,7 @@ impl Primary {
                 let spoken = self.spoke_at.after(self.settings.failure_after_ns);
                 self.silence.away_at().min(spoken).min(self.silence.deadline())
             }
-            State::Claiming(_) | State::Halted => HostTime(0),
+            State::HandingOver(_) | State::Claiming(_) | State::Halted => HostTime(0),
         }
     }
 
@@ -522,46 +571,9 @@ impl Primary {
             State::Primary => {
                 Some(self.said_at.after(self.settings.heartbeat_every_ns).min(self.silence.deadline()))
             }
+            State::HandingOver(until) => Some(*until),
             State::Claiming(asking) => Some(asking.next()),
             State::Solo | State::Halted => None,
         }
-    }
-
-    /// This side's account of itself.
-    #[must_use]
-    pub fn report(&self) -> Report {
-        Report {
-            state: match self.state {
-                State::Solo => Role::Solo,
-                State::Primary => Role::Primary,
-                State::Claiming(_) => Role::Claiming,
-                State::Halted => Role::Halted,
-            },
-            generation: self.generation,
-            lsn: self.lsn,
-            acked: self.acked,
-            held: self.gate.len(),
-            released: self.hold_stats.len(),
-            hold: self.hold_stats.summary(),
-            lag_ns: self.lag.lag_ns(),
-            lag_steps: self.lag_steps,
-            share_permille: self.lag.share_permille(),
-            buffered_bytes: self.in_flight_bytes,
-        }
-    }
-
-    fn invariants(&self) {
-        assert!(self.acked <= self.sent && self.sent <= self.lsn, "acknowledged ≤ sent ≤ written");
-        assert!(self.gate.released() <= self.lsn, "released ≤ written");
-        assert!(
-            self.in_flight.is_empty() == (self.in_flight_bytes == 0),
-            "bytes in flight belong to records in flight"
-        );
-        assert!(!self.gate.is_empty() || self.held_bytes == 0, "an empty gate holds no bytes");
-        assert!(
-            matches!(self.state, State::Primary) || self.unsent.is_empty(),
-            "only a primary has records to send"
-        );
-        assert!(self.commands.len() <= COMMANDS_MAX, "the states only go one way");
     }
 }

@@ -41,6 +41,8 @@ pub struct Settings {
     pub claim_retry_ns: u64,
     /// Longest such wait.
     pub claim_retry_max_ns: u64,
+    /// How long a primary that has handed the VM over waits for its backup before it asks the arbiter itself.
+    pub handover_after_ns: u64,
 }
 
 impl Default for Settings {
@@ -53,6 +55,7 @@ impl Default for Settings {
             progress_every_ns: 1_000_000,
             claim_retry_ns: 100_000_000,
             claim_retry_max_ns: 1_000_000_000,
+            handover_after_ns: 2_000_000_000,
         }
     }
 }
@@ -89,6 +92,13 @@ pub enum Message {
         /// The sender's generation.
         generation: Generation,
     },
+    /// Primary: I execute and release nothing more; take over.
+    Handover {
+        /// The primary's generation.
+        generation: Generation,
+        /// The log ends with this record.
+        last: Lsn,
+    },
     /// Either: I end in good order; do not take over from me, do not wait for me.
     Goodbye {
         /// The sender's generation.
@@ -106,6 +116,7 @@ impl Message {
             Self::Records { generation, .. }
             | Self::Ack { generation, .. }
             | Self::Heartbeat { generation }
+            | Self::Handover { generation, .. }
             | Self::Goodbye { generation, .. } => *generation,
         }
     }
@@ -139,6 +150,9 @@ pub enum HaltReason {
     /// The arbiter gave the generation to the other side.
     #[error("generation {0} belongs to the other replica: it runs on, this one must not")]
     LostClaim(Generation),
+    /// This side has handed the VM over.
+    #[error("the VM was handed over: it runs on at the other replica, in generation {0}")]
+    HandedOver(Generation),
     /// The primary was gone before it had said anything.
     #[error(
         "the primary was gone before it had said anything: it may never have started the VM, so this backup does not take over; start the pair again"
@@ -180,6 +194,8 @@ pub enum Role {
     Solo,
     /// Runs with a backup.
     Primary,
+    /// Has given the VM to its backup, and executes no more.
+    HandingOver,
     /// The other side is missing; waits for the arbiter.
     Claiming,
     /// Replays.
@@ -195,6 +211,7 @@ impl fmt::Display for Role {
         f.write_str(match self {
             Self::Solo => "solo",
             Self::Primary => "primary",
+            Self::HandingOver => "handing-over",
             Self::Claiming => "claiming",
             Self::Backup => "backup",
             Self::Draining => "draining",

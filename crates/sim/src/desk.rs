@@ -138,7 +138,11 @@ impl Ports for Desk<'_> {
         if !matches!(message, Message::Heartbeat { .. } | Message::Ack { .. }) || copies != 1 {
             self.say(format_args!("sends {} (x{copies})", short(&message)));
         }
+        let is_handover = matches!(message, Message::Handover { .. });
         let bytes = wire::to_wire(message).encode();
+        if is_handover {
+            self.world.hosts[self.me].asks.handle_handover();
+        }
         self.world.hosts[self.me].asks.handle_sent();
         for _ in 0..copies {
             for (arrival, piece) in self.world.pipes[self.me].send(at, bytes.clone()) {
@@ -210,7 +214,7 @@ impl Ports for Desk<'_> {
 
     fn notice(&mut self, notice: Notice) {
         match &notice {
-            Notice::BackupSuspected => self.fence(Fence::Held),
+            Notice::BackupSuspected | Notice::HandingOver(_) => self.fence(Fence::Held),
             Notice::WentLive(_) | Notice::WentSolo(_) => {
                 self.fence(Fence::Open);
                 self.world.stats.takeovers[self.me] += 1;
@@ -250,6 +254,7 @@ pub(crate) fn short(message: &Message) -> String {
             format!("ack of {received}, executed {executed}, generation {generation}")
         }
         Message::Heartbeat { generation } => format!("heartbeat of generation {generation}"),
+        Message::Handover { generation, last } => format!("handover of generation {generation} at {last}"),
         Message::Goodbye { generation, reason } => format!("goodbye of generation {generation}: {reason:?}"),
     }
 }

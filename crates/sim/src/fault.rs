@@ -26,6 +26,8 @@ pub enum Order {
     Stop,
     /// The power button.
     PowerButton,
+    /// To hand the VM over, and not to end it if nobody takes it.
+    HandOver,
 }
 
 /// What happens to a disk.
@@ -130,6 +132,16 @@ impl fmt::Display for DiskFault {
     }
 }
 
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stop => "stops",
+            Self::PowerButton => "presses the power button at",
+            Self::HandOver => "wants a handover of",
+        })
+    }
+}
+
 impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use FaultKind as K;
@@ -193,10 +205,7 @@ impl fmt::Display for FaultKind {
             K::StopWinner { host, after_ns } => {
                 write!(f, "an operator stops {} {} after it has won, if it does", NAMES[host], Ms(after_ns))
             }
-            K::Operator { host, order: Order::Stop } => write!(f, "an operator stops {}", NAMES[host]),
-            K::Operator { host, order: Order::PowerButton } => {
-                write!(f, "an operator presses the power button at {}", NAMES[host])
-            }
+            K::Operator { host, order } => write!(f, "an operator {order} {}", NAMES[host]),
         }
     }
 }

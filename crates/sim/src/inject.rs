@@ -2,7 +2,7 @@
 
 use crate::fault::{Fault, FaultKind, HostId, NAMES, Order};
 use crate::world::{Happening, World};
-use pollux_node::Event;
+use pollux_node::{Event, HandoverCause};
 
 /// A process that does nothing dies all the same, so long after it was to die in the middle of its work.
 const DEATH_NS_MAX: u64 = 30_000_000;
@@ -73,6 +73,7 @@ impl World {
         let event = match order {
             Order::Stop => Event::Stop,
             Order::PowerButton => Event::PowerButton,
+            Order::HandOver => Event::HandOver(HandoverCause::Network),
         };
         self.tell(host, event);
     }

@@ -23,6 +23,8 @@ const CLOSE_CALLS: u64 = 6;
 /// How many seeds in a thousand have naps, and how many of them.
 const NAPS_PERMILLE: u64 = 150;
 const NAPS: u64 = 6;
+/// How many seeds in a thousand have a handover.
+const HANDOVERS_PERMILLE: u64 = 200;
 /// Every how many seeds the machine is the real one.
 pub const GUEST_EVERY: u64 = 8;
 
@@ -97,6 +99,10 @@ impl Plan {
         if naps.chance(NAPS_PERMILLE) {
             plan.draw_naps(&mut naps);
         }
+        let mut handovers = Random::new(seed, "handovers");
+        if handovers.chance(HANDOVERS_PERMILLE) {
+            plan.draw_handover(&mut handovers);
+        }
         plan.faults.sort_by_key(|fault| fault.at_ns);
         plan
     }
@@ -155,6 +161,24 @@ impl Plan {
             self.add(at_ns, FaultKind::Pause { host: 0, for_ns: first_ns });
             let looks = random.below(4);
             self.add(at_ns, FaultKind::Stumble { host: 0, looks, for_ns: second_ns });
+        }
+    }
+
+    /// The primary is told to hand over; half of the time something happens to either host, or between them, just then.
+    fn draw_handover(&mut self, random: &mut Random) {
+        let at_ns = random.between(5 * MS, FAULTS_UNTIL_NS);
+        self.faults.retain(|fault| fault.at_ns > at_ns || random.chance(300));
+        self.add(at_ns, FaultKind::Operator { host: 0, order: Order::HandOver });
+        let near_ns = at_ns.saturating_sub(40 * MS) + random.log_between(100 * US, 80 * MS);
+        let for_ns = random.between(self.failure_ns / 2, self.failure_ns * 3).min(HEALED_NS - near_ns);
+        let host = random.below(2) as usize;
+        let (effects, power) = (random.below(12), random.chance(700));
+        match random.below(10) {
+            0..3 => self.add(near_ns, FaultKind::Crash { host, effects, power, restart_ns: None }),
+            3 => self.add(near_ns, FaultKind::Cut { from: host, for_ns }),
+            4 => self.add(near_ns, FaultKind::ArbiterCut { host, for_ns, silent: random.chance(500) }),
+            5 => self.add(near_ns, FaultKind::Pause { host, for_ns }),
+            _ => {}
         }
     }
 

@@ -60,6 +60,7 @@ fn build(plan: &Plan, prepared: &Prepared, timeline: Timeline) -> World {
         send_window_bytes: plan.window_bytes,
         claim_retry_ns: plan.retry_max_ns / 4,
         claim_retry_max_ns: plan.retry_max_ns,
+        handover_after_ns: 2 * plan.failure_ns,
         ..pollux_protocol::Settings::default()
     };
     let mode = if plan.shared_disk { DiskMode::Shared } else { DiskMode::Replicated };

@@ -78,6 +78,7 @@ pub(crate) struct Host {
     pub(crate) is_backup: bool,
     pub(crate) heard: bool,
     pub(crate) ordered: bool,
+    pub(crate) told: bool,
     /// It had heard that it had won before it heard of the order.
     pub(crate) won_first: bool,
     pub(crate) stop_after_win_ns: Option<u64>,
@@ -169,6 +170,7 @@ impl Host {
             random,
             heard: false,
             ordered: false,
+            told: false,
             won_first: false,
             stop_after_win_ns: None,
             asks,
@@ -282,6 +284,7 @@ impl World {
             hosts: [&a.end, &b.end],
             holder: self.storage.newest_holder(),
             ordered: [a.ordered, b.ordered],
+            told: [a.told, b.told],
             disk_failed: a.disk.failed || b.disk.failed,
             heard: [a.heard, b.heard],
             won_first: [a.won_first, b.won_first],
@@ -356,6 +359,7 @@ impl World {
             }
         }
         self.hosts[host].ordered |= matches!(event, Event::Stop);
+        self.hosts[host].told |= matches!(event, Event::HandOver(_));
         self.hosts[host].heard |= matches!(event, Event::Message(_));
         self.hosts[host].inbox.push_back(event);
         let latency = self.hosts[host].random.between(1_000, 20_000);

@@ -52,7 +52,7 @@ const GATE: &str = "crates/protocol/src/output_gate.rs";
 const ARBITER: &str = "crates/arbiter/src/lib.rs";
 
 /// The rules of DESIGN 5, in its order, and what `docs/protocol.md` adds to them.
-pub(crate) const MUTANTS: [Mutant; 31] = [
+pub(crate) const MUTANTS: [Mutant; 35] = [
     Mutant {
         name: "no-mark",
         rule: "output mark: a record of its own, behind the output, covers it",
@@ -276,5 +276,35 @@ pub(crate) const MUTANTS: [Mutant; 31] = [
         file: BACKUP,
         old: "(State::Backup, Cause::Told) => {",
         new: "(State::Backup | State::Draining(_), Cause::Told) => {",
+    },
+    Mutant {
+        name: "handover-releases",
+        rule: "who has handed over releases nothing more",
+        file: PRIMARY,
+        old: "State::HandingOver(_) => false,",
+        new: "State::HandingOver(_) => {\n                self.gate.ack(self.lsn);\n                true\n            }",
+    },
+    Mutant {
+        name: "handover-runs-on",
+        rule: "who has handed over is not alone before it has won",
+        file: PRIMARY,
+        old: "(State::HandingOver(_), Cause::HandedOver(now)) => self.seek_back(now),",
+        new: "(State::HandingOver(_), Cause::HandedOver(_)) => self.go_solo(),",
+    },
+    Mutant {
+        name: "handover-is-a-grant",
+        rule: "a handover is no right to run: the arbiter is asked",
+        file: BACKUP,
+        old: "Message::Handover { last, .. } if last <= self.received => {\n                    self.move_on(Cause::PrimaryGone(now));",
+        new: "Message::Handover { last, .. } if last <= self.received => {\n                    \
+              self.move_on(Cause::PrimaryGone(now));\n                    \
+              self.commands.clear();\n                    self.move_on(Cause::Won);",
+    },
+    Mutant {
+        name: "handover-waits-for-ever",
+        rule: "who has handed over asks for the VM if nobody takes it within the bound",
+        file: PRIMARY,
+        old: "if now >= *until {",
+        new: "if now >= *until && false {",
     },
 ];

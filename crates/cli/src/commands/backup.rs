@@ -2,7 +2,7 @@
 
 use super::build;
 use super::door::{Door, Visitor};
-use crate::config::{DiskSpec, DiskSpecMode, NetSpec, parse_size};
+use crate::config::{DiskSpec, DiskSpecMode, NetSpec, OnTerm, parse_size};
 use crate::engine::Engine;
 use crate::tenure::Tenure;
 use crate::{engine, exit};
@@ -74,7 +74,7 @@ pub fn run(args: BackupArgs) -> Result<u8> {
         status.pid = std::process::id();
         status.listen = Some(address.to_string());
     });
-    build::stop_on_signals(&ports)?;
+    build::stop_on_signals(&ports, OnTerm::Stop)?;
     let arbiter = FileArbiter::open(&args.arbiter)?;
     let disks: Vec<_> =
         args.disk.iter().cloned().enumerate().map(|(slot, spec)| (slot as u8, spec)).collect();

@@ -1,6 +1,6 @@
 //! What `run`, `backup` and `record` share: opening what a VM needs, and plugging it into the ports.
 
-use crate::config::{DiskSpec, DiskSpecMode, Vm};
+use crate::config::{DiskSpec, DiskSpecMode, OnTerm, Vm};
 use anyhow::{Context, Result, bail};
 use pollux_codec::message::DiskHello;
 use pollux_host::console::Console;
@@ -10,7 +10,7 @@ use pollux_host::net::NetPort;
 use pollux_host::pairing::OwnDisk;
 use pollux_host::ports::HostPorts;
 use pollux_machine::{Boot, Computer, Config, DeviceConfig};
-use pollux_node::Event;
+use pollux_node::{Event, HandoverCause};
 use pollux_vocab::ConsoleId;
 use std::path::{Path, PathBuf};
 
@@ -96,20 +96,30 @@ pub fn serve_control(ports: &HostPorts, instance: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// SIGTERM and SIGINT end the VM in good order; a second one ends the process.
-pub fn stop_on_signals(ports: &HostPorts) -> Result<()> {
+/// SIGINT ends the VM in good order, and so do SIGTERM and SIGHUP, unless they are to hand it over; then it is the second
+/// signal that ends the VM. The next one ends the process.
+pub fn stop_on_signals(ports: &HostPorts, on_term: OnTerm) -> Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let mut signals =
         signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot catch signals")?;
     let events = ports.sender();
     std::thread::Builder::new().name("signals".into()).spawn(move || {
-        for (count, _signal) in signals.forever().enumerate() {
-            if count > 0 {
+        let (mut handing_over, mut stopping) = (false, false);
+        for signal in signals.forever() {
+            if stopping {
                 pollux_host::console::restore_terminal();
                 std::process::exit(i32::from(crate::exit::FAILED));
             }
-            tracing::info!("stopping; once more to leave at once");
-            let _ = events.send(Event::Stop);
+            let hands_over = on_term == OnTerm::Handover && signal != SIGINT && !handing_over;
+            let event = if hands_over {
+                handing_over = true;
+                Event::HandOver(HandoverCause::Terminate)
+            } else {
+                tracing::info!("stopping; once more to leave at once");
+                stopping = true;
+                Event::Stop
+            };
+            let _ = events.send(event);
         }
     })?;
     Ok(())

@@ -1,7 +1,7 @@
 //! `pollux record`: a VM alone, with everything that enters it written down.
 
 use super::{build, run};
-use crate::config::VmArgs;
+use crate::config::{OnTerm, VmArgs};
 use crate::{engine, exit};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -42,7 +42,7 @@ pub fn run(args: RecordArgs) -> Result<u8> {
     let mut ports = HostPorts::default();
     build::with_status(&ports, |status| status.vm.clone_from(&vm.name));
     let control = build::serve_control(&ports, &vm.name)?;
-    build::stop_on_signals(&ports)?;
+    build::stop_on_signals(&ports, OnTerm::Stop)?;
     build::plug_in(&vm, &mut ports, images)?;
     ports.set_recorder(recorder);
     let protocol = Primary::new_solo(vm.settings.protocol.clone(), Generation(0), clock::now(), Lsn(1));

@@ -56,7 +56,7 @@ pub fn run(args: RunArgs) -> Result<u8> {
     let mut ports = HostPorts::default();
     build::with_status(&ports, |status| status.vm = vm.name.clone());
     let control = build::serve_control(&ports, &vm.name)?;
-    build::stop_on_signals(&ports)?;
+    build::stop_on_signals(&ports, vm.args.on_term.unwrap_or_default())?;
     build::plug_in(&vm, &mut ports, images)?;
     let tenure = match &args.arbiter {
         Some(folder) => {

@@ -49,7 +49,7 @@ pub fn every_record() -> Vec<Record> {
     bodies.into_iter().enumerate().map(place).collect()
 }
 
-/// One message of every kind.
+/// One message of every kind that the first golden file has.
 pub fn every_message() -> Vec<Wire> {
     let generation = Generation(3);
     let disk = |slot, content_hash: Option<u64>| DiskHello {
@@ -89,6 +89,11 @@ pub fn every_message() -> Vec<Wire> {
         Wire::Heartbeat { generation },
         Wire::Goodbye { generation, reason: 1 },
     ]
+}
+
+/// A kind that was added to version 1.
+pub fn handover() -> Wire {
+    Wire::Handover { generation: Generation(3), last: Lsn(1 << 40) }
 }
 
 /// All messages in `bytes`, up to the end or the first error.

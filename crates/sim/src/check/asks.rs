@@ -46,6 +46,11 @@ impl Asks {
         self.has_sent = true;
     }
 
+    /// It has told its backup to take over.
+    pub(crate) fn handle_handover(&mut self) {
+        self.must = true;
+    }
+
     /// It has claimed.
     pub(crate) fn handle_claim(&mut self) {
         self.must = true;
@@ -86,7 +91,7 @@ impl Asks {
             return Ok(());
         }
         let what = format!(
-            "{} has been silent for the failure timeout, or has claimed, and lets an output out",
+            "{} has been silent for the failure timeout, has claimed or handed over, and lets an output out",
             NAMES[host]
         );
         Err(Broken(NAME, what))

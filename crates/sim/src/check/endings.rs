@@ -23,6 +23,8 @@ pub(crate) struct Ending<'a> {
     pub(crate) holder: Option<HostId>,
     /// An operator has told this host to end.
     pub(crate) ordered: [bool; 2],
+    /// This host has been told to hand over.
+    pub(crate) told: [bool; 2],
     /// A disk has failed a request.
     pub(crate) disk_failed: bool,
     /// This host has received a message.
@@ -73,6 +75,7 @@ impl Ending<'_> {
             HaltCause::Protocol(HaltReason::PeerFault(_)) => self.has_gap[host],
             HaltCause::DiskDiffers { .. } => self.disk_failed,
             HaltCause::Protocol(HaltReason::LostClaim(_)) => self.holder != Some(host),
+            HaltCause::Protocol(HaltReason::HandedOver(_)) => self.told[host] && self.holder != Some(host),
             HaltCause::Protocol(HaltReason::NeverHeard) => !self.heard[host],
             HaltCause::Protocol(HaltReason::PeerEnded) => has_ended,
             HaltCause::Protocol(HaltReason::Left | HaltReason::LeftClaiming(_)) => self.ordered[host],

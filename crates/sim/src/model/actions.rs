@@ -4,7 +4,7 @@
 
 use super::toy::SLICE_STEPS;
 use super::world::{Down, Side, World};
-use pollux_protocol::{Backup, Pace, Primary};
+use pollux_protocol::{Backup, Pace, Primary, Role};
 
 /// One thing that happens, at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,6 +110,11 @@ pub enum Action {
         /// Which.
         to: usize,
     },
+    /// This primary is told to give the VM to its backup.
+    HandOver {
+        /// Which.
+        host: usize,
+    },
     /// An operator takes this backup out of the pair.
     Leave {
         /// Which.
@@ -198,6 +203,9 @@ impl World {
         }
         if left.link_ends > 0 && replicates && !at.drowsy && !at.unlinked {
             actions.push(Action::LinkEnds { host });
+        }
+        if left.handovers > 0 && matches!(at.role(), Some((Role::Primary, _))) && !at.drowsy {
+            actions.push(Action::HandOver { host });
         }
         if left.leaves > 0 && matches!(at.side, Side::Standby(_)) && !at.drowsy {
             actions.push(Action::Leave { host });

@@ -44,12 +44,13 @@ const CALM: Bounds = Bounds {
     link_ends: 0,
     unreachable: 0,
     leaves: 0,
+    handovers: 0,
     link_room: 2,
     window_records: 0,
 };
 
 /// All of them, the quick ones first.
-pub const CONFIGS: [Config; 16] = [
+pub const CONFIGS: [Config; 18] = [
     Config {
         name: "crash",
         about: "a host crashes between any two steps",
@@ -106,6 +107,20 @@ pub const CONFIGS: [Config; 16] = [
         quick: true,
         starting: false,
         bounds: Bounds { slices: 1, inputs: 0, naps: 1, ..CALM },
+    },
+    Config {
+        name: "handover",
+        about: "a primary hands the VM over; a host crashes between any two steps",
+        quick: true,
+        starting: false,
+        bounds: Bounds { slices: 1, inputs: 0, handovers: 1, crashes: 1, ..CALM },
+    },
+    Config {
+        name: "handover-long",
+        about: "a handover; lost messages, an end of the link, an unreachable arbiter, an input",
+        quick: false,
+        starting: false,
+        bounds: Bounds { slices: 1, handovers: 1, losses: 1, link_ends: 1, unreachable: 1, ..CALM },
     },
     Config {
         name: "crash-long",

@@ -58,11 +58,12 @@ pub const PROPERTIES: [&str; 9] = [
 ];
 
 /// What must be reached by some deployment, or the faults do not bite.
-pub const REACHED: [&str; 4] = [
+pub const REACHED: [&str; 5] = [
     "the backup has taken over",
     "the primary has gone on alone",
     "a side has lost its claim",
     "the backup claims while the primary is still one",
+    "a side has handed the VM over",
 ];
 
 impl Broken {
@@ -120,7 +121,7 @@ impl Model for Deployment {
 
     fn properties(&self) -> Vec<Property<Self>> {
         let [spoke, two, contradicted, forgotten, gap, slept, started, panicked, stuck] = PROPERTIES;
-        let [takeover, alone, lost, claims] = REACHED;
+        let [takeover, alone, lost, claims, handed] = REACHED;
         vec![
             Property::always(spoke, |_, w| Self::no(w, |b| matches!(b, Broken::TwoSpoke(_)))),
             Property::always(two, |_, w| Self::no(w, |b| matches!(b, Broken::TwoRun))),
@@ -134,6 +135,7 @@ impl Model for Deployment {
             Property::sometimes(takeover, |_, w: &World| w.hosts[1].runs_alone()),
             Property::sometimes(alone, |_, w: &World| w.hosts[0].runs_alone()),
             Property::sometimes(lost, |_, w| Self::halted(w, |r| matches!(r, HaltReason::LostClaim(_)))),
+            Property::sometimes(handed, |_, w| Self::halted(w, |r| matches!(r, HaltReason::HandedOver(_)))),
             Property::sometimes(claims, |_, w: &World| {
                 let [first, second] = [0, 1].map(|host: usize| w.hosts[host].role().map(|(role, _)| role));
                 first == Some(Role::Primary) && second == Some(Role::Claiming)

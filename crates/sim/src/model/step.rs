@@ -51,6 +51,15 @@ impl World {
             }
             Action::Start { host } => self.start(host),
             Action::Look { host } => self.look(host),
+            Action::HandOver { host } => {
+                self.left.handovers -= 1;
+                let at = &mut self.hosts[host];
+                let (now, toy) = (at.now(), icount(at.toy.icount));
+                if let Side::Live(primary) = &mut at.side {
+                    Arc::make_mut(primary).hand_over(now, toy, NO_TIME);
+                }
+                self.obey(host);
+            }
             Action::Leave { host } => {
                 self.left.leaves -= 1;
                 if let Side::Standby(backup) = &mut self.hosts[host].side {
@@ -145,6 +154,7 @@ impl World {
             let to = 1usize.wrapping_sub(host);
             while self.has_room(to) {
                 let Some(message) = self.poll_message(host) else { break };
+                self.hosts[host].handed |= matches!(message, Message::Handover { .. });
                 self.send(to, message);
                 let at = &mut self.hosts[host];
                 // A word that comes too late takes nothing back: the backup may be live by now.
@@ -172,7 +182,10 @@ impl World {
         let at = &self.hosts[host];
         let Some((role, generation)) = at.role() else { return };
         let holder = Holder { host: host as u8, life: at.life };
-        if role == Role::Claiming || role == Role::Primary && (at.slept || at.is_silent()) {
+        if role == Role::Claiming
+            || role != Role::Solo && at.handed
+            || role == Role::Primary && (at.slept || at.is_silent())
+        {
             self.broken.get_or_insert(Broken::SpokeUnasked);
         }
         match self.owners.iter().find(|(owned, _)| *owned == generation) {
@@ -313,7 +326,7 @@ impl World {
         self.left.crashes -= 1;
         let at = &mut self.hosts[host];
         at.side = Side::Down(Down::Crashed);
-        (at.drowsy, at.slept, at.unlinked) = (false, false, true);
+        (at.drowsy, at.slept, at.handed, at.unlinked) = (false, false, false, true);
         at.doubts.clear();
         at.answer = None;
         if let Some(wire) = self.wires.get_mut(host) {
@@ -373,7 +386,7 @@ impl World {
                         continue;
                     }
                     Some(Command::WentSolo { .. }) => {
-                        at.slept = false;
+                        (at.slept, at.handed) = (false, false);
                         continue;
                     }
                     Some(Command::BackupLost) => continue,
@@ -397,7 +410,7 @@ impl World {
             self.effects(host, true);
             let at = &mut self.hosts[host];
             at.side = Side::Down(Down::Halted(halt));
-            (at.drowsy, at.slept, at.unlinked) = (false, false, true);
+            (at.drowsy, at.slept, at.handed, at.unlinked) = (false, false, false, true);
             at.doubts.clear();
             if let Some(wire) = self.wires.get_mut(host) {
                 wire.messages.clear();
@@ -421,6 +434,7 @@ impl World {
             }
         }
         primary.flush(now, icount(at.toy.icount), NO_TIME);
+        primary.say_taken_over();
         at.slept = false;
         at.side = Side::Live(Arc::new(primary));
     }

@@ -52,6 +52,8 @@ pub struct Bounds {
     pub unreachable: u8,
     /// Times that an operator takes the backup out of the pair.
     pub leaves: u8,
+    /// Times that a primary is told to give the VM to its backup.
+    pub handovers: u8,
     /// Messages in one direction of the link; beyond that the sender waits.
     pub link_room: u8,
     /// The primary's window in records; 0: as shipped.
@@ -131,6 +133,8 @@ pub struct Host {
     pub drowsy: bool,
     /// It has slept, or said a word too late, and not won a generation since.
     pub slept: bool,
+    /// It has told its backup to take over, and not won a generation since.
+    pub handed: bool,
     /// When its last message left, by its own clock.
     pub sent_at: u64,
     /// Its machine.
@@ -215,6 +219,7 @@ pub fn settings(bounds: &Bounds) -> Settings {
         failure_after_ns: FAILURE_UNITS,
         claim_retry_ns: 1,
         claim_retry_max_ns: 1,
+        handover_after_ns: FAILURE_UNITS,
         progress_every_ns: u64::MAX,
         send_window_bytes: window,
         ..shipped
@@ -231,6 +236,7 @@ impl Host {
             clock: 0,
             drowsy: false,
             slept: false,
+            handed: false,
             sent_at: 0,
             toy: Toy::default(),
             doubts: Vec::new(),
@@ -257,7 +263,7 @@ impl Host {
     pub fn is_sure_in_vain(&self) -> bool {
         match &self.side {
             Side::Live(primary) if !self.runs_alone() => {
-                (self.slept || self.is_silent()) && self.now() < primary.sure_until()
+                (self.slept || self.handed || self.is_silent()) && self.now() < primary.sure_until()
             }
             _ => false,
         }
