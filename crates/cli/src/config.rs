@@ -78,6 +78,12 @@ pub struct VmArgs {
     /// What SIGTERM and SIGHUP do to a primary that has a healthy backup [default: handover]
     #[arg(long, value_enum)]
     pub on_term: Option<OnTerm>,
+    /// What a primary does that has lost its service network while its backup reaches it [default: handover]
+    #[arg(long, value_enum)]
+    pub on_net_loss: Option<OnNetLoss>,
+    /// A backup that executes nothing for so many ms, or whose window is full for so long, is given up [default: 5000]
+    #[arg(long, value_name = "MS")]
+    pub stall_ms: Option<u64>,
     /// Seconds between comparisons of the state digest; 0 for none [default: 1]
     #[arg(long, value_name = "S")]
     pub digest_s: Option<f64>,
@@ -92,6 +98,17 @@ pub enum OnTerm {
     Handover,
     /// End it, on both sides
     Stop,
+}
+
+/// What a primary does that clients do not reach any more.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnNetLoss {
+    /// Gives the VM to the backup
+    #[default]
+    Handover,
+    /// Keeps it
+    Stay,
 }
 
 /// How the guest's clock goes.
@@ -299,6 +316,8 @@ impl VmArgs {
             failure_ms: self.failure_ms.or(base.failure_ms),
             heartbeat_ms: self.heartbeat_ms.or(base.heartbeat_ms),
             on_term: self.on_term.or(base.on_term),
+            on_net_loss: self.on_net_loss.or(base.on_net_loss),
+            stall_ms: self.stall_ms.or(base.stall_ms),
             digest_s: self.digest_s.or(base.digest_s),
         })
     }
@@ -395,6 +414,18 @@ impl VmArgs {
                 && protocol.heartbeat_every_ns.saturating_mul(2) <= protocol.failure_after_ns,
             "--failure-ms must be at least twice --heartbeat-ms, or one late heartbeat looks like a death"
         );
+        if let Some(stall) = self.stall_ms {
+            protocol.stall_after_ns = ms(stall);
+        }
+        ensure!(
+            protocol.stall_after_ns >= protocol.failure_after_ns,
+            "--stall-ms must be at least --failure-ms: a backup is not given up for less than a death"
+        );
+        // Longer than the other side takes to find out that it is alone, and to claim.
+        protocol.net_wait_ns = protocol.net_wait_ns.max(protocol.failure_after_ns.saturating_mul(3));
+        if self.on_net_loss == Some(OnNetLoss::Stay) {
+            protocol.net_loss_ns = None;
+        }
         let digest_s = self.digest_s.unwrap_or(1.0);
         ensure!((0.0..=86_400.0).contains(&digest_s), "--digest-s must be 0 to 86400 seconds");
         Ok(pollux_node::Settings {

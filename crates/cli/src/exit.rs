@@ -58,6 +58,10 @@ pub fn report(outcome: &Outcome) -> u8 {
             tracing::info!("{reason}");
             0
         }
+        Outcome::Halted(HaltCause::Protocol(reason @ HaltReason::Stalled)) => {
+            tracing::error!("halted: {reason}");
+            DISK
+        }
         Outcome::Halted(HaltCause::Protocol(reason)) => {
             tracing::error!("halted: {reason}");
             HALTED

@@ -156,6 +156,13 @@ pub enum Wire {
         /// The log ends with this record.
         last: Lsn,
     },
+    /// Backup: whether it reaches the service network.
+    Network {
+        /// The generation that it backs up.
+        generation: Generation,
+        /// It does.
+        reached: bool,
+    },
     /// Log file only: it ends here in good order.
     End {
         /// Number of records before it.
@@ -195,6 +202,8 @@ pub mod kind {
     pub const PROOF: u8 = 15;
     /// [`super::Wire::Handover`]
     pub const HANDOVER: u8 = 12;
+    /// [`super::Wire::Network`]
+    pub const NETWORK: u8 = 16;
 }
 
 /// Longest piece of a snapshot in one frame, in bytes; longer [`Wire::State`] messages are split.
@@ -243,6 +252,9 @@ impl Wire {
                 varint::put(&mut payload, last.0);
                 put(out, kind::HANDOVER, *generation, &payload);
             }
+            Self::Network { generation, reached } => {
+                put(out, kind::NETWORK, *generation, &[u8::from(*reached)]);
+            }
             Self::End { records } => put(out, kind::END, none, &records.to_le_bytes()),
         }
     }
@@ -265,6 +277,7 @@ impl Wire {
             Self::Challenge { .. } => "Challenge",
             Self::Proof { .. } => "Proof",
             Self::Handover { .. } => "Handover",
+            Self::Network { .. } => "Network",
             Self::End { .. } => "End",
         }
     }
@@ -299,6 +312,7 @@ const fn name_of(kind: u8) -> Option<&'static str> {
         kind::CHALLENGE => "Challenge",
         kind::PROOF => "Proof",
         kind::HANDOVER => "Handover",
+        kind::NETWORK => "Network",
         kind::END => "End",
         _ => return None,
     })
@@ -384,6 +398,11 @@ fn plain(frame: &Frame) -> Option<Wire> {
         }),
         kind::HEARTBEAT => Wire::Heartbeat { generation },
         kind::GOODBYE => Wire::Goodbye { generation, reason: cursor.u8()? },
+        kind::NETWORK => match cursor.u8()? {
+            0 => Wire::Network { generation, reached: false },
+            1 => Wire::Network { generation, reached: true },
+            _ => return None,
+        },
         kind::HANDOVER => Wire::Handover { generation, last: Lsn(cursor.varint()?) },
         kind::END => Wire::End { records: cursor.u64()? },
         _ => return None,

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{decode_all, every_message, every_record, handover, record, records};
+use common::{decode_all, every_message, every_record, handover, network, record, records};
 use pollux_codec::frame::{self, FrameDecoder, FrameError, HEADER_BYTES, Packing};
 use pollux_codec::message::Wire;
 use pollux_codec::record::{BATCH_RECORDS_MAX, RecordError};
@@ -183,7 +183,9 @@ fn a_packed_frame_cannot_ask_for_more_memory_than_its_bytes_can_fill() {
 /// What was said in version 1 must be understood for ever.
 #[test]
 fn the_golden_channel_of_version_1_is_still_understood() {
-    for (name, messages) in [("every-message", every_message()), ("handover", vec![handover()])] {
+    for (name, messages) in
+        [("every-message", every_message()), ("handover", vec![handover()]), ("network", network())]
+    {
         let path = format!("{}/tests/golden/channel/v1/{name}", env!("CARGO_MANIFEST_DIR"));
         if std::env::var_os("POLLUX_WRITE_GOLDEN").is_some() {
             let bytes: Vec<u8> = messages.iter().flat_map(Wire::encode).collect();
@@ -197,7 +199,7 @@ fn the_golden_channel_of_version_1_is_still_understood() {
 proptest! {
     #[test]
     fn no_bytes_make_the_decoder_panic(
-        bytes in proptest::collection::vec(any::<u8>(), 0..300), kind in 0u8..14, lz4: bool,
+        bytes in proptest::collection::vec(any::<u8>(), 0..300), kind in 0u8..15, lz4: bool,
     ) {
         let _ = decode_all(&bytes);
         let packing = if lz4 { Packing::Lz4 } else { Packing::Plain };

@@ -47,6 +47,9 @@ pub struct HostPorts {
     packets_dropped: u64,
     /// When the log last spoke of a reboot; 0: never.
     told_restart_ns: u64,
+    /// Every card that is plugged in somewhere reaches it, as the node was last told.
+    net_reached: bool,
+    net_event: Option<Event>,
 }
 
 impl Default for HostPorts {
@@ -67,6 +70,8 @@ impl Default for HostPorts {
             announce_at: HostTime(0),
             packets_dropped: 0,
             told_restart_ns: 0,
+            net_reached: true,
+            net_event: None,
         }
     }
 }
@@ -178,6 +183,12 @@ impl HostPorts {
         if let Some(recorder) = &mut self.recorder {
             recorder.handle_turn(now);
         }
+        let reached = self.nets.iter().all(|(.., port)| !port.is_down());
+        if reached != self.net_reached {
+            self.net_reached = reached;
+            self.net_event = Some(Event::Network { reached });
+            tracing::warn!(slots = ?self.nets_down(), "the service network is {}", if reached { "back" } else { "lost" });
+        }
         let reconnected = self.nets.iter().filter(|(.., port)| port.take_reconnected()).count();
         if reconnected > 0 && live {
             self.announcements_left = ANNOUNCEMENTS;
@@ -219,7 +230,7 @@ impl Ports for HostPorts {
     }
 
     fn poll_event(&mut self) -> Option<Event> {
-        self.waiting.take().or_else(|| self.events.try_next())
+        self.net_event.take().or_else(|| self.waiting.take()).or_else(|| self.events.try_next())
     }
 
     fn send_message(&mut self, message: Message) {
@@ -296,6 +307,11 @@ impl Ports for HostPorts {
             _ => {}
         }
         match &notice {
+            Notice::BackupStalled => {
+                tracing::error!(
+                    "the backup lives, but executes nothing or has no room for the log: it counts as lost"
+                );
+            }
             Notice::BackupSuspected => {
                 tracing::warn!("the backup is missing; asking the arbiter for the right to go on alone");
                 self.with_status(|s| s.timeline.suspected_ns = now);

@@ -23,6 +23,8 @@ pub(crate) struct Handover {
     wish: Option<Wish>,
     /// Requests to shared disks that this host has begun and not finished.
     under_way: BTreeSet<(SlotId, RequestId)>,
+    /// One was given up: only an operator asks again.
+    given_up: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +58,9 @@ impl Handover {
 impl<M: Machine> Live<M> {
     /// Goes on with a handover that was asked for. `Some`: the machine is not to run in this turn.
     pub(crate) fn step_handover(&mut self, ports: &mut impl Ports, now: HostTime) -> Option<Next> {
+        if !self.handover.given_up && self.protocol.wants_handover(now) {
+            self.handover.ask(now, HandoverCause::Network);
+        }
         let Wish { cause, until } = self.handover.wish?;
         match self.protocol.report().state {
             Role::Primary if self.handover.under_way.is_empty() => {
@@ -70,7 +75,7 @@ impl<M: Machine> Live<M> {
                 Some(self.flushed(ports, now, Some(until)))
             }
             Role::Primary | Role::Solo => {
-                self.handover.wish = None;
+                (self.handover.wish, self.handover.given_up) = (None, true);
                 self.stop_asked |= cause == HandoverCause::Terminate;
                 ports.notice(Notice::HandoverFailed(cause));
                 None

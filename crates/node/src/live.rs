@@ -179,6 +179,7 @@ impl<M: Machine> Live<M> {
             Event::Verdict(generation, verdict) => self.protocol.handle_arbiter(now, generation, verdict),
             Event::Stop => self.stop_asked = true,
             Event::HandOver(cause) => self.handover.ask(now, cause),
+            Event::Network { reached } => self.protocol.handle_network(now, reached),
             Event::PowerButton => self.power_button = true,
         }
     }
@@ -202,6 +203,7 @@ impl<M: Machine> Live<M> {
         while let Some(command) = self.protocol.poll_command() {
             match command {
                 Command::Claim(generation) => ports.claim(generation),
+                Command::BackupStalled => ports.notice(Notice::BackupStalled),
                 Command::BackupLost => ports.notice(Notice::BackupSuspected),
                 Command::WentSolo { generation } => ports.notice(Notice::WentSolo(generation)),
                 Command::Halt(reason) => return Some(Outcome::Halted(HaltCause::Protocol(reason))),

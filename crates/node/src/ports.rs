@@ -48,6 +48,11 @@ pub enum Event {
     Stop,
     /// This host is to run the VM no more: a healthy backup gets it.
     HandOver(HandoverCause),
+    /// Whether this host reaches the service network; it did at first.
+    Network {
+        /// It does.
+        reached: bool,
+    },
     /// An operator pressed the power button.
     PowerButton,
 }
@@ -91,6 +96,8 @@ pub struct DiskCompletion {
 pub enum Notice {
     /// The backup has not been heard of for too long, or the link broke: the primary seeks the right to go on alone.
     BackupSuspected,
+    /// The backup lives, but has executed nothing, or left no room, for too long.
+    BackupStalled,
     /// The primary runs on alone in this generation.
     WentSolo(Generation),
     /// The primary executes and releases nothing more, and its backup is told to take over.

@@ -157,6 +157,7 @@ impl<M: Machine> Standby<M> {
                 self.stop_asked = true;
                 self.protocol.leave();
             }
+            Event::Network { reached } => self.protocol.handle_network(now, reached),
             // A standby has no ears for the world: packets flooded by the switch, keys, random bytes.
             Event::Packet { .. }
             | Event::Console { .. }

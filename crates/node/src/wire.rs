@@ -14,6 +14,7 @@ pub fn to_wire(message: Message) -> Wire {
         }
         Message::Heartbeat { generation } => Wire::Heartbeat { generation },
         Message::Handover { generation, last } => Wire::Handover { generation, last },
+        Message::Network { generation, reached } => Wire::Network { generation, reached },
         Message::Goodbye { generation, reason } => {
             let reason = match reason {
                 GoodbyeReason::Ended => 0,
@@ -35,6 +36,7 @@ pub fn from_wire(wire: Wire) -> Option<Message> {
         }
         Wire::Heartbeat { generation } => Message::Heartbeat { generation },
         Wire::Handover { generation, last } => Message::Handover { generation, last },
+        Wire::Network { generation, reached } => Message::Network { generation, reached },
         Wire::Goodbye { generation, reason } => {
             let reason = match reason {
                 0 => GoodbyeReason::Ended,
@@ -70,6 +72,8 @@ mod tests {
             },
             Message::Heartbeat { generation },
             Message::Handover { generation, last: Lsn(7) },
+            Message::Network { generation, reached: true },
+            Message::Network { generation, reached: false },
             goodbye(GoodbyeReason::Ended),
             goodbye(GoodbyeReason::Leaving),
             goodbye(GoodbyeReason::Diverged),

@@ -15,6 +15,7 @@
 //! Not here: how a record is applied (`pollux-node`), how long silence must last (`silence`).
 
 use crate::silence::{Asking, Silence};
+use crate::stall::Stall;
 use crate::types::{GoodbyeReason, HaltReason, HostTime, Message, Report, Role, Settings, Verdict, weight};
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -58,6 +59,8 @@ enum State {
 enum Cause {
     /// The primary is silent, or hands the VM over, or the link is gone.
     PrimaryGone(HostTime),
+    /// The primary has handed the VM over.
+    HandedOver(HostTime),
     /// The arbiter gave this side the next generation.
     Won,
     /// The arbiter gave it to the other side.
@@ -68,6 +71,8 @@ enum Cause {
     Ended,
     /// The primary breaks the protocol.
     Fault(String),
+    /// This replica executes nothing of what it holds.
+    Stalled,
     /// This replica is told to leave.
     Told,
     /// This replica is not the primary's copy any more.
@@ -99,6 +104,9 @@ pub struct Backup {
     /// The primary has spoken in this generation, so it holds it.
     heard: bool,
     silence: Silence,
+    executes: Stall<(Lsn, Icount)>,
+    /// This host reaches the service network.
+    reaches: bool,
     messages: VecDeque<Message>,
     commands: VecDeque<BackupCommand>,
 }
@@ -107,6 +115,9 @@ impl Backup {
     /// A backup of `generation`, in the state that its log starts from (LSN 1 comes first).
     #[must_use]
     pub fn new(settings: Settings, generation: Generation, now: HostTime) -> Self {
+        // Before the primary finds it out: it leaves with a word of its own.
+        let stall_ns = settings.stall_after_ns / 4 * 3;
+        let executes = Stall::new(stall_ns, settings.heartbeat_every_ns.saturating_mul(2), now);
         Self {
             silence: Silence::new(settings.failure_after_ns, now),
             settings,
@@ -124,6 +135,8 @@ impl Backup {
             has_news: false,
             said_at: now,
             heard: false,
+            executes,
+            reaches: true,
             messages: VecDeque::new(),
             commands: VecDeque::new(),
         }
@@ -146,9 +159,12 @@ impl Backup {
                 // Rule: a primary that hands over is a primary that is gone, once its log is here to the end. If a part
                 // of that is missing it may still come; when not, silence says the same a little later.
                 Message::Handover { last, .. } if last <= self.received => {
-                    self.move_on(Cause::PrimaryGone(now));
+                    self.move_on(Cause::HandedOver(now));
                 }
-                Message::Heartbeat { .. } | Message::Ack { .. } | Message::Handover { .. } => {}
+                Message::Heartbeat { .. }
+                | Message::Ack { .. }
+                | Message::Network { .. }
+                | Message::Handover { .. } => {}
             }
         }
         self.invariants();
@@ -233,7 +249,11 @@ impl Backup {
         self.silence.handle_tick(now);
         match &mut self.state {
             State::Backup => {
-                if self.silence.is_dead(now) {
+                let at = (!self.log.is_empty()).then_some((self.executed, self.icount));
+                let stalled = self.executes.look(now, at);
+                if stalled {
+                    self.move_on(Cause::Stalled);
+                } else if self.silence.is_dead(now) {
                     self.move_on(Cause::PrimaryGone(now));
                 } else if now >= self.speaks_at() {
                     self.say_ack(now);
@@ -268,6 +288,11 @@ impl Backup {
             // Rule: a primary that never spoke may never have won its generation; nobody takes over from it.
             (State::Backup, Cause::PrimaryGone(_)) if !self.heard => self.halt(HaltReason::NeverHeard),
             (State::Backup, Cause::PrimaryGone(now)) => self.seek_live(now),
+            (State::Backup, Cause::HandedOver(now)) => self.claim(now),
+            (State::Backup, Cause::Stalled) => {
+                self.say_goodbye(GoodbyeReason::Leaving);
+                self.halt(HaltReason::Stalled);
+            }
             (State::Claiming(_), Cause::Won) => {
                 self.state = State::Draining(self.generation.next());
                 self.go_live_when_replayed();
@@ -297,7 +322,10 @@ impl Backup {
             }
             (State::Live | State::Halted, _)
             | (State::Backup | State::Draining(_), Cause::Won | Cause::Lost)
-            | (State::Claiming(_) | State::Draining(_), Cause::PrimaryGone(_) | Cause::Fault(_))
+            | (
+                State::Claiming(_) | State::Draining(_),
+                Cause::PrimaryGone(_) | Cause::HandedOver(_) | Cause::Fault(_) | Cause::Stalled,
+            )
             | (State::Backup | State::Claiming(_), Cause::Replayed)
             // Rule: who has won is the VM. It cannot leave, only end it, once it is live.
             | (State::Draining(_), Cause::Ended | Cause::Told) => {}
@@ -306,10 +334,39 @@ impl Backup {
 
     /// Rule: before going live, win the arbiter. From here on nothing is acknowledged.
     fn seek_live(&mut self, now: HostTime) {
+        self.claim(now);
+        // Rule: who does not reach the service network lets a side that may reach it claim first.
+        if !self.reaches
+            && let State::Claiming(asking) = &mut self.state
+        {
+            asking.put_off(now.after(self.settings.net_wait_ns));
+            self.commands.clear();
+        }
+    }
+
+    /// A primary that hands over does not claim: there is nobody to wait for.
+    fn claim(&mut self, now: HostTime) {
         let (retry_ns, retry_max_ns) = (self.settings.claim_retry_ns, self.settings.claim_retry_max_ns);
         self.state = State::Claiming(Asking::begun(now, retry_ns, retry_max_ns));
         self.ack_due = false;
         self.ask();
+    }
+
+    /// This host has lost the service network, or has it back: the primary is told.
+    pub fn handle_network(&mut self, now: HostTime, reached: bool) {
+        if self.reaches != reached {
+            self.reaches = reached;
+            match &mut self.state {
+                State::Backup => {
+                    let generation = self.generation;
+                    self.messages.retain(|message| !matches!(message, Message::Network { .. }));
+                    self.messages.push_back(Message::Network { generation, reached });
+                }
+                State::Claiming(asking) if reached => asking.put_off(now),
+                State::Claiming(_) | State::Draining(_) | State::Live | State::Halted => {}
+            }
+        }
+        self.invariants();
     }
 
     fn ask(&mut self) {

@@ -49,6 +49,10 @@ impl Unexecuted {
         self.sendings.front().map_or(0, |(_, began)| now.since(*began))
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sendings.is_empty()
+    }
+
     pub(crate) fn clear(&mut self) {
         self.sendings.clear();
     }

@@ -15,6 +15,7 @@ pub mod lag;
 pub mod output_gate;
 pub mod primary;
 mod silence;
+mod stall;
 mod types;
 
 pub use backup::{Backup, BackupCommand};

@@ -17,14 +17,15 @@
 
 mod account;
 mod handover;
+mod network;
 
+use self::network::Network;
 use crate::hold_stats::HoldStats;
 use crate::lag::{LagLoop, Unexecuted};
 use crate::output_gate::OutputGate;
 use crate::silence::{Asking, Silence};
-use crate::types::{
-    GoodbyeReason, HaltReason, HostTime, Message, Pace, Settings, Verdict, output_weight, weight,
-};
+use crate::stall::Stall;
+use crate::types::{GoodbyeReason, HaltReason, HostTime, Message, Settings, Verdict, output_weight, weight};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
@@ -35,13 +36,15 @@ pub const HELD_MAX: usize = 65_536;
 /// Bytes of outputs that may be held at once; beyond that the VM waits.
 pub const HELD_BYTES_MAX: u64 = 256 << 20;
 /// Commands that can ever wait: the states only go one way, and a claim that waits is not repeated.
-const COMMANDS_MAX: usize = 4;
+const COMMANDS_MAX: usize = 5;
 
 /// What the node is to do.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Command {
     /// Ask the arbiter for this generation.
     Claim(Generation),
+    /// For the record: the backup lives, and has executed nothing, or had no room, for too long.
+    BackupStalled,
     /// For the record: the backup is missing.
     BackupLost,
     /// For the record: the VM runs on alone.
@@ -130,6 +133,12 @@ pub struct Primary {
     /// The VM has been given away, and not been won back.
     handed: bool,
     unexecuted: Unexecuted,
+    /// What the backup has received and executed, as long as it has not executed everything.
+    executes: Stall<(Lsn, Lsn, Icount)>,
+    /// The window, as long as it is full.
+    room: Stall<()>,
+    peer_executed: Lsn,
+    network: Network,
     lag: LagLoop,
     lag_steps: u64,
     hold_stats: HoldStats,
@@ -152,6 +161,9 @@ impl Primary {
 
     fn new(settings: Settings, generation: Generation, now: HostTime, next_lsn: Lsn, state: State) -> Self {
         let lsn = Lsn(next_lsn.0.saturating_sub(1));
+        let (stall_ns, step_ns) = (settings.stall_after_ns, settings.heartbeat_every_ns.saturating_mul(2));
+        let executes = Stall::new(stall_ns, step_ns, now);
+        let room = Stall::new(stall_ns, step_ns, now);
         Self {
             silence: Silence::new(settings.failure_after_ns, now),
             lag: LagLoop::new(settings.lag_target_ns),
@@ -178,6 +190,10 @@ impl Primary {
             progress_icount: Icount(0),
             handed: false,
             unexecuted: Unexecuted::default(),
+            executes,
+            room,
+            peer_executed: lsn,
+            network: Network::new(now),
             lag_steps: 0,
             hold_stats: HoldStats::default(),
             messages: VecDeque::new(),
@@ -207,6 +223,7 @@ impl Primary {
                     self.handle_ack(now, received, executed);
                 }
                 Message::Goodbye { .. } => self.move_on(Cause::BackupGone(now)),
+                Message::Network { reached, .. } => self.network.peer_reaches = reached,
                 Message::Heartbeat { .. } | Message::Records { .. } | Message::Handover { .. } => {}
             }
         }
@@ -229,6 +246,7 @@ impl Primary {
         self.acked = self.acked.max(received);
         self.gate.ack(received);
         self.unexecuted.handle_executed(executed);
+        self.peer_executed = self.peer_executed.max(executed);
         while self.in_flight.front().is_some_and(|(lsn, _)| *lsn <= received) {
             if let Some((_, bytes)) = self.in_flight.pop_front() {
                 self.in_flight_bytes -= bytes;
@@ -269,6 +287,9 @@ impl Primary {
             State::Primary => {
                 // Rule: who was away for so long that it may have been replaced asks first.
                 if was_away || self.silence.is_dead(now) {
+                    self.move_on(Cause::BackupGone(now));
+                } else if self.is_stalled(now) {
+                    self.commands.push_back(Command::BackupStalled);
                     self.move_on(Cause::BackupGone(now));
                 } else if now.since(self.said_at) >= self.settings.heartbeat_every_ns {
                     self.said_at = now;
@@ -312,6 +333,15 @@ impl Primary {
     /// long as the backup waits. Nothing is written after that before the arbiter has been asked.
     fn is_away(&self, now: HostTime) -> bool {
         self.silence.is_away(now) || now.since(self.spoke_at) >= self.settings.failure_after_ns
+    }
+
+    /// Rule: liveness is not progress. A backup that has something to execute and executes nothing, or leaves no room in
+    /// the window, for the bound, holds the VM up and protects nothing.
+    fn is_stalled(&mut self, now: HostTime) -> bool {
+        let owes = !self.unexecuted.is_empty();
+        let at = owes.then_some((self.acked, self.peer_executed, self.peer_icount));
+        let full = self.is_window_full().then_some(());
+        self.executes.look(now, at) | self.room.look(now, full)
     }
 
     // ---- transitions ----
@@ -362,7 +392,13 @@ impl Primary {
 
     fn seek_back(&mut self, now: HostTime) {
         let (retry_ns, retry_max_ns) = (self.settings.claim_retry_ns, self.settings.claim_retry_max_ns);
-        self.state = State::Claiming(Asking::begun(now, retry_ns, retry_max_ns));
+        let mut asking = Asking::begun(now, retry_ns, retry_max_ns);
+        // Rule: who does not reach the service network lets a side that may reach it claim first.
+        let waits = !self.network.reaches;
+        if waits {
+            asking.put_off(now.after(self.settings.net_wait_ns));
+        }
+        self.state = State::Claiming(asking);
         self.unsent.clear();
         self.in_flight.clear();
         self.in_flight_bytes = 0;
@@ -371,7 +407,9 @@ impl Primary {
         self.lag.reset();
         self.lag_steps = 0;
         self.heartbeat_due = false;
-        self.ask();
+        if !waits {
+            self.ask();
+        }
     }
 
     fn ask(&mut self) {
@@ -525,28 +563,6 @@ impl Primary {
 
     // ---- questions ----
 
-    /// Whether, and how much, the VM may execute.
-    #[must_use]
-    pub fn pace(&self, _now: HostTime) -> Pace {
-        match self.state {
-            State::HandingOver(_) | State::Halted => Pace::Wait,
-            // Where it has stopped is where the backup goes on.
-            State::Claiming(_) if self.handed => Pace::Wait,
-            _ if self.is_window_full() || self.is_gate_full() => Pace::Wait,
-            _ => Pace::Run { share_permille: self.lag.share_permille() },
-        }
-    }
-
-    /// Rule: a primary whose backup cannot take more log in stops.
-    fn is_window_full(&self) -> bool {
-        self.in_flight_bytes.saturating_add(self.peer_buffered_bytes) > self.settings.send_window_bytes
-    }
-
-    /// Rule: a primary whose outputs may not leave runs on only as long as there is room to hold them.
-    fn is_gate_full(&self) -> bool {
-        self.gate.len() > HELD_MAX || self.held_bytes > HELD_BYTES_MAX
-    }
-
     /// Until when, by this host's clock, nobody can have taken this side's place, as long as what it says arrives. What
     /// has been released and is still on its way may leave before then; after that only if this side has meanwhile
     /// become surer.
@@ -561,19 +577,6 @@ impl Primary {
                 self.silence.away_at().min(spoken).min(self.silence.deadline())
             }
             State::HandingOver(_) | State::Claiming(_) | State::Halted => HostTime(0),
-        }
-    }
-
-    /// When [`Primary::handle_tick`] must be called next, if nothing else happens.
-    #[must_use]
-    pub fn next_timeout(&self) -> Option<HostTime> {
-        match &self.state {
-            State::Primary => {
-                Some(self.said_at.after(self.settings.heartbeat_every_ns).min(self.silence.deadline()))
-            }
-            State::HandingOver(until) => Some(*until),
-            State::Claiming(asking) => Some(asking.next()),
-            State::Solo | State::Halted => None,
         }
     }
 }

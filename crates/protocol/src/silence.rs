@@ -73,6 +73,11 @@ impl Asking {
         Self { retry_ns: retry_ns.clamp(1, retry_max_ns), retry_max_ns, again_at: now.after(retry_max_ns) }
     }
 
+    /// The first question is to be put later.
+    pub(crate) fn put_off(&mut self, until: HostTime) {
+        self.again_at = until;
+    }
+
     /// The arbiter could not be reached.
     pub(crate) fn handle_unreachable(&mut self, now: HostTime) {
         self.again_at = now.after(self.retry_ns);

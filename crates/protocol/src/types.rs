@@ -43,6 +43,12 @@ pub struct Settings {
     pub claim_retry_max_ns: u64,
     /// How long a primary that has handed the VM over waits for its backup before it asks the arbiter itself.
     pub handover_after_ns: u64,
+    /// A backup that executes nothing, or a window that is full, for so long is as bad as a dead backup.
+    pub stall_after_ns: u64,
+    /// A side that knows that it does not reach the service network waits so long before it claims.
+    pub net_wait_ns: u64,
+    /// A primary that has not reached the service network for so long hands over to a backup that does; `None`: it stays.
+    pub net_loss_ns: Option<u64>,
 }
 
 impl Default for Settings {
@@ -56,6 +62,9 @@ impl Default for Settings {
             claim_retry_ns: 100_000_000,
             claim_retry_max_ns: 1_000_000_000,
             handover_after_ns: 2_000_000_000,
+            stall_after_ns: 5_000_000_000,
+            net_wait_ns: 2_000_000_000,
+            net_loss_ns: Some(1_000_000_000),
         }
     }
 }
@@ -99,6 +108,13 @@ pub enum Message {
         /// The log ends with this record.
         last: Lsn,
     },
+    /// Backup: whether I reach the service network.
+    Network {
+        /// The generation that it backs up.
+        generation: Generation,
+        /// It does.
+        reached: bool,
+    },
     /// Either: I end in good order; do not take over from me, do not wait for me.
     Goodbye {
         /// The sender's generation.
@@ -117,6 +133,7 @@ impl Message {
             | Self::Ack { generation, .. }
             | Self::Heartbeat { generation }
             | Self::Handover { generation, .. }
+            | Self::Network { generation, .. }
             | Self::Goodbye { generation, .. } => *generation,
         }
     }
@@ -161,6 +178,11 @@ pub enum HaltReason {
     /// The VM has ended on the other side.
     #[error("the VM has ended on the other side")]
     PeerEnded,
+    /// This side executes nothing of what it holds.
+    #[error(
+        "this replica has executed nothing of its log for too long (does a disk of this host hang?): it has left the pair; the VM goes on without it"
+    )]
+    Stalled,
     /// This side was told to leave the pair.
     #[error("this replica has left the pair; the VM goes on without it")]
     Left,

@@ -217,7 +217,7 @@ impl World {
                     match command {
                         Command::Claim(generation) => claims.push(generation),
                         Command::Halt(_) => next = Some(Side::Gone),
-                        Command::BackupLost | Command::WentSolo { .. } => {}
+                        Command::BackupStalled | Command::BackupLost | Command::WentSolo { .. } => {}
                     }
                 }
             }

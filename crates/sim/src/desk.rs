@@ -254,6 +254,7 @@ pub(crate) fn short(message: &Message) -> String {
             format!("ack of {received}, executed {executed}, generation {generation}")
         }
         Message::Heartbeat { generation } => format!("heartbeat of generation {generation}"),
+        Message::Network { generation, reached } => format!("network of generation {generation}: {reached}"),
         Message::Handover { generation, last } => format!("handover of generation {generation} at {last}"),
         Message::Goodbye { generation, reason } => format!("goodbye of generation {generation}: {reason:?}"),
     }

@@ -86,6 +86,11 @@ impl Disk {
         Some(DiskCompletion { slot, request, status, data })
     }
 
+    /// Whether it has begun to hang.
+    pub(crate) fn hangs(&self) -> bool {
+        matches!(self.fault, Some((_, DiskFault::Hangs)))
+    }
+
     /// The request in progress is done.
     pub(crate) fn finish(&mut self) {
         (self.busy, self.torn) = (false, None);
@@ -104,6 +109,7 @@ impl Disk {
     pub(crate) fn extra_ns(&self, now_ns: u64) -> u64 {
         match self.fault {
             Some((until, DiskFault::Slow(extra))) if now_ns < until => extra,
+            Some((until, DiskFault::Hangs)) => until.saturating_sub(now_ns),
             _ => 0,
         }
     }

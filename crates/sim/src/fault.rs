@@ -35,6 +35,8 @@ pub enum Order {
 pub enum DiskFault {
     /// Every request takes this many nanoseconds more.
     Slow(u64),
+    /// Requests do not end.
+    Hangs,
     /// Every request fails, and does nothing.
     Fails,
     /// Writes fail, and do nothing.
@@ -125,6 +127,7 @@ impl fmt::Display for DiskFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Slow(ns) => write!(f, "takes {} more", Ms(*ns)),
+            Self::Hangs => f.write_str("hangs"),
             Self::Fails => f.write_str("fails"),
             Self::Full => f.write_str("is full"),
             Self::Torn => f.write_str("tears writes"),

@@ -7,6 +7,9 @@ use pollux_node::{Event, HandoverCause};
 /// A process that does nothing dies all the same, so long after it was to die in the middle of its work.
 const DEATH_NS_MAX: u64 = 30_000_000;
 
+/// How long it takes a host to notice that it has lost, or has again, the clients' network.
+const NET_NOTICED_NS: u64 = 5_000_000;
+
 impl World {
     /// A fault begins.
     pub(crate) fn inject(&mut self, fault: &Fault) {
@@ -45,7 +48,14 @@ impl World {
             K::LoseHeartbeats { from, for_ns } => self.pipes[from].lose_until_ns = now + for_ns,
             K::LoseRecords { from } => self.pipes[from].lose_records = true,
             K::Doubled { from, for_ns } => self.pipes[from].double_until_ns = now + for_ns,
-            K::NetCut { host, for_ns } => self.net.cut_until_ns[host] = now + for_ns,
+            K::NetCut { host, for_ns } => {
+                self.net.cut_until_ns[host] = now + for_ns;
+                // A host finds that out a little later.
+                let lost = Happening::Tell(host, Event::Network { reached: false });
+                self.schedule(now + NET_NOTICED_NS, lost);
+                let back = Happening::Tell(host, Event::Network { reached: true });
+                self.schedule(now + for_ns + NET_NOTICED_NS, back);
+            }
             K::NetChaos { for_ns, permille } => {
                 self.net.chaos_until_ns = now + for_ns;
                 self.net.chaos_permille = permille;

@@ -25,6 +25,10 @@ const NAPS_PERMILLE: u64 = 150;
 const NAPS: u64 = 6;
 /// How many seeds in a thousand have a handover.
 const HANDOVERS_PERMILLE: u64 = 200;
+/// How many seeds in a thousand have one fault that never ends.
+const LASTING_PERMILLE: u64 = 60;
+/// For ever, in a run.
+const FOR_EVER_NS: u64 = 100_000 * MS;
 /// Every how many seeds the machine is the real one.
 pub const GUEST_EVERY: u64 = 8;
 
@@ -103,6 +107,10 @@ impl Plan {
         if handovers.chance(HANDOVERS_PERMILLE) {
             plan.draw_handover(&mut handovers);
         }
+        let mut lasting = Random::new(seed, "lasting faults");
+        if lasting.chance(LASTING_PERMILLE) {
+            plan.draw_lasting(&mut lasting);
+        }
         plan.faults.sort_by_key(|fault| fault.at_ns);
         plan
     }
@@ -161,6 +169,29 @@ impl Plan {
             self.add(at_ns, FaultKind::Pause { host: 0, for_ns: first_ns });
             let looks = random.below(4);
             self.add(at_ns, FaultKind::Stumble { host: 0, looks, for_ns: second_ns });
+        }
+    }
+
+    /// One thing breaks and stays broken, and the rest of the deployment must go on without it.
+    fn draw_lasting(&mut self, random: &mut Random) {
+        let at_ns = random.between(20 * MS, 400 * MS);
+        self.faults.clear();
+        match random.below(3) {
+            // A backup that lives, and executes nothing that waits for its disk.
+            0 => {
+                self.shared_disk = false;
+                self.window_bytes = 8 << 10;
+                self.add(at_ns, FaultKind::Disk { host: 1, for_ns: FOR_EVER_NS, fault: DiskFault::Hangs });
+            }
+            // A host that only the arbiter reaches.
+            1 => {
+                let host = random.below(2) as usize;
+                self.add(at_ns, FaultKind::NetCut { host, for_ns: FOR_EVER_NS });
+                let cut_ns = at_ns + random.between(10 * MS, self.failure_ns);
+                self.add(cut_ns, FaultKind::Partition { for_ns: FOR_EVER_NS });
+            }
+            // A primary that only its clients do not reach.
+            _ => self.add(at_ns, FaultKind::NetCut { host: 0, for_ns: FOR_EVER_NS }),
         }
     }
 

@@ -61,6 +61,9 @@ fn build(plan: &Plan, prepared: &Prepared, timeline: Timeline) -> World {
         claim_retry_ns: plan.retry_max_ns / 4,
         claim_retry_max_ns: plan.retry_max_ns,
         handover_after_ns: 2 * plan.failure_ns,
+        stall_after_ns: 4 * plan.failure_ns,
+        net_wait_ns: 3 * plan.failure_ns,
+        net_loss_ns: Some(2 * plan.failure_ns),
         ..pollux_protocol::Settings::default()
     };
     let mode = if plan.shared_disk { DiskMode::Shared } else { DiskMode::Replicated };

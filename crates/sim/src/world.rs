@@ -285,6 +285,7 @@ impl World {
             holder: self.storage.newest_holder(),
             ordered: [a.ordered, b.ordered],
             told: [a.told, b.told],
+            hangs: [a.disk.hangs(), b.disk.hangs()],
             disk_failed: a.disk.failed || b.disk.failed,
             heard: [a.heard, b.heard],
             won_first: [a.won_first, b.won_first],
@@ -359,7 +360,7 @@ impl World {
             }
         }
         self.hosts[host].ordered |= matches!(event, Event::Stop);
-        self.hosts[host].told |= matches!(event, Event::HandOver(_));
+        self.hosts[host].told |= matches!(event, Event::HandOver(_) | Event::Network { reached: false });
         self.hosts[host].heard |= matches!(event, Event::Message(_));
         self.hosts[host].inbox.push_back(event);
         let latency = self.hosts[host].random.between(1_000, 20_000);

@@ -52,7 +52,7 @@ const GATE: &str = "crates/protocol/src/output_gate.rs";
 const ARBITER: &str = "crates/arbiter/src/lib.rs";
 
 /// The rules of DESIGN 5, in its order, and what `docs/protocol.md` adds to them.
-pub(crate) const MUTANTS: [Mutant; 35] = [
+pub(crate) const MUTANTS: [Mutant; 38] = [
     Mutant {
         name: "no-mark",
         rule: "output mark: a record of its own, behind the output, covers it",
@@ -306,5 +306,26 @@ pub(crate) const MUTANTS: [Mutant; 35] = [
         file: PRIMARY,
         old: "if now >= *until {",
         new: "if now >= *until && false {",
+    },
+    Mutant {
+        name: "stalled-is-alive",
+        rule: "a backup that executes nothing, or leaves no room, for the bound is a lost backup",
+        file: PRIMARY,
+        old: "} else if self.is_stalled(now) {",
+        new: "} else if self.is_stalled(now) && false {",
+    },
+    Mutant {
+        name: "unserved-claims-at-once",
+        rule: "a primary that does not reach the service network waits before it claims",
+        file: PRIMARY,
+        old: "let waits = !self.network.reaches;",
+        new: "let waits = !self.network.reaches && false;",
+    },
+    Mutant {
+        name: "unserved-takes-over-at-once",
+        rule: "a backup that does not reach the service network waits before it claims",
+        file: BACKUP,
+        old: "if !self.reaches\n",
+        new: "if !self.reaches\n            && false\n",
     },
 ];

@@ -292,10 +292,13 @@ fn console_target(text: &str) -> Result<ConsoleTarget> {
 
 /// Both sides keep the primary's timeouts; what concerns this host only is the default.
 fn settings(hello: &Hello, disks: &[(u8, DiskSpec)]) -> Settings {
+    let default = pollux_protocol::Settings::default();
     let protocol = pollux_protocol::Settings {
         heartbeat_every_ns: hello.heartbeat_ns,
         failure_after_ns: hello.failure_ns,
-        ..pollux_protocol::Settings::default()
+        net_wait_ns: default.net_wait_ns.max(hello.failure_ns.saturating_mul(3)),
+        stall_after_ns: default.stall_after_ns.max(hello.failure_ns),
+        ..default
     };
     let mode = |spec: &DiskSpec| match spec.mode {
         DiskSpecMode::Shared => DiskMode::Shared,

@@ -96,6 +96,11 @@ pub fn handover() -> Wire {
     Wire::Handover { generation: Generation(3), last: Lsn(1 << 40) }
 }
 
+/// Another one.
+pub fn network() -> Vec<Wire> {
+    [false, true].map(|reached| Wire::Network { generation: Generation(3), reached }).into()
+}
+
 /// All messages in `bytes`, up to the end or the first error.
 pub fn decode_all(bytes: &[u8]) -> (Vec<Wire>, Option<FrameError>) {
     let mut decoder = FrameDecoder::new();

@@ -1,9 +1,44 @@
-//! What a primary says of itself, and what must always hold of it.
+//! What a primary says of itself: whether it may run, when it wants to be asked, what state it is in; and what must always hold of it.
 
-use super::{COMMANDS_MAX, Primary, State};
-use crate::types::{Report, Role};
+use super::{COMMANDS_MAX, HELD_BYTES_MAX, HELD_MAX, Primary, State};
+use crate::types::{HostTime, Pace, Report, Role};
 
 impl Primary {
+    /// Whether, and how much, the VM may execute.
+    #[must_use]
+    pub fn pace(&self, _now: HostTime) -> Pace {
+        match self.state {
+            State::HandingOver(_) | State::Halted => Pace::Wait,
+            // Where it has stopped is where the backup goes on.
+            State::Claiming(_) if self.handed => Pace::Wait,
+            _ if self.is_window_full() || self.is_gate_full() => Pace::Wait,
+            _ => Pace::Run { share_permille: self.lag.share_permille() },
+        }
+    }
+
+    /// Rule: a primary whose backup cannot take more log in stops.
+    pub(super) fn is_window_full(&self) -> bool {
+        self.in_flight_bytes.saturating_add(self.peer_buffered_bytes) > self.settings.send_window_bytes
+    }
+
+    /// Rule: a primary whose outputs may not leave runs on only as long as there is room to hold them.
+    fn is_gate_full(&self) -> bool {
+        self.gate.len() > HELD_MAX || self.held_bytes > HELD_BYTES_MAX
+    }
+
+    /// When [`Primary::handle_tick`] must be called next, if nothing else happens.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<HostTime> {
+        match &self.state {
+            State::Primary => {
+                Some(self.said_at.after(self.settings.heartbeat_every_ns).min(self.silence.deadline()))
+            }
+            State::HandingOver(until) => Some(*until),
+            State::Claiming(asking) => Some(asking.next()),
+            State::Solo | State::Halted => None,
+        }
+    }
+
     /// This side's account of itself.
     #[must_use]
     pub fn report(&self) -> Report {

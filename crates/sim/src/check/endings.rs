@@ -25,6 +25,8 @@ pub(crate) struct Ending<'a> {
     pub(crate) ordered: [bool; 2],
     /// This host has been told to hand over.
     pub(crate) told: [bool; 2],
+    /// This host's disk hangs.
+    pub(crate) hangs: [bool; 2],
     /// A disk has failed a request.
     pub(crate) disk_failed: bool,
     /// This host has received a message.
@@ -73,6 +75,7 @@ impl Ending<'_> {
         let justified = match cause {
             HaltCause::Diverged(_) => false,
             HaltCause::Protocol(HaltReason::PeerFault(_)) => self.has_gap[host],
+            HaltCause::Protocol(HaltReason::Stalled) => self.hangs[host],
             HaltCause::DiskDiffers { .. } => self.disk_failed,
             HaltCause::Protocol(HaltReason::LostClaim(_)) => self.holder != Some(host),
             HaltCause::Protocol(HaltReason::HandedOver(_)) => self.told[host] && self.holder != Some(host),

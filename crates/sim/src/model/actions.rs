@@ -110,6 +110,16 @@ pub enum Action {
         /// Which.
         to: usize,
     },
+    /// A disk under this backup hangs for ever: it replays nothing more, and lives.
+    Hang {
+        /// Which.
+        host: usize,
+    },
+    /// This host loses the service network for ever.
+    LoseNetwork {
+        /// Which.
+        host: usize,
+    },
     /// This primary is told to give the VM to its backup.
     HandOver {
         /// Which.
@@ -154,7 +164,9 @@ impl World {
             }
             Side::Standby(backup) => {
                 actions.push(Action::Effects { host });
-                actions.push(Action::Replay { host });
+                if !at.hangs {
+                    actions.push(Action::Replay { host });
+                }
                 Backup::next_timeout(backup)
             }
             Side::Starting { found, .. } => {
@@ -203,6 +215,12 @@ impl World {
         }
         if left.link_ends > 0 && replicates && !at.drowsy && !at.unlinked {
             actions.push(Action::LinkEnds { host });
+        }
+        if left.hangs > 0 && matches!(at.role(), Some((Role::Backup, _))) {
+            actions.push(Action::Hang { host });
+        }
+        if left.net_losses > 0 && replicates && at.reaches && !at.drowsy {
+            actions.push(Action::LoseNetwork { host });
         }
         if left.handovers > 0 && matches!(at.role(), Some((Role::Primary, _))) && !at.drowsy {
             actions.push(Action::HandOver { host });

@@ -45,12 +45,14 @@ const CALM: Bounds = Bounds {
     unreachable: 0,
     leaves: 0,
     handovers: 0,
+    hangs: 0,
+    net_losses: 0,
     link_room: 2,
     window_records: 0,
 };
 
 /// All of them, the quick ones first.
-pub const CONFIGS: [Config; 18] = [
+pub const CONFIGS: [Config; 20] = [
     Config {
         name: "crash",
         about: "a host crashes between any two steps",
@@ -121,6 +123,20 @@ pub const CONFIGS: [Config; 18] = [
         quick: false,
         starting: false,
         bounds: Bounds { slices: 1, handovers: 1, losses: 1, link_ends: 1, unreachable: 1, ..CALM },
+    },
+    Config {
+        name: "hang",
+        about: "the backup's disk hangs; the window is small",
+        quick: true,
+        starting: false,
+        bounds: Bounds { slices: 1, inputs: 0, hangs: 1, window_records: 1, ..CALM },
+    },
+    Config {
+        name: "network",
+        about: "a host loses the service network; the link ends",
+        quick: true,
+        starting: false,
+        bounds: Bounds { slices: 1, inputs: 0, net_losses: 1, link_ends: 1, ..CALM },
     },
     Config {
         name: "crash-long",

@@ -132,6 +132,10 @@ impl World {
     }
 
     fn at_rest(&self, heirs: &[usize], heard: bool) -> Result<(), &'static str> {
+        // Who has won with a disk that hangs can neither go live nor leave.
+        if self.hosts.iter().enumerate().any(|(host, at)| at.hangs && at.is_up() && self.holds_newest(host)) {
+            return Ok(());
+        }
         let newest = self.newest().map(|(generation, _)| generation);
         let mut running = false;
         for at in &self.hosts {
@@ -173,6 +177,7 @@ impl World {
         let Side::Down(Down::Halted(reason)) = &self.hosts[host].side else { return false };
         match reason {
             HaltReason::NeverHeard | HaltReason::Left | HaltReason::LeftClaiming(_) => true,
+            HaltReason::Stalled => self.hosts[host].hangs,
             HaltReason::PeerFault(_) => self.wires[host].damaged,
             _ => false,
         }

@@ -45,7 +45,7 @@ pub struct Deployment {
 }
 
 /// What must hold, as it is printed.
-pub const PROPERTIES: [&str; 9] = [
+pub const PROPERTIES: [&str; 10] = [
     "in each generation at most one side releases outputs",
     "at most one runs alone, and only in the newest generation",
     "no two outputs contradict each other",
@@ -55,6 +55,7 @@ pub const PROPERTIES: [&str; 9] = [
     "a VM that is somebody's is not started again",
     "no assertion fails",
     "when the faults stop, the VM runs on, and whoever is spent halts",
+    "who does not reach the service network waits before it claims",
 ];
 
 /// What must be reached by some deployment, or the faults do not bite.
@@ -80,6 +81,7 @@ impl Broken {
             Self::StartedTwice => 6,
             Self::Panicked(_) => 7,
             Self::Stuck(_) => 8,
+            Self::ClaimedUnserved => 9,
         }]
     }
 }
@@ -120,7 +122,8 @@ impl Model for Deployment {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        let [spoke, two, contradicted, forgotten, gap, slept, started, panicked, stuck] = PROPERTIES;
+        let [spoke, two, contradicted, forgotten, gap, slept, started, panicked, stuck, unserved] =
+            PROPERTIES;
         let [takeover, alone, lost, claims, handed] = REACHED;
         vec![
             Property::always(spoke, |_, w| Self::no(w, |b| matches!(b, Broken::TwoSpoke(_)))),
@@ -132,6 +135,7 @@ impl Model for Deployment {
             Property::always(started, |_, w| Self::no(w, |b| matches!(b, Broken::StartedTwice))),
             Property::always(panicked, |_, w| Self::no(w, |b| matches!(b, Broken::Panicked(_)))),
             Property::always(stuck, |_, w| run::ends_well(w).is_ok()),
+            Property::always(unserved, |_, w| Self::no(w, |b| matches!(b, Broken::ClaimedUnserved))),
             Property::sometimes(takeover, |_, w: &World| w.hosts[1].runs_alone()),
             Property::sometimes(alone, |_, w: &World| w.hosts[0].runs_alone()),
             Property::sometimes(lost, |_, w| Self::halted(w, |r| matches!(r, HaltReason::LostClaim(_)))),

@@ -8,7 +8,7 @@
 
 use super::actions::Action;
 use super::toy::{self, SLICE_STEPS, Word};
-use super::world::{Broken, Doubt, Down, FAILURE_UNITS, Holder, Side, VM, World, settings};
+use super::world::{Broken, Doubt, Down, FAILURE_UNITS, Holder, NET_WAIT_UNITS, Side, VM, World, settings};
 use pollux_arbiter::first_generation;
 use pollux_protocol::{Backup, BackupCommand, Command, Message, Primary, Role, Verdict};
 use pollux_vocab::{Generation, Icount, Lsn, RecordBody, VirtTime};
@@ -51,6 +51,22 @@ impl World {
             }
             Action::Start { host } => self.start(host),
             Action::Look { host } => self.look(host),
+            Action::Hang { host } => {
+                self.left.hangs -= 1;
+                self.hosts[host].hangs = true;
+            }
+            Action::LoseNetwork { host } => {
+                self.left.net_losses -= 1;
+                let at = &mut self.hosts[host];
+                at.reaches = false;
+                let now = at.now();
+                match &mut at.side {
+                    Side::Live(primary) => Arc::make_mut(primary).handle_network(now, false),
+                    Side::Standby(backup) => Arc::make_mut(backup).handle_network(now, false),
+                    Side::Starting { .. } | Side::Down(_) => {}
+                }
+                self.obey(host);
+            }
             Action::HandOver { host } => {
                 self.left.handovers -= 1;
                 let at = &mut self.hosts[host];
@@ -222,6 +238,7 @@ impl World {
 
     pub(super) fn deliver(&mut self, to: usize, message: Message) {
         let at = &mut self.hosts[to];
+        at.asked |= matches!(message, Message::Handover { .. });
         let now = at.now();
         match &mut at.side {
             Side::Live(primary) => Arc::make_mut(primary).handle_message(now, message),
@@ -235,6 +252,9 @@ impl World {
     pub(super) fn replay(&mut self, host: usize) -> bool {
         let at = &mut self.hosts[host];
         let now = at.now();
+        if at.hangs {
+            return false;
+        }
         let Side::Standby(backup) = &mut at.side else { return false };
         let Some(record) = backup.next_record().cloned() else { return false };
         let backup = Arc::make_mut(backup);
@@ -373,8 +393,18 @@ impl World {
         self.obey(host);
     }
 
+    /// Whether a claim that is made now comes too early.
+    fn watch_claim(&mut self, host: usize) {
+        let at = &mut self.hosts[host];
+        let claims = matches!(at.role(), Some((Role::Claiming, _)));
+        at.claims_since = claims.then(|| at.claims_since.unwrap_or(at.clock));
+        let waited = at.claims_since.is_some_and(|since| at.clock - since >= NET_WAIT_UNITS);
+        at.waits = claims && !at.reaches && !waited && !at.asked;
+    }
+
     /// Carries the commands out.
     pub(super) fn obey(&mut self, host: usize) {
+        self.watch_claim(host);
         let holder = Holder { host: host as u8, life: self.hosts[host].life };
         loop {
             let at = &mut self.hosts[host];
@@ -383,19 +413,25 @@ impl World {
                     None => return,
                     Some(Command::Claim(generation)) => {
                         at.asks = Some((generation, holder));
+                        if at.waits {
+                            self.broken.get_or_insert(Broken::ClaimedUnserved);
+                        }
                         continue;
                     }
                     Some(Command::WentSolo { .. }) => {
                         (at.slept, at.handed) = (false, false);
                         continue;
                     }
-                    Some(Command::BackupLost) => continue,
+                    Some(Command::BackupLost | Command::BackupStalled) => continue,
                     Some(Command::Halt(reason)) => reason,
                 },
                 Side::Standby(backup) => match Arc::make_mut(backup).poll_command() {
                     None => return,
                     Some(BackupCommand::Claim(generation)) => {
                         at.asks = Some((generation, holder));
+                        if at.waits {
+                            self.broken.get_or_insert(Broken::ClaimedUnserved);
+                        }
                         continue;
                     }
                     Some(BackupCommand::GoLive { generation, next_lsn }) => {

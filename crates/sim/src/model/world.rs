@@ -21,6 +21,11 @@ pub const HEARTBEAT_UNITS: u64 = 1;
 /// Silence of so many units counts as a death.
 pub const FAILURE_UNITS: u64 = 2;
 
+/// A backup that executes nothing for so many units counts as lost; it leaves after three quarters of that.
+pub const STALL_UNITS: u64 = 4;
+/// Who does not reach the service network waits so many units before it claims.
+pub const NET_WAIT_UNITS: u64 = 1;
+
 /// How often what may still happen. Every number counts down; 0: not any more.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Bounds {
@@ -54,6 +59,10 @@ pub struct Bounds {
     pub leaves: u8,
     /// Times that a primary is told to give the VM to its backup.
     pub handovers: u8,
+    /// Times that a disk under a backup hangs for ever.
+    pub hangs: u8,
+    /// Times that a host loses the service network for ever.
+    pub net_losses: u8,
     /// Messages in one direction of the link; beyond that the sender waits.
     pub link_room: u8,
     /// The primary's window in records; 0: as shipped.
@@ -133,6 +142,16 @@ pub struct Host {
     pub drowsy: bool,
     /// It has slept, or said a word too late, and not won a generation since.
     pub slept: bool,
+    /// A disk under it hangs: it replays nothing.
+    pub hangs: bool,
+    /// It reaches the service network.
+    pub reaches: bool,
+    /// It was told to take over.
+    pub asked: bool,
+    /// When it began to claim, by its own clock.
+    pub claims_since: Option<u64>,
+    /// It does not reach the service network, and is not to claim yet.
+    pub waits: bool,
     /// It has told its backup to take over, and not won a generation since.
     pub handed: bool,
     /// When its last message left, by its own clock.
@@ -186,6 +205,8 @@ pub enum Broken {
     Gap(Word),
     /// A primary that had been away, or silent, or that claims, released before it had won.
     SpokeUnasked,
+    /// Who knew that clients cannot reach it has claimed without waiting for a side that they may reach.
+    ClaimedUnserved,
     /// Somebody started the VM anew while it was another's.
     StartedTwice,
     /// An assertion of the shipped code failed.
@@ -220,6 +241,9 @@ pub fn settings(bounds: &Bounds) -> Settings {
         claim_retry_ns: 1,
         claim_retry_max_ns: 1,
         handover_after_ns: FAILURE_UNITS,
+        stall_after_ns: STALL_UNITS,
+        net_wait_ns: NET_WAIT_UNITS,
+        net_loss_ns: None,
         progress_every_ns: u64::MAX,
         send_window_bytes: window,
         ..shipped
@@ -236,6 +260,11 @@ impl Host {
             clock: 0,
             drowsy: false,
             slept: false,
+            hangs: false,
+            reaches: true,
+            asked: false,
+            claims_since: None,
+            waits: false,
             handed: false,
             sent_at: 0,
             toy: Toy::default(),
