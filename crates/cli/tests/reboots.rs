@@ -11,6 +11,8 @@ const REBOOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../guests/reboot/r
 const REBOOTS: u64 = 300;
 /// What a process may have grown by between two looks, in KiB: noise of allocator and kernel.
 const GROWTH_KIB_MAX: u64 = 4096;
+/// Descriptors of this test's own questions that may still be open.
+const DESCRIPTORS_MAX: usize = 3;
 
 /// Resident memory in KiB, and open descriptors.
 fn footprint(process: &Process) -> (u64, usize) {
@@ -31,7 +33,7 @@ fn wait_restarts(pair: &Pair, instance: &str, restarts: u64) {
 fn is_flat(process: &Process, before: (u64, usize)) {
     let after = footprint(process);
     assert!(after.0 < before.0 + GROWTH_KIB_MAX, "{before:?} then {after:?}");
-    assert_eq!(before.1, after.1, "descriptors");
+    assert!(after.1 <= before.1 + DESCRIPTORS_MAX, "{} descriptors, then {}", before.1, after.1);
 }
 
 #[test]
