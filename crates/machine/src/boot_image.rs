@@ -19,8 +19,26 @@ use alloc::vec::Vec;
 use pollux_vocab::{GuestAddr, PAGE_BYTES};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+/// Pages of the next life's RAM that are filled in one go: a millisecond or so, after which the world is looked at.
+const PORTION_PAGES: usize = 1024;
+/// Bytes of an earlier life's RAM that are given back in one go.
+const RETIRED_PORTION_BYTES: usize = 64 << 20;
 /// Bytes of a page with its number before it, as a snapshot has them.
 const ENTRY_BYTES: usize = 4 + PAGE;
+
+/// Memory of an earlier life, which the host gets back in portions: all at once would hold a large VM up for longer than
+/// its backup waits for a sign of life.
+#[derive(Debug, Default)]
+pub(crate) struct Retired(Vec<u8>);
+
+impl Retired {
+    pub(crate) fn shrink(&mut self) {
+        if !self.0.is_empty() {
+            self.0.truncate(self.0.len().saturating_sub(RETIRED_PORTION_BYTES));
+            self.0.shrink_to_fit();
+        }
+    }
+}
 
 /// RAM as reset finds it, and where the harts begin.
 #[derive(Debug)]
@@ -136,16 +154,26 @@ impl Computer {
         }
     }
 
-    /// Begins a new life, here and now.
-    pub(crate) fn restart(&mut self) {
-        let Some(image) = self.image.take() else { return self.board.give_up_restart() };
-        self.clear_caches();
-        self.ram.clear();
-        self.digester = Digester::new(self.ram.pages());
-        for (page, content) in image.entries() {
+    /// Prepares a portion of the next life, or, if all is prepared, begins it here and now. True: it has begun. Until then
+    /// the machine is as it was, whatever is applied to it.
+    pub(crate) fn restart(&mut self) -> bool {
+        let Some(image) = self.image.take() else {
+            self.board.give_up_restart();
+            return true;
+        };
+        let (mut ram, filled) = self.next_ram.take().unwrap_or_else(|| (Ram::new(self.ram.len()), 0));
+        for (page, content) in image.entries().skip(filled).take(PORTION_PAGES) {
             // The image is of this RAM.
-            let _ = self.ram.write(GuestAddr(RAM_BASE + u64::from(page) * PAGE_BYTES), content);
+            let _ = ram.write(GuestAddr(RAM_BASE + u64::from(page) * PAGE_BYTES), content);
         }
+        if filled + PORTION_PAGES < image.pages.len() {
+            self.next_ram = Some((ram, filled + PORTION_PAGES));
+            self.image = Some(image);
+            return false;
+        }
+        self.clear_caches();
+        self.retired = Retired(self.ram.replace(ram));
+        self.digester = Digester::new(self.ram.pages());
         self.board.restart(&self.config);
         let seed = seed_of(&self.config.rng_seed, self.board.restarts());
         let _ = self.ram.write(GuestAddr(image.state.rng_seed), &seed);
@@ -157,6 +185,7 @@ impl Computer {
         self.enter(&image.state);
         (self.current, self.quantum_left) = (0, 0);
         self.image = Some(image);
+        true
     }
 }
 

@@ -10,7 +10,7 @@
 //! (`snapshot`, `digest`).
 
 use crate::board::{self, Board, BootError};
-use crate::boot_image::BootImage;
+use crate::boot_image::{BootImage, Retired};
 use crate::config::{Boot, Config};
 use crate::digest::Digester;
 use crate::engine::{Engine, Guest};
@@ -43,6 +43,10 @@ pub struct Computer {
     pub(crate) builtin_sbi: bool,
     /// What a reset finds again, if this machine is reset in place.
     pub(crate) image: Option<BootImage>,
+    /// Not state: the next life's RAM, as far as it is filled.
+    pub(crate) next_ram: Option<(Ram, usize)>,
+    /// Not state: an earlier life's RAM, as far as it is given back.
+    pub(crate) retired: Retired,
     /// Not state: decoded instructions.
     pub(crate) code: CodeCache,
     /// Not state: page hashes.
@@ -77,6 +81,8 @@ impl Computer {
             quantum_left: 0,
             builtin_sbi: false,
             image: None,
+            next_ram: None,
+            retired: Retired::default(),
             code: CodeCache::new(pages),
             digester: Digester::new(pages),
             engine: None,
@@ -290,11 +296,14 @@ impl Machine for Computer {
             if self.board.halted() {
                 return Stop::Halted;
             }
+            self.retired.shrink();
             if self.board.is_restarting() {
                 if self.icount >= end {
                     return Stop::Until;
                 }
-                self.restart();
+                if !self.restart() {
+                    return Stop::Until;
+                }
                 // A step, so that nothing comes between; but no more, for this has taken as long as a million of them.
                 end = self.icount + 1;
                 continue;

@@ -8,7 +8,7 @@ use pollux_vocab::{ConsoleId, Digest, Icount, Input, Output, SlotId, VirtTime};
 /// Why [`Machine::run`] came back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stop {
-    /// The requested icount is reached; or, earlier, the guest has begun again, which takes its time: run on.
+    /// The requested icount is reached; or, earlier, the guest begins again, which takes its time: run on.
     Until,
     /// At least one output waits in [`Machine::take_output`]; the icount is the one it was made at.
     Output,

@@ -109,13 +109,12 @@ impl Ram {
         }
     }
 
-    /// All zero again, nothing flagged and nothing listed.
-    pub(crate) fn clear(&mut self) {
-        let (bytes, flagged) = (self.len(), self.flagged);
-        // The old memory first: the host need not have both at once.
-        self.bytes = Vec::new();
-        *self = Self::new(bytes);
-        self.flagged = flagged + 1;
+    /// Takes another RAM's place, with nothing flagged and nothing listed; returns the memory that goes.
+    pub(crate) fn replace(&mut self, next: Self) -> Vec<u8> {
+        let flagged = self.flagged + next.flagged + 1;
+        let old = core::mem::replace(self, next);
+        self.flagged = flagged;
+        old.bytes
     }
 
     /// Size in bytes.

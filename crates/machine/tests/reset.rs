@@ -187,3 +187,37 @@ fn a_guest_that_fails_begins_again_if_it_is_told_to_and_else_ends_with_its_statu
     assert_eq!(fails(OnPanic::Restart), (1, None));
     assert_eq!(fails(OnPanic::Stop), (0, Some(Output::PowerOff { status: 5 })));
 }
+
+#[test]
+fn a_large_image_is_loaded_in_portions_between_which_the_machine_is_as_it_was() {
+    let initrd = vec![0x5a; 20 << 20];
+    let config = Config { ram_bytes: 64 << 20, ..config() };
+    let boot = || Boot::Kernel { image: REBOOT, initrd: Some(&initrd), command_line: "" };
+    let start = || Computer::new(&config, boot()).expect("a machine");
+    let reach = |machine: &mut Computer, world: &mut World| {
+        while !world.said.ends_with('\n') {
+            world.run(machine, machine.icount().0 + 10_000, || 10_000);
+        }
+    };
+    let (mut machine, mut world) = (start(), World::default());
+    reach(&mut machine, &mut world);
+    // Just before it resets; the step at which it does is looked for.
+    let mut returns = 0;
+    while machine.restarts() == 0 {
+        let before = machine.icount();
+        let digest = if returns == 1 { Some(machine.digest()) } else { None };
+        machine.run(before.after(100));
+        world.listen(&mut machine);
+        world.answer(&mut machine);
+        if machine.icount() == before {
+            returns += 1;
+            if let Some(digest) = digest {
+                let now = machine.digest();
+                assert_eq!((digest.harts, digest.devices, digest.ram), (now.harts, now.devices, now.ram));
+                machine = Computer::restore(&machine.snapshot()).expect("its own snapshot");
+            }
+        }
+    }
+    assert!(returns >= 4, "{returns} portions");
+    assert!(!world.said.contains("left"), "{}", world.said);
+}

@@ -118,7 +118,8 @@ fn a_power_button_that_nobody_listens_to_is_an_orderly_end() {
     assert_eq!(bench.outputs(), [Output::PowerOff { status: 0 }]);
 }
 
-/// xv6-riscv's handler: claims, reads what was typed, writes nothing, completes; the cause it never reads.
+/// xv6-riscv's handler as it was for years: claims, reads what was typed, writes nothing, completes; the cause it never
+/// reads.
 #[test]
 fn a_driver_that_neither_reads_nor_clears_the_transmitters_interrupt_is_not_asked_for_ever() {
     let mut bench = bench();
