@@ -86,6 +86,8 @@ impl From<Mem> for Rm {
 pub(crate) enum Alu {
     Add = 0,
     Or = 1,
+    Adc = 2,
+    Sbb = 3,
     And = 4,
     Sub = 5,
     Xor = 6,
@@ -129,6 +131,7 @@ pub(crate) enum Cond {
     S = 8,
     /// Parity: unordered, after a comparison of floating-point numbers.
     P = 10,
+    Np = 11,
     /// Signed less.
     L = 12,
     Ge = 13,

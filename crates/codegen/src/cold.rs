@@ -2,7 +2,7 @@
 //! this is where the hart gets its exact state: what the hart is owed is written, lent registers are taken back, and the
 //! thunk [`crate::thunks::Thunks::step`] knows which instruction it is.
 
-use crate::asm::{Alu, Cond, Fixup, R15, RAX, W};
+use crate::asm::{Alu, Cond, Fixup, R15, RAX, RCX, W, Xmm};
 use crate::region::{Place, Translator};
 use crate::state::{self, StepInfo, word};
 use crate::tlb::OtherPage;
@@ -31,6 +31,8 @@ pub(crate) enum Cold {
     Short { from: Fixup, offset: u16, steps: u16, lent: Option<usize> },
     /// One of these copies, or both, is a NaN.
     NotANumber { from: Fixup, back: u32, first: Held, second: Option<Held> },
+    /// `fmin` or `fmax` of a NaN, with the operands' bits in rax and rcx, and the first one in xmm0.
+    Extreme { from: Fixup, back: u32, second: u8, double: bool },
     /// A taken branch to another page: the offset from this one's beginning.
     Far { from: Fixup, offset: i32 },
 }
@@ -113,12 +115,32 @@ impl Translator<'_> {
                     let jump = self.asm.jmp();
                     self.asm.bind(jump, back);
                 }
+                Cold::Extreme { from, back, second, double } => {
+                    self.asm.bind_here(from);
+                    self.number_of_two(second, double);
+                    let jump = self.asm.jmp();
+                    self.asm.bind(jump, back);
+                }
                 Cold::Far { from, offset } => {
                     self.asm.bind_here(from);
                     self.go_far(offset);
                 }
             }
         }
+    }
+
+    /// rax = the one of two that is a number, if one is; else RISC-V's NaN. See [`Cold::Extreme`].
+    fn number_of_two(&mut self, second: u8, double: bool) {
+        const FIRST: Xmm = Xmm(0);
+        self.asm.compare(true, double, FIRST, FIRST);
+        let first_is = self.asm.jcc(Cond::Np as u8);
+        self.asm.mov(RAX, RCX);
+        self.asm.load_xmm(double, FIRST, state::f(second));
+        self.asm.compare(true, double, FIRST, FIRST);
+        let second_is = self.asm.jcc(Cond::Np as u8);
+        self.asm.mov_imm(RAX, state::CANONICAL_NANS[usize::from(!double)]);
+        self.asm.bind_here(second_is);
+        self.asm.bind_here(first_is);
     }
 
     /// What steps in a block in which registers are lent call before and after: where it is. `last` is the answer for

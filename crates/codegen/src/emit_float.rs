@@ -1,12 +1,14 @@
 //! F and D on the host's scalar SSE2 and FMA3 arithmetic, which is IEEE 754's (Intel SDM volume 1, chapter 11).
 //!
 //! Where the two differ, the interpreter decides: when the result of a fused operation is not a number (infinity times
-//! zero plus a quiet NaN is invalid), for operands that are not boxed, for rounding modes other than to nearest even,
-//! for conversions out of range, and for what is not here. Results that are no numbers are made RISC-V's own: see `xmm`.
+//! zero plus a quiet NaN is invalid), for operands that are not boxed, for arithmetic in rounding modes other than to
+//! nearest even, and for what is not here. Results that are no numbers are made RISC-V's own: see `xmm`.
 //! Exceptions gather in MXCSR: those that a host instruction notes before the interpreter repeats the guest's are a
 //! subset of what the interpreter notes.
 
 use crate::asm::{Alu, Cond, Fixup, RAX, RCX, RDX, Unary, W, Xmm};
+use crate::cold::Cold;
+use crate::convert::{is_from_integer, is_rounding};
 use crate::region::{Place, Translator};
 use crate::state::{self, word};
 use alloc::vec::Vec;
@@ -16,18 +18,18 @@ const XMM0: Xmm = Xmm(0);
 /// The upper half of a boxed single-precision value.
 pub(crate) const BOX: i32 = -1;
 /// `rm` values.
-const RNE: u8 = 0;
-const RTZ: u8 = 1;
-const DYN: u8 = 7;
+pub(crate) const RNE: u8 = 0;
+pub(crate) const RTZ: u8 = 1;
+pub(crate) const DYN: u8 = 7;
 
 /// Opcodes of scalar SSE arithmetic.
-mod sse {
-    pub(super) const SQRT: u8 = 0x51;
-    pub(super) const ADD: u8 = 0x58;
-    pub(super) const MUL: u8 = 0x59;
-    pub(super) const CONVERT_FLOAT: u8 = 0x5a;
-    pub(super) const SUB: u8 = 0x5c;
-    pub(super) const DIV: u8 = 0x5e;
+pub(crate) mod sse {
+    pub(crate) const SQRT: u8 = 0x51;
+    pub(crate) const ADD: u8 = 0x58;
+    pub(crate) const MUL: u8 = 0x59;
+    pub(crate) const CONVERT_FLOAT: u8 = 0x5a;
+    pub(crate) const SUB: u8 = 0x5c;
+    pub(crate) const DIV: u8 = 0x5e;
 }
 
 impl Translator<'_> {
@@ -41,7 +43,7 @@ impl Translator<'_> {
     }
 
     /// Has the hart have the registers. The jumps to take if single-precision ones are not boxed.
-    fn check_boxes(&mut self, double: bool, registers: &[u8], slow: &mut Vec<Fixup>) {
+    pub(crate) fn check_boxes(&mut self, double: bool, registers: &[u8], slow: &mut Vec<Fixup>) {
         registers.iter().for_each(|&register| self.settle(register));
         if double {
             return;
@@ -101,9 +103,10 @@ impl Translator<'_> {
             Op::FleS | Op::FleD => self.less(inst, double, Cond::Ae, &mut slow),
             Op::FcvtWS | Op::FcvtWD => self.convert_to_integer(inst, double, W::D, &mut slow),
             Op::FcvtLS | Op::FcvtLD => self.convert_to_integer(inst, double, W::Q, &mut slow),
-            Op::FcvtSW | Op::FcvtDW | Op::FcvtSWu | Op::FcvtDWu => self.convert_word(inst, double),
-            Op::FcvtSL | Op::FcvtDL => self.convert_long(inst, double),
-            Op::FcvtSLu | Op::FcvtDLu => self.convert_unsigned_long(inst, double, &mut slow),
+            Op::FcvtWuS | Op::FcvtWuD => self.convert_to_unsigned(inst, double, W::D, &mut slow),
+            Op::FcvtLuS | Op::FcvtLuD => self.convert_to_unsigned(inst, double, W::Q, &mut slow),
+            Op::FclassS | Op::FclassD => self.classify(inst, double, &mut slow),
+            opcode if is_from_integer(opcode) => self.convert_from_integer(inst, double, &mut slow),
             Op::FcvtSD => {
                 let from = self.get_float(inst.rs1, true, &mut slow);
                 let to = self.copies.fresh();
@@ -142,22 +145,24 @@ impl Translator<'_> {
         match inst.opcode {
             Op::FmaddS | Op::FmsubS | Op::FnmsubS | Op::FnmaddS => nearest && self.features.fma,
             Op::FmaddD | Op::FmsubD | Op::FnmsubD | Op::FnmaddD => nearest && self.features.fma,
-            Op::FcvtWS | Op::FcvtWD | Op::FcvtLS | Op::FcvtLD => nearest || inst.rm == RTZ,
-            // An out-of-range operand with a fraction would be noted as inexact by the host.
-            Op::FcvtWuS | Op::FcvtWuD | Op::FcvtLuS | Op::FcvtLuD => false,
-            Op::FclassS | Op::FclassD => false,
+            Op::FcvtWS | Op::FcvtWD | Op::FcvtLS | Op::FcvtLD => is_rounding(inst.rm),
+            Op::FcvtWuS | Op::FcvtWuD | Op::FcvtLuS | Op::FcvtLuD => nearest || inst.rm == RTZ,
+            Op::FclassS | Op::FclassD => true,
             Op::FsgnjS | Op::FsgnjnS | Op::FsgnjxS | Op::FsgnjD | Op::FsgnjnD | Op::FsgnjxD => true,
             Op::FminS | Op::FmaxS | Op::FminD | Op::FmaxD => true,
             Op::FeqS | Op::FltS | Op::FleS | Op::FeqD | Op::FltD | Op::FleD => true,
             Op::FmvXW | Op::FmvWX | Op::FmvXD | Op::FmvDX => true,
-            // Exact whatever the mode; but a reserved mode is an illegal instruction.
-            Op::FcvtDS | Op::FcvtDW | Op::FcvtDWu => nearest || inst.rm == RTZ,
+            // Exact whatever the mode, or tested to be; but a reserved mode is an illegal instruction.
+            Op::FcvtDS | Op::FcvtDW | Op::FcvtDWu => is_rounding(inst.rm),
+            Op::FcvtDL | Op::FcvtDLu | Op::FcvtSW | Op::FcvtSWu | Op::FcvtSL | Op::FcvtSLu => {
+                is_rounding(inst.rm)
+            }
             _ => nearest,
         }
     }
 
     /// A host register that holds a guest register; a single one must be boxed.
-    fn get_float(&mut self, register: u8, double: bool, slow: &mut Vec<Fixup>) -> Xmm {
+    pub(crate) fn get_float(&mut self, register: u8, double: bool, slow: &mut Vec<Fixup>) -> Xmm {
         if let Some(xmm) = self.copies.find(register, double) {
             return xmm;
         }
@@ -222,7 +227,7 @@ impl Translator<'_> {
         self.put_float_bits(inst.rd, RAX, double);
     }
 
-    /// `fmin`, `fmax` of two numbers. Equal ones have the same bits or are zeros, of which min takes the negative.
+    /// `fmin`, `fmax`. Equal numbers have the same bits or are zeros, of which min takes the negative.
     fn extreme_float(&mut self, inst: Inst, double: bool, min: bool, slow: &mut Vec<Fixup>) {
         self.check_boxes(double, &[inst.rs1, inst.rs2], slow);
         let wide = if double { W::Q } else { W::D };
@@ -232,9 +237,10 @@ impl Translator<'_> {
         self.asm.alu(if min { Alu::Or } else { Alu::And }, wide, RDX, RCX);
         self.asm.load_xmm(double, XMM0, state::f(inst.rs1));
         self.asm.compare(true, double, XMM0, state::f(inst.rs2));
-        slow.push(self.asm.jcc(Cond::P as u8));
+        let from = self.asm.jcc(Cond::P as u8);
         self.asm.cmov(if min { Cond::A } else { Cond::B }, W::Q, RAX, RCX);
         self.asm.cmov(Cond::E, W::Q, RAX, RDX);
+        self.cold.push(Cold::Extreme { from, back: self.asm.here(), second: inst.rs2, double });
         self.put_float_bits(inst.rd, RAX, double);
     }
 
@@ -243,8 +249,9 @@ impl Translator<'_> {
         let first = self.get_float(inst.rs1, double, slow);
         let second = self.get_float(inst.rs2, double, slow);
         self.asm.compare(true, double, first, second);
-        slow.push(self.asm.jcc(Cond::P as u8));
         self.asm.set(Cond::E, RAX);
+        self.asm.set(Cond::Np, RCX);
+        self.asm.alu(Alu::And, W::D, RAX, RCX);
         self.put(inst.rd, RAX);
     }
 
@@ -255,48 +262,5 @@ impl Translator<'_> {
         self.asm.compare(false, double, second, first);
         self.asm.set(cond, RAX);
         self.put(inst.rd, RAX);
-    }
-
-    /// To a signed integer. What is out of range becomes the smallest one, which the interpreter then looks at.
-    fn convert_to_integer(&mut self, inst: Inst, double: bool, wide: W, slow: &mut Vec<Fixup>) {
-        let from = self.get_float(inst.rs1, double, slow);
-        self.asm.convert_to_int(double, inst.rm == RTZ, wide, RAX, from);
-        if wide == W::D {
-            self.asm.alu_imm(Alu::Cmp, W::D, RAX, i32::MIN);
-        } else {
-            self.asm.mov_imm(RCX, 1 << 63);
-            self.asm.alu(Alu::Cmp, W::Q, RAX, RCX);
-        }
-        slow.push(self.asm.jcc(Cond::E as u8));
-        if wide == W::D {
-            self.asm.load_extended(4, true, RAX, RAX.into());
-        }
-        self.put(inst.rd, RAX);
-    }
-
-    fn convert_word(&mut self, inst: Inst, double: bool) {
-        let signed = matches!(inst.opcode, Op::FcvtSW | Op::FcvtDW);
-        let from = self.operand(inst.rs1);
-        self.asm.load_extended(4, signed, RAX, from);
-        self.convert_rax(inst.rd, double);
-    }
-
-    fn convert_long(&mut self, inst: Inst, double: bool) {
-        self.copy(inst.rs1, RAX);
-        self.convert_rax(inst.rd, double);
-    }
-
-    fn convert_unsigned_long(&mut self, inst: Inst, double: bool, slow: &mut Vec<Fixup>) {
-        self.copy(inst.rs1, RAX);
-        self.asm.alu_imm(Alu::Cmp, W::Q, RAX, 0);
-        slow.push(self.asm.jcc(Cond::L as u8));
-        self.convert_rax(inst.rd, double);
-    }
-
-    fn convert_rax(&mut self, rd: u8, double: bool) {
-        let to = self.copies.fresh();
-        self.asm.zero_xmm(to);
-        self.asm.convert_from_int(double, W::Q, to, RAX);
-        self.copies.owe(rd, double, to, false);
     }
 }

@@ -29,9 +29,12 @@ extern crate std;
 mod asm;
 mod atomic;
 mod bits;
+mod clock;
 mod cold;
+mod convert;
 mod emit;
 mod emit_float;
+mod float_csr;
 mod fuse;
 mod groups;
 mod guard;
@@ -46,6 +49,9 @@ mod system;
 mod thunks;
 mod tlb;
 mod xmm;
+
+#[cfg(test)]
+mod step_tests;
 
 pub use region::{Features, Link, Manner, REGION_BYTES_MAX, Region, translate};
 pub use straddle::Behind;

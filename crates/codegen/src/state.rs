@@ -108,12 +108,41 @@ pub const NAN_SINGLE: usize = NEAR - 10;
 /// RISC-V's NaNs in double and single precision (unprivileged specification 21.3).
 pub const CANONICAL_NANS: [u64; 2] = [0x7ff8_0000_0000_0000, 0x7fc0_0000];
 
+/// Engine words: 64 bytes, `fflags` for each of the exceptions that MXCSR may have noted ([`FFLAGS_TABLE`]).
+pub const FFLAGS_OF: usize = NEAR - 20;
+/// The bits of MXCSR that note exceptions.
+pub const MXCSR_EXCEPTIONS: u64 = 63;
+/// What lies at [`FFLAGS_OF`].
+pub const FFLAGS_TABLE: [u64; 8] = fflags_table();
+
+const fn fflags_table() -> [u64; 8] {
+    let mut words = [0; 8];
+    let mut noted = 0;
+    while noted <= MXCSR_EXCEPTIONS {
+        words[noted as usize / 8] |= fflags(noted) << (8 * (noted % 8));
+        noted += 1;
+    }
+    words
+}
+
+/// Engine words, for each number of a privilege mode: 1 if it may read `time`, and [`TIME_STEPS`] and the like say what
+/// that is; else 0.
+pub const TIME_IN_MODE: usize = NEAR - 24;
+/// How many words [`TIME_IN_MODE`] has.
+pub const MODES: usize = 4;
+/// Engine word: steps from where the clock's line begins to where the run will have used up its budget.
+pub const TIME_STEPS: usize = NEAR - 25;
+/// Engine word: virtual nanoseconds where the line begins.
+pub const TIME_BASE: usize = NEAR - 26;
+/// Engine word: its slope, nanoseconds in 2^32 steps.
+pub const TIME_RATE: usize = NEAR - 27;
+
 /// MXCSR with no exceptions noted, all masked, rounding to nearest even (Intel SDM volume 1, 10.2.3).
 pub const MXCSR_CLEAN: u64 = 0x1f80;
 
 /// The exceptions that MXCSR has noted, as in `fflags`.
 #[must_use]
-pub fn fflags(mxcsr: u64) -> u64 {
+pub const fn fflags(mxcsr: u64) -> u64 {
     let (invalid, zero, over, under, inexact) =
         (mxcsr & 1, mxcsr >> 2 & 1, mxcsr >> 3 & 1, mxcsr >> 4 & 1, mxcsr >> 5 & 1);
     invalid << 4 | zero << 3 | over << 2 | under << 1 | inexact

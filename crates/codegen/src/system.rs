@@ -1,5 +1,6 @@
 //! What kernels execute at every system call and around every lock: `ecall`, `sret`, `sfence.vma`, and the CSR
-//! instructions on `sscratch`, `sepc`, `scause`, `stval` and `sstatus`. All others, and these where anything is unusual
+//! instructions on `sscratch`, `sepc`, `scause`, `stval` and `sstatus` (see `float_csr` for
+//! `fcsr`, `clock` for `time`). All others, and these where anything is unusual
 //! (an interrupt that may become due, MXR, a kernel in the lower half), are the interpreter's.
 //!
 //! The contexts that the TLB has for U-mode and for S-mode lie ready in the hart (`engine::layout::VIEWS`), so that a
@@ -7,6 +8,7 @@
 //! Source: privileged specification, "Supervisor CSRs", "Trap Return", "SFENCE.VMA".
 
 use crate::asm::{Alu, Asm, Cond, Fixup, RAX, RCX, RDX, RSP, Shift, W, Xmm};
+use crate::float_csr;
 use crate::region::{Place, Translator};
 use crate::state::{self, part, word};
 use crate::thunks::lookup;
@@ -21,6 +23,8 @@ impl Translator<'_> {
         let immediate = matches!(inst.opcode, Op::Csrrwi | Op::Csrrsi | Op::Csrrci);
         let reads = matches!(inst.opcode, Op::Csrrs | Op::Csrrc | Op::Csrrsi | Op::Csrrci) && inst.rs1 == 0;
         match number {
+            csr::FFLAGS..=csr::FCSR => float_csr::is_native(inst),
+            csr::TIME => reads,
             csr::SSTATUS => true,
             csr::SSCRATCH | csr::SEPC | csr::SCAUSE | csr::STVAL => {
                 reads || (inst.opcode == Op::Csrrw && !immediate)
@@ -36,6 +40,14 @@ impl Translator<'_> {
             matches!(inst.opcode, Op::Csrrw | Op::Csrrs | Op::Csrrc | Op::Csrrwi | Op::Csrrsi | Op::Csrrci);
         if !is_csr || !Self::is_native_csr(inst) {
             return false;
+        }
+        if float_csr::is_native(inst) {
+            self.float_csr(place, unexecuted);
+            return true;
+        }
+        if inst.imm as u16 & 0xfff == csr::TIME {
+            self.read_time(place, unexecuted);
+            return true;
         }
         self.asm.cmp_byte(word(state::SUPERVISOR), 0);
         let mut slow = alloc::vec![self.asm.jcc(Cond::E as u8)];

@@ -58,11 +58,18 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
         self.cache.meet_ram(ram, self.guest.ram_len());
         self.cache.meet_hart(self.guest.hart_index());
         let lines = self.guest.lines();
+        let line = self.guest.time_line();
         let words = self.guest.words();
         words[state::RAM] = ram as u64;
         words[state::FLAGS] = flags as u64;
         words[state::CLEAN] = state::MXCSR_CLEAN;
         [words[state::NAN_DOUBLE], words[state::NAN_SINGLE]] = state::CANONICAL_NANS;
+        if let Some((steps, base, rate)) = line {
+            words[state::TIME_STEPS] = steps.wrapping_add(self.limit);
+            words[state::TIME_BASE] = base;
+            words[state::TIME_RATE] = rate;
+        }
+        words[state::FFLAGS_OF..][..state::FFLAGS_TABLE.len()].copy_from_slice(&state::FFLAGS_TABLE);
         words[state::SHORT] = 0;
         words[state::MISSED] = 0;
         words[state::LINES] = lines;
@@ -75,9 +82,12 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
         let (float, supervisor) = (self.guest.has_plain_float(), self.guest.is_supervisor());
         let zero = self.guest.zeroes_blocks();
         let flagged = self.guest.flagged_pages();
+        let tells_time = self.guest.time_line().is_some();
+        let time = self.guest.reads_time().map(|reads| u64::from(reads && tells_time));
         let words = self.guest.words();
         words[state::FLOAT] = u64::from(float);
         words[state::SUPERVISOR] = u64::from(supervisor);
+        words[state::TIME_IN_MODE..][..state::MODES].copy_from_slice(&time);
         words[state::ZERO] = u64::from(zero[0]);
         words[state::ZERO_IN_MODE] = u64::from(zero[1]);
         words[state::ZERO_IN_MODE + 1] = u64::from(zero[2]);

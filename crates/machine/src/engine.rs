@@ -16,6 +16,7 @@ use crate::hart::memory;
 use crate::hart::{Access, Hart, Mode, fetch, system};
 use crate::mmu::PAGE_MASK;
 use crate::ram::{PAGE, Ram};
+use pollux_isa::csr;
 
 /// Runs harts in the interpreter's place.
 pub trait Engine: Send {
@@ -70,7 +71,7 @@ pub mod layout {
     /// Words that belong to the engine: [`ENGINE_WORDS`] of them.
     pub const ENGINE: usize = offset_of!(Hart, engine);
     /// How many words the engine has.
-    pub const ENGINE_WORDS: usize = 224;
+    pub const ENGINE_WORDS: usize = 240;
     /// Address of the cached translations for loads: an array of entries of two words, a tag and what to add to a
     /// virtual address for its offset in RAM. The entry for an address is number `(address ^ mix) >> 12` modulo
     /// [`TLB_ENTRIES`], with the mix of the address's half in [`DATA_MIXES`]; it holds if the tag is
@@ -97,6 +98,9 @@ pub mod layout {
     pub const DATA_MIXES: usize = offset_of!(Hart, data) + offset_of!(Contexts, mixes);
     /// See [`TLB_FETCH`].
     pub const FETCH_MIXES: usize = offset_of!(Hart, fetches) + offset_of!(Contexts, mixes);
+
+    /// Virtual nanoseconds per tick of `time`.
+    pub const NS_PER_TICK: u64 = crate::hart::csr::NS_PER_TICK;
 
     /// Bits of `sstatus`.
     pub mod sstatus {
@@ -328,6 +332,22 @@ impl<'a, 'b> Guest<'a, 'b> {
     pub fn zeroes_blocks(&self) -> [bool; 3] {
         [self.hart.mode, Mode::User, Mode::Supervisor]
             .map(|mode| system::block_op_enabled(self.hart, mode, envcfg::CBZE))
+    }
+
+    /// Whether U-mode, S-mode, nobody and M-mode may read `time`: by their numbers.
+    #[must_use]
+    pub fn reads_time(&self) -> [bool; 4] {
+        let reads = |mode| self.hart.may_count(mode, csr::TIME);
+        [reads(Mode::User), reads(Mode::Supervisor), false, reads(Mode::Machine)]
+    }
+
+    /// The line that virtual time is over the steps of this run: how many steps before the run it begins, where, in
+    /// nanoseconds, and how many of these 2^32 steps take. `None` if it begins later.
+    #[must_use]
+    pub fn time_line(&self) -> Option<(u64, u64, u64)> {
+        let clock = &self.env.clock;
+        let steps = self.icount_base.checked_sub(clock.base_icount.0)?;
+        Some((steps, clock.base.0, clock.rate.0))
     }
 
     /// The contexts of fetches in U-mode, and in S-mode ([`layout::VIEWS`]).

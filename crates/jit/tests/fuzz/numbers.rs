@@ -3,7 +3,8 @@
 
 use super::asm::{Fields, word};
 use super::program::Program;
-use pollux_isa::Opcode as Op;
+use super::rng::Rng;
+use pollux_isa::{Opcode as Op, csr};
 
 /// Where a `rm` field lies.
 const RM: u32 = 12;
@@ -31,13 +32,81 @@ impl Program<'_> {
         self.word(word(op, fields) | mode << RM);
     }
 
+    /// What compilers emit around quiet comparisons: `fflags` read, and written again; `frm`; both.
+    fn flags(&mut self, integer: u8) {
+        let number = self.rng.pick(&[csr::FFLAGS, csr::FFLAGS, csr::FCSR, csr::FRM]);
+        let other = self.any();
+        let op =
+            self.rng.pick(&[Op::Csrrs, Op::Csrrs, Op::Csrrw, Op::Csrrc, Op::Csrrwi, Op::Csrrsi, Op::Csrrci]);
+        let immediate = matches!(op, Op::Csrrwi | Op::Csrrsi | Op::Csrrci);
+        let source = match self.rng.below(4) {
+            0 if immediate => self.rng.below(32) as u8,
+            _ if immediate => 8 * self.rng.below(4) as u8,
+            0 => other,
+            1 => 0,
+            _ => {
+                // Most programs give back what they were given, or single exceptions.
+                let mask = self.rng.pick(&[31, 16, 1, 8, 0x3f]);
+                self.emit(Op::Andi, other, integer, 0, mask);
+                other
+            }
+        };
+        self.emit(op, integer, source, 0, i32::from(number));
+        if number != csr::FFLAGS {
+            self.emit(Op::Csrrwi, 0, 0, 0, i32::from(csr::FRM));
+        }
+    }
+
+    /// Conversions, rounding in every way, of numbers near the bounds.
+    fn conversion(&mut self, rd: u8, rs1: u8, integer: u8, double: bool) {
+        let of =
+            |singles: &[Op], doubles: &[Op], rng: &mut Rng| rng.pick(if double { doubles } else { singles });
+        if self.rng.percent(60) {
+            let near = self.any();
+            let up = self.rng.pick(&[0, 0, 0, 22, 23, 30, 31, 32, 51, 52, 53, 62, 63]);
+            let offset = self.rng.between(-5, 5) as i32;
+            let bits = self.rng.pick(&[1, 1, 3, -1, -5, 0]);
+            self.emit(Op::Addi, near, 0, 0, bits);
+            self.emit(Op::Slli, near, near, 0, up);
+            self.emit(Op::Addi, near, near, 0, offset);
+            let op = of(
+                &[Op::FcvtSL, Op::FcvtSLu, Op::FcvtSW, Op::FcvtSWu],
+                &[Op::FcvtDL, Op::FcvtDLu, Op::FcvtDW, Op::FcvtDWu],
+                self.rng,
+            );
+            let mode = self.rng.pick(&[7, 7, 0, 1, 2, 3, 4, 5]);
+            self.word(word(op, Fields { rd: rs1, rs1: near, rs2: 0, imm: 0 }) | mode << RM);
+            if self.rng.percent(60) {
+                // Halves and quarters; or what any of them was.
+                let op = of(&[Op::FdivS, Op::FaddS], &[Op::FdivD, Op::FaddD], self.rng);
+                self.rounded(op, Fields { rd: rs1, rs1, rs2: rd, imm: 0 });
+            }
+        }
+        if self.rng.percent(30) {
+            self.emit(Op::Csrrwi, 0, 0, 0, i32::from(csr::FFLAGS));
+        }
+        let op = of(
+            &[Op::FcvtWS, Op::FcvtLS, Op::FcvtWuS, Op::FcvtLuS, Op::FclassS],
+            &[Op::FcvtWD, Op::FcvtLD, Op::FcvtWuD, Op::FcvtLuD, Op::FclassD],
+            self.rng,
+        );
+        let mode = if matches!(op, Op::FclassS | Op::FclassD) {
+            0
+        } else {
+            self.rng.pick(&[7, 0, 1, 1, 2, 2, 3, 4, 4, 6])
+        };
+        self.word(word(op, Fields { rd: integer, rs1, rs2: 0, imm: 0 }) | mode << RM);
+    }
+
     /// Arithmetic, and what looks at bits.
     fn calculation(&mut self, few: &[u8], double: bool) {
         let [rd, rs1, rs2, rs3] = [0; 4].map(|_| self.rng.pick(few));
         let fields = Fields { rd, rs1, rs2, imm: 0 };
         let integer = self.any();
         let of = |single: Op, other: Op| if double { other } else { single };
-        match self.rng.below(22) {
+        match self.rng.below(28) {
+            22 | 23 => self.flags(integer),
+            24..27 => self.conversion(rd, rs1, integer, double),
             0..4 => self.rounded(of(Op::FaddS, Op::FaddD), fields),
             4..7 => self.rounded(of(Op::FsubS, Op::FsubD), fields),
             7..10 => self.rounded(of(Op::FmulS, Op::FmulD), fields),

@@ -368,7 +368,7 @@ impl Program<'_> {
             }
         }
         if info.mask >> 12 & 7 == 0 && self.rng.percent(if self.calm { 100 } else { 92 }) {
-            let mode = self.rng.pick(&[7, 7, 7, 0, 1]);
+            let mode = self.rng.pick(&[7, 7, 7, 7, 0, 1, 2, 3, 4]);
             word = word & !(7 << 12) | mode << 12;
         }
         if decode(word).is_some_and(|inst| has_role(written(inst))) {

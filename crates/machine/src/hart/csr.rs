@@ -159,11 +159,7 @@ impl Hart {
         }
         let allowed = match csr {
             number::FFLAGS..=number::FCSR => self.csrs.mstatus & status::FS != 0,
-            number::CYCLE..=number::HPMCOUNTER31 => {
-                let bit = 1 << (csr - number::CYCLE);
-                (self.mode == Mode::Machine || self.csrs.mcounteren & bit != 0)
-                    && (self.mode != Mode::User || self.csrs.scounteren & bit != 0)
-            }
+            number::CYCLE..=number::HPMCOUNTER31 => self.may_count(self.mode, csr),
             number::SATP => self.mode == Mode::Machine || self.csrs.mstatus & status::TVM == 0,
             number::STIMECMP => {
                 self.mode == Mode::Machine
@@ -172,6 +168,13 @@ impl Hart {
             _ => true,
         };
         if allowed { Ok(()) } else { Err(Illegal) }
+    }
+
+    /// Whether a mode may read a counter, from `cycle` to `hpmcounter31`.
+    pub(crate) fn may_count(&self, mode: Mode, counter: u16) -> bool {
+        let bit = 1 << (counter - number::CYCLE);
+        (mode == Mode::Machine || self.csrs.mcounteren & bit != 0)
+            && (mode != Mode::User || self.csrs.scounteren & bit != 0)
     }
 
     /// Reads a CSR for the current mode; `write` says that a write will follow.
