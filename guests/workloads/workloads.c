@@ -360,6 +360,69 @@ static u64 nbody(void)
     return bits;
 }
 
+/* quiet: comparisons that raise nothing for a NaN, as C's isless has them, and tests for one. */
+static u64 quiet(void)
+{
+    u64 count = 0;
+    volatile double nan = __builtin_nan("");
+    for (int i = 0; i < 20000000; i++) {
+        u64 r = next_random();
+        double a = (double)(r >> 40), b = (i & 1023) ? (double)(r >> 20 & 0xffffff) : nan;
+        count += (u64)__builtin_isless(a, b) + 2 * (u64)__builtin_isgreaterequal(a, b * 0.5) + 4 * (u64)(b != b);
+    }
+    return count;
+}
+
+/* quad: the C compiler's emulation of 128-bit floating point. */
+static u64 quad(void)
+{
+    _Float128 sum = 0, term = 1;
+    for (int i = 1; i <= 1500000; i++) {
+        term = term * 3 / 2 - sum;
+        if (term > 1000 || term < -1000)
+            term = 1;
+        sum = sum / 4 + term * (double)i;
+    }
+    double rounded = (double)sum;
+    u64 bits;
+    __builtin_memcpy(&bits, &rounded, sizeof bits);
+    return bits;
+}
+
+/* crossing: doublewords that begin in one page and end in the next, copied. */
+static u64 load_anywhere(const u8 *from)
+{
+    u64 value;
+#if defined(__riscv)
+    __asm__ volatile("ld %0, 0(%1)" : "=r"(value) : "r"(from) : "memory");
+#else
+    __builtin_memcpy(&value, from, sizeof value);
+#endif
+    return value;
+}
+
+static void store_anywhere(u8 *to, u64 value)
+{
+#if defined(__riscv)
+    __asm__ volatile("sd %0, 0(%1)" : : "r"(value), "r"(to) : "memory");
+#else
+    __builtin_memcpy(to, &value, sizeof value);
+#endif
+}
+
+static u64 crossing(void)
+{
+    enum { PAGES = 256, PAGE_BYTES = 4096, ROUNDS = 8000 };
+    u8 *page = map((size_t)(PAGES + 1) * PAGE_BYTES);
+    u64 sum = 1;
+    for (int round = 0; round < ROUNDS; round++)
+        for (size_t at = PAGE_BYTES; at <= (size_t)PAGES * PAGE_BYTES; at += PAGE_BYTES) {
+            sum = sum * 3 + load_anywhere(page + at - 3);
+            store_anywhere(page + at - 5, sum);
+        }
+    return sum;
+}
+
 /* getppid: the way into the kernel and back. */
 static u64 getppid_loop(void)
 {
@@ -449,6 +512,7 @@ static const struct {
     {"integer", integer}, {"calls", calls},          {"indirect", indirect},     {"dispatch", dispatch},
     {"sieve", sieve},     {"chase", chase},          {"nbody", nbody},           {"getppid", getppid_loop},
     {"pipe", pipe_pingpong}, {"fork", fork_wait},    {"exec", exec_self},        {"fault", fault},
+    {"quiet", quiet},     {"quad", quad},            {"crossing", crossing},
 };
 
 static int equal(const char *a, const char *b)

@@ -178,6 +178,7 @@ impl<'a> Writer<'a> {
                 | Format::F2
                 | Format::FFromIntRound
                 | Format::FFromInt
+                | Format::FConstant
         );
         self.reserved |= format == Format::Lr;
         if self.access(&inst).is_some() {
@@ -185,6 +186,9 @@ impl<'a> Writer<'a> {
         }
         if !writes_none && !writes_float && inst.rd != 0 {
             self.known[usize::from(inst.rd)] = None;
+            if inst.opcode == Opcode::AmocasQ {
+                self.known[usize::from(inst.rd | 1)] = None;
+            }
         }
     }
 

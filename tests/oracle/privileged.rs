@@ -36,7 +36,9 @@ const MEDELEG: u64 = 0xb3ff;
 /// STCE of `menvcfg`.
 const STCE: u64 = 1 << 63;
 /// Bits of `menvcfg` that both machines have. QEMU also has some of extensions that are not there.
-const ENVIRONMENT: u64 = STCE | 0xf1;
+const ENVIRONMENT: u64 = STCE | RULES | 0xf1;
+/// ADUE and PBMTE of `menvcfg`. QEMU forgets no translation when they change, so that they stay what they are.
+const RULES: u64 = 3 << 61;
 
 /// The privilege mode that a case starts in, as in `mstatus.MPP`.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,6 +70,8 @@ struct Writer<'a> {
     protects: bool,
     /// Whether `menvcfg.STCE` is set.
     timer: bool,
+    /// Which of [`RULES`] hold.
+    rules: u64,
     /// The interrupt that is pending.
     pending: u64,
     x: [u64; 32],
@@ -97,6 +101,7 @@ pub(crate) fn case(seed: u64, index: usize, place: usize) -> Case {
         beyond,
         protects,
         timer,
+        rules: 0,
         pending,
         x,
     };
@@ -136,8 +141,10 @@ impl Writer<'_> {
         let mie = if r.chance(50) { r.next() & 0xaaa } else { 0 };
         let mideleg = r.next() & if r.chance(50) { 0xffff } else { 0 };
         let mut environment =
-            || if r.chance(50) { 0xf1 } else { legal_environment(r.next() & ENVIRONMENT & !STCE) };
+            || if r.chance(50) { 0xf1 } else { legal_environment(r.next() & ENVIRONMENT & !STCE & !RULES) };
         let (menvcfg, senvcfg) = (environment() | if self.timer { STCE } else { 0 }, environment());
+        self.rules = if r.chance(60) { RULES } else { r.next() & RULES };
+        let menvcfg = menvcfg | self.rules;
         let counters = [r.next() & 7, r.next() & 7];
         let plain = [r.integer(), r.integer() & !1, r.integer(), r.integer()];
         self.pending = mip;
@@ -186,7 +193,7 @@ impl Writer<'_> {
         self.x[17] &= 0xaaa;
         // Any mode, any address space, but a table.
         self.x[18] = self.x[18] & !0xfff_ffff_ffff | self.page(ROOT39) >> 12;
-        self.x[19] = legal_environment(self.x[19] & ENVIRONMENT);
+        self.x[19] = legal_environment(self.x[19] & ENVIRONMENT) & !RULES | self.rules;
         if self.pending == 0x20 {
             // What becomes of software's STIP while STCE is set is anybody's choice.
             self.x[19] &= !STCE;
@@ -372,6 +379,8 @@ impl Writer<'_> {
             word_of(Opcode::SfenceVma, 0, 0, 0),
             word_of(Opcode::SfenceVma, 0, 8, 0),
             word_of(Opcode::SfenceVma, 0, 9, 16),
+            // Not `sfence.w.inval` and `sfence.inval.ir`: QEMU lets them pass in U-mode.
+            word_of(Opcode::SinvalVma, 0, 8, 16),
             word_of(Opcode::FenceI, 0, 0, 0),
             word_of(Opcode::Fence, 0, 0, 0) | 0xff << 20,
         ]);

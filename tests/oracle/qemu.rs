@@ -9,10 +9,12 @@ use std::{fs, thread};
 
 const QEMU: &str = "qemu-system-riscv64";
 
-/// From nothing (`rv64i`) up to what Pollux implements. Neither `svade` nor `svadu`: QEMU then always updates
-/// accessed and dirty bits itself.
+/// From nothing (`rv64i`) up to what Pollux implements. `svadu` without `svade`: `menvcfg.ADUE` then decides about accessed
+/// and dirty bits.
 const CPU: &str = "rv64i,m=on,a=on,f=on,d=on,c=on,s=on,u=on,zicsr=on,zifencei=on,zicntr=on,zihintpause=on,\
-                   b=on,zba=on,zbb=on,zbs=on,zicbom=on,zicboz=on,sstc=on,sv39=on,sv48=on,svade=off,svadu=off,\
+                   b=on,zba=on,zbb=on,zbs=on,zicbom=on,zicboz=on,sstc=on,sv39=on,sv48=on,svade=off,svadu=on,\
+                   zicond=on,zimop=on,zca=on,zcb=on,zcmop=on,zawrs=on,zacas=on,zfa=on,zfhmin=on,zbc=on,\
+                   zbkb=on,svinval=on,svnapot=on,svpbmt=on,\
                    pmp=on,mmu=on,pmu-mask=0";
 
 /// Longest that QEMU may take over one batch.

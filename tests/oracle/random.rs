@@ -62,6 +62,9 @@ impl Random {
         if self.chance(45) {
             return self.float_of(52, 11);
         }
+        if self.chance(10) {
+            return self.float_of(10, 5) | !0xffff;
+        }
         let single = self.float_of(23, 8);
         if self.chance(4) { single | self.next() << 32 } else { single | 0xffff_ffff << 32 }
     }

@@ -1,4 +1,4 @@
-//! Zba, Zbb and Zbs: address arithmetic and bits, in the order of the specification's chapters.
+//! Zicond, Zba, Zbb, Zbs and Zbkb: address arithmetic and bits, in the order of the specification's chapters.
 
 use crate::asm::{Alu, Cond, RAX, RCX, RDX, Shift, Unary, W, scaled};
 use crate::region::Translator;
@@ -60,9 +60,63 @@ impl Translator<'_> {
                 self.asm.byte_swap(RAX);
                 self.put(rd, RAX);
             }
+            Op::MopR | Op::MopRr => {
+                self.asm.mov_imm(RAX, 0);
+                self.put(rd, RAX);
+            }
+            Op::CzeroEqz => self.zero_if(inst, Cond::E),
+            Op::CzeroNez => self.zero_if(inst, Cond::Ne),
+            Op::Pack | Op::Packh | Op::Packw | Op::Brev8 => self.pack(inst),
             _ => return self.single_bits(inst),
         }
         true
+    }
+
+    /// rd = rs1, or zero if rs2 is zero, or if it is not.
+    fn zero_if(&mut self, inst: Inst, cond: Cond) {
+        self.copy(inst.rs1, RAX);
+        let condition = self.get(inst.rs2, RCX);
+        self.asm.mov_imm(RDX, 0);
+        self.asm.test(W::Q, condition, condition);
+        self.asm.cmov(cond, W::Q, RAX, RDX);
+        self.put(inst.rd, RAX);
+    }
+
+    /// Zbkb.
+    fn pack(&mut self, inst: Inst) {
+        let low = match inst.opcode {
+            Op::Pack => 4,
+            Op::Packw => 2,
+            Op::Packh => 1,
+            _ => return self.reverse_in_bytes(inst),
+        };
+        self.copy(inst.rs1, RAX);
+        self.copy(inst.rs2, RCX);
+        self.asm.load_extended(low, false, RAX, RAX.into());
+        self.asm.load_extended(low, false, RCX, RCX.into());
+        self.asm.shift_imm(Shift::Shl, W::Q, RCX, 8 * low);
+        self.asm.alu(Alu::Or, W::Q, RAX, RCX);
+        if inst.opcode == Op::Packw {
+            self.asm.load_extended(4, true, RAX, RAX.into());
+        }
+        self.put(inst.rd, RAX);
+    }
+
+    /// `brev8`: halves of bytes change places, halves of these, and halves of these.
+    fn reverse_in_bytes(&mut self, inst: Inst) {
+        self.copy(inst.rs1, RAX);
+        for (mask, shift) in
+            [(0x0f0f_0f0f_0f0f_0f0f, 4), (0x3333_3333_3333_3333, 2), (0x5555_5555_5555_5555, 1)]
+        {
+            self.asm.mov_imm(RDX, mask);
+            self.asm.mov(RCX, RAX);
+            self.asm.alu(Alu::And, W::Q, RCX, RDX);
+            self.asm.shift_imm(Shift::Shl, W::Q, RCX, shift);
+            self.asm.shift_imm(Shift::Shr, W::Q, RAX, shift);
+            self.asm.alu(Alu::And, W::Q, RAX, RDX);
+            self.asm.alu(Alu::Or, W::Q, RAX, RCX);
+        }
+        self.put(inst.rd, RAX);
     }
 
     /// Zbs.

@@ -461,6 +461,13 @@ impl Translator<'_> {
 
 /// Whether an instruction does nothing but compute rd.
 fn is_integer(opcode: Op) -> bool {
-    let ranges = [Op::Slti..=Op::And, Op::Addiw..=Op::Sraw, Op::Mul..=Op::Remuw, Op::AddUw..=Op::Bseti];
+    let ranges = [
+        Op::Slti..=Op::And,
+        Op::Addiw..=Op::Sraw,
+        Op::MopR..=Op::CzeroNez,
+        Op::Mul..=Op::Remuw,
+        Op::AddUw..=Op::Rev8,
+        Op::Bclr..=Op::Brev8,
+    ];
     matches!(opcode, Op::Lui | Op::Auipc | Op::Addi) || ranges.iter().any(|range| range.contains(&opcode))
 }

@@ -84,6 +84,7 @@ pub(crate) fn written(inst: Inst) -> Option<u8> {
             | Format::F2
             | Format::FFromIntRound
             | Format::FFromInt
+            | Format::FConstant
     );
     (!none).then_some(inst.rd)
 }

@@ -1,8 +1,8 @@
-//! The 16-bit encodings of the C extension for RV64 with D, and the 32-bit instruction each stands for.
+//! The 16-bit encodings of C for RV64 with D, of Zcb and Zcmop, and the 32-bit instruction each stands for.
 //!
 //! Invariant: executing the expansion is executing the instruction, but for its length. Reserved encodings and
 //! the all-zero halfword expand to nothing; hints expand to their harmless base instruction.
-//! Source: volume I, chapter "C" Extension, tables of the three quadrants, in their order.
+//! Source: volume I, chapters "C" Extension, tables of the three quadrants, in their order; "Zc*"; "Zimop".
 
 /// How the fields of a compressed instruction become those of its expansion.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +30,14 @@ enum Shape {
     Add,
     StoreDSp(u32),
     StoreWSp,
+    /// `op rd', uimm2(rs1')`: funct3 of the load.
+    LoadByte(u32),
+    LoadHalf(u32),
+    StoreByte,
+    StoreHalf,
+    /// `op rd', rd'` with everything else in this word.
+    Unary(u32),
+    Nop,
 }
 
 /// One 16-bit encoding.
@@ -58,12 +66,18 @@ pub const COMPRESSED: &[CompressedInfo] = &[
     row("c.fsd", 0xe003, 0xa000, Shape::StoreD(0x27)),
     row("c.sw", 0xe003, 0xc000, Shape::StoreW),
     row("c.sd", 0xe003, 0xe000, Shape::StoreD(0x23)),
+    row("c.lbu", 0xfc03, 0x8000, Shape::LoadByte(4)),
+    row("c.lhu", 0xfc43, 0x8400, Shape::LoadHalf(5)),
+    row("c.lh", 0xfc43, 0x8440, Shape::LoadHalf(1)),
+    row("c.sb", 0xfc03, 0x8800, Shape::StoreByte),
+    row("c.sh", 0xfc43, 0x8c00, Shape::StoreHalf),
     // Quadrant 1
     row("c.nop", 0xef83, 0x0001, Shape::Imm(0x13, false)),
     row("c.addi", 0xe003, 0x0001, Shape::Imm(0x13, false)),
     row("c.addiw", 0xe003, 0x2001, Shape::Imm(0x1b, false)),
     row("c.li", 0xe003, 0x4001, Shape::Imm(0x13, true)),
     row("c.addi16sp", 0xef83, 0x6101, Shape::Addi16sp),
+    row("c.mop.n", 0xf8ff, 0x6081, Shape::Nop),
     row("c.lui", 0xe003, 0x6001, Shape::Lui),
     row("c.srli", 0xec03, 0x8001, Shape::ShiftRight(0)),
     row("c.srai", 0xec03, 0x8401, Shape::ShiftRight(0x4000_0000)),
@@ -74,6 +88,13 @@ pub const COMPRESSED: &[CompressedInfo] = &[
     row("c.and", 0xfc63, 0x8c61, Shape::Arith(0x0000_7033)),
     row("c.subw", 0xfc63, 0x9c01, Shape::Arith(0x4000_003b)),
     row("c.addw", 0xfc63, 0x9c21, Shape::Arith(0x0000_003b)),
+    row("c.mul", 0xfc63, 0x9c41, Shape::Arith(0x0200_0033)),
+    row("c.zext.b", 0xfc7f, 0x9c61, Shape::Unary(0x0ff0_7013)),
+    row("c.sext.b", 0xfc7f, 0x9c65, Shape::Unary(0x6040_1013)),
+    row("c.zext.h", 0xfc7f, 0x9c69, Shape::Unary(0x0800_403b)),
+    row("c.sext.h", 0xfc7f, 0x9c6d, Shape::Unary(0x6050_1013)),
+    row("c.zext.w", 0xfc7f, 0x9c71, Shape::Unary(0x0800_003b)),
+    row("c.not", 0xfc7f, 0x9c75, Shape::Unary(0xfff0_4013)),
     row("c.j", 0xe003, 0xa001, Shape::J),
     row("c.beqz", 0xe003, 0xc001, Shape::Branch(0)),
     row("c.bnez", 0xe003, 0xe001, Shape::Branch(1)),
@@ -111,9 +132,15 @@ pub fn expand(half: u16) -> Option<(&'static CompressedInfo, u32)> {
     let info = COMPRESSED.iter().find(|info| half & info.mask == info.value)?;
     let c = u32::from(half);
     let word = match info.shape {
-        Shape::Addi4spn | Shape::LoadD(_) | Shape::LoadW | Shape::StoreD(_) | Shape::StoreW => {
-            expand_quadrant_0(info.shape, c)
-        }
+        Shape::Addi4spn
+        | Shape::LoadD(_)
+        | Shape::LoadW
+        | Shape::StoreD(_)
+        | Shape::StoreW
+        | Shape::LoadByte(_)
+        | Shape::LoadHalf(_)
+        | Shape::StoreByte
+        | Shape::StoreHalf => expand_quadrant_0(info.shape, c),
         Shape::Slli
         | Shape::LoadDSp(_)
         | Shape::LoadWSp
@@ -134,6 +161,8 @@ fn expand_quadrant_0(shape: Shape, c: u32) -> Option<u32> {
     let base = 8 + bits(c, 7, 3, 0);
     let uimm_d = bits(c, 10, 3, 3) | bits(c, 5, 2, 6);
     let uimm_w = bits(c, 10, 3, 3) | bits(c, 6, 1, 2) | bits(c, 5, 1, 6);
+    let uimm_h = bits(c, 5, 1, 1);
+    let uimm_b = uimm_h | bits(c, 6, 1, 0);
     match shape {
         Shape::Addi4spn => {
             let imm = bits(c, 11, 2, 4) | bits(c, 7, 4, 6) | bits(c, 6, 1, 2) | bits(c, 5, 1, 3);
@@ -143,6 +172,10 @@ fn expand_quadrant_0(shape: Shape, c: u32) -> Option<u32> {
         Shape::LoadW => Some(i_type(0x03, 2, low, base, uimm_w)),
         Shape::StoreD(op) => Some(s_type(op, 3, base, low, uimm_d)),
         Shape::StoreW => Some(s_type(0x23, 2, base, low, uimm_w)),
+        Shape::LoadByte(funct3) => Some(i_type(0x03, funct3, low, base, uimm_b)),
+        Shape::LoadHalf(funct3) => Some(i_type(0x03, funct3, low, base, uimm_h)),
+        Shape::StoreByte => Some(s_type(0x23, 0, base, low, uimm_b)),
+        Shape::StoreHalf => Some(s_type(0x23, 1, base, low, uimm_h)),
         _ => None,
     }
 }
@@ -168,6 +201,8 @@ fn expand_quadrant_1(shape: Shape, c: u32) -> Option<u32> {
         }
         Shape::ShiftRight(arithmetic) => Some(i_type(0x13, 5, low, low, shamt) | arithmetic),
         Shape::Andi => Some(i_type(0x13, 7, low, low, imm6)),
+        Shape::Unary(word) => Some(word | low << 7 | low << 15),
+        Shape::Nop => Some(i_type(0x13, 0, 0, 0, 0)),
         Shape::Arith(word) => Some(word | low << 7 | low << 15 | (8 + bits(c, 2, 3, 0)) << 20),
         Shape::J => {
             let imm = bits(c, 3, 3, 1)

@@ -34,7 +34,7 @@ pub const fn is_compressed(low: u16) -> bool {
 }
 
 const BUCKETS: usize = 256;
-const BUCKET_ROWS: usize = 72;
+const BUCKET_ROWS: usize = 96;
 
 /// Rows by major opcode (bits 6:2) and funct3: one-based row numbers, zero-terminated.
 static INDEX: [[u8; BUCKET_ROWS]; BUCKETS] = index();
@@ -129,11 +129,13 @@ mod tests {
     }
 
     #[test]
-    fn no_word_matches_two_rows_except_pause() {
+    fn no_word_matches_two_rows_except_pause_and_zext_h() {
         for a in OPCODES {
             for b in OPCODES.iter().filter(|b| b.opcode > a.opcode) {
                 let both = a.mask & b.mask;
-                if a.opcode != Opcode::Pause {
+                let is_special =
+                    a.opcode == Opcode::Pause || (a.opcode == Opcode::ZextH && b.opcode == Opcode::Packw);
+                if !is_special {
                     assert_ne!(a.value & both, b.value & both, "{} and {}", a.name, b.name);
                 }
             }

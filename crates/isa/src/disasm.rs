@@ -68,6 +68,7 @@ pub fn disasm(inst: &Inst) -> String {
         Format::FFromIntRound => format!("{name} {fd}, {rs1}{}", rounding(inst.rm)),
         Format::FToInt => format!("{name} {rd}, {fs1}"),
         Format::FFromInt => format!("{name} {fd}, {rs1}"),
+        Format::FConstant => format!("{name} {fd}, {}", inst.rs1),
     }
 }
 

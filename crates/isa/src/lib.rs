@@ -1,4 +1,4 @@
-//! The RV64GC instruction set as data: encodings, decoding, disassembly, CSR numbers. No state, no execution.
+//! The instruction set (RV64GC and what RVA22 adds, and more) as data: encodings, decoding, disassembly, CSR numbers. No state, no execution.
 //!
 //! Tables are in the order of the RISC-V unprivileged specification, so that they can be read beside it.
 //!

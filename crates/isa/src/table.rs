@@ -1,11 +1,12 @@
-//! Every 32-bit encoding of RV64GC, Zicsr, Zifencei, Zihintpause, Zba, Zbb, Zbs, Zicbom, Zicboz and the
-//! privileged instructions, one row each, in spec order.
+//! Every 32-bit encoding of RV64GC and of the extensions named in the rows, one row each, in spec order.
 //!
-//! Invariant: an instruction word matches at most one row, except that `pause` is a `fence` (its row comes
-//! first). Source: RISC-V ISA manual, volume I (20240411) chapter "RV32/64G Instruction Set Listings", the Zb*
+//! Invariant: an instruction word matches at most one row, except that `pause` is a `fence` and `zext.h` a `packw`
+//! (their rows come first). Source: RISC-V ISA manual, volume I (20240411) chapter "RV32/64G Instruction Set Listings", the Zb*
 //! and CMO chapters, and volume II for the privileged instructions.
 //!
-//! Not here: 16-bit encodings (`compressed`).
+//! Rows are numbered in a byte; V, which is not here, will need more than that leaves.
+//!
+//! Not here: 16-bit encodings (`compressed`); hints, which are instructions that write x0 (`prefetch.r`, `ntl.all`).
 
 /// How the fields of an instruction word are laid out, and how it is written in assembly.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,6 +69,8 @@ pub enum Format {
     FToInt,
     /// `op fd, rs1`.
     FFromInt,
+    /// `op fd, number`: one of a table, its index where rs1 would be.
+    FConstant,
 }
 
 /// One row of the table.
@@ -255,6 +258,14 @@ opcodes! {
         Csrrsi "csrrsi" CsrI f3(SYSTEM, 6);
         Csrrci "csrrci" CsrI f3(SYSTEM, 7);
     }
+    "Zimop" {
+        MopR "mop.r.n" Unary (0xb3c0_707fu32, 0x81c0_4073u32);
+        MopRr "mop.rr.n" R (0xb200_707fu32, 0x8200_4073u32);
+    }
+    "Zicond" {
+        CzeroEqz "czero.eqz" R f7(OP, 5, 0x07);
+        CzeroNez "czero.nez" R f7(OP, 7, 0x07);
+    }
     "M" {
         Mul "mul" R f7(OP, 0, 1);
         Mulh "mulh" R f7(OP, 1, 1);
@@ -293,6 +304,15 @@ opcodes! {
         AmomaxD "amomax.d" Amo amo(0b10100, 3);
         AmominuD "amominu.d" Amo amo(0b11000, 3);
         AmomaxuD "amomaxu.d" Amo amo(0b11100, 3);
+    }
+    "Zawrs" {
+        WrsNto "wrs.nto" Bare word(0x00d0_0073);
+        WrsSto "wrs.sto" Bare word(0x01d0_0073);
+    }
+    "Zacas" {
+        AmocasW "amocas.w" Amo amo(0b00101, 2);
+        AmocasD "amocas.d" Amo amo(0b00101, 3);
+        AmocasQ "amocas.q" Amo amo(0b00101, 4);
     }
     "F" {
         Flw "flw" FLoad f3(LOAD_FP, 2);
@@ -360,6 +380,33 @@ opcodes! {
         FcvtDLu "fcvt.d.lu" FFromIntRound fp_rs2(0x69, 3);
         FmvDX "fmv.d.x" FFromInt fp_rs2_f3(0x79, 0, 0);
     }
+    "Zfhmin" {
+        Flh "flh" FLoad f3(LOAD_FP, 1);
+        Fsh "fsh" FStore f3(STORE_FP, 1);
+        FmvXH "fmv.x.h" FToInt fp_rs2_f3(0x72, 0, 0);
+        FmvHX "fmv.h.x" FFromInt fp_rs2_f3(0x7a, 0, 0);
+        FcvtSH "fcvt.s.h" FRound1 fp_rs2(0x20, 2);
+        FcvtHS "fcvt.h.s" FRound1 fp_rs2(0x22, 0);
+        FcvtDH "fcvt.d.h" FRound1 fp_rs2(0x21, 2);
+        FcvtHD "fcvt.h.d" FRound1 fp_rs2(0x22, 1);
+    }
+    "Zfa" {
+        FliS "fli.s" FConstant fp_rs2_f3(0x78, 1, 0);
+        FliD "fli.d" FConstant fp_rs2_f3(0x79, 1, 0);
+        FminmS "fminm.s" F2 fp_f3(0x14, 2);
+        FmaxmS "fmaxm.s" F2 fp_f3(0x14, 3);
+        FminmD "fminm.d" F2 fp_f3(0x15, 2);
+        FmaxmD "fmaxm.d" F2 fp_f3(0x15, 3);
+        FroundS "fround.s" FRound1 fp_rs2(0x20, 4);
+        FroundnxS "froundnx.s" FRound1 fp_rs2(0x20, 5);
+        FroundD "fround.d" FRound1 fp_rs2(0x21, 4);
+        FroundnxD "froundnx.d" FRound1 fp_rs2(0x21, 5);
+        FcvtmodWD "fcvtmod.w.d" FToInt fp_rs2_f3(0x61, 8, 1);
+        FltqS "fltq.s" FCompare fp_f3(0x50, 5);
+        FleqS "fleq.s" FCompare fp_f3(0x50, 4);
+        FltqD "fltq.d" FCompare fp_f3(0x51, 5);
+        FleqD "fleq.d" FCompare fp_f3(0x51, 4);
+    }
     "Zba" {
         AddUw "add.uw" R f7(OP_32, 0, 0x04);
         Sh1add "sh1add" R f7(OP, 2, 0x10);
@@ -396,6 +443,11 @@ opcodes! {
         OrcB "orc.b" Unary f12(OP_IMM, 5, 0x287);
         Rev8 "rev8" Unary f12(OP_IMM, 5, 0x6b8);
     }
+    "Zbc" {
+        Clmul "clmul" R f7(OP, 1, 0x05);
+        Clmulh "clmulh" R f7(OP, 3, 0x05);
+        Clmulr "clmulr" R f7(OP, 2, 0x05);
+    }
     "Zbs" {
         Bclr "bclr" R f7(OP, 1, 0x24);
         Bclri "bclri" Shift f6(OP_IMM, 1, 0x12);
@@ -405,6 +457,12 @@ opcodes! {
         Binvi "binvi" Shift f6(OP_IMM, 1, 0x1a);
         Bset "bset" R f7(OP, 1, 0x14);
         Bseti "bseti" Shift f6(OP_IMM, 1, 0x0a);
+    }
+    "Zbkb" {
+        Pack "pack" R f7(OP, 4, 0x04);
+        Packh "packh" R f7(OP, 7, 0x04);
+        Packw "packw" R f7(OP_32, 4, 0x04);
+        Brev8 "brev8" Unary f12(OP_IMM, 5, 0x687);
     }
     "Zicbom" {
         CboInval "cbo.inval" Cbo cbo(0);
@@ -419,6 +477,11 @@ opcodes! {
         Mret "mret" Bare word(0x3020_0073);
         Wfi "wfi" Bare word(0x1050_0073);
         SfenceVma "sfence.vma" SFence (0xfe00_7fffu32, SYSTEM | 0x09 << 25);
+    }
+    "Svinval" {
+        SinvalVma "sinval.vma" SFence (0xfe00_7fffu32, SYSTEM | 0x0b << 25);
+        SfenceWInval "sfence.w.inval" Bare word(0x1800_0073);
+        SfenceInvalIr "sfence.inval.ir" Bare word(0x1810_0073);
     }
 }
 

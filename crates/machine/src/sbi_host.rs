@@ -28,7 +28,7 @@ pub(crate) fn enter_supervisor(hart: &mut Hart, pc: u64, opaque: u64) {
     c.mcounteren = COUNTERS;
     // As OpenSBI leaves it: Linux counts on user programs being able to read the time.
     c.scounteren = COUNTERS;
-    c.menvcfg = envcfg::CBIE | envcfg::CBCFE | envcfg::CBZE | envcfg::STCE;
+    c.menvcfg = envcfg::CBIE | envcfg::CBCFE | envcfg::CBZE | envcfg::AT_RESET | envcfg::STCE;
     c.satp = 0;
     c.mstatus &= !status::SIE;
     hart.refresh_contexts();

@@ -138,12 +138,12 @@ pub fn program(rng: &mut Rng, world: World, calm: bool) -> (Vec<u8>, Vec<u64>) {
     let of = |extensions: &[&str]| -> Vec<&'static OpcodeInfo> {
         OPCODES.iter().filter(|info| extensions.contains(&info.extension)).collect()
     };
-    let mut integer = of(&["I", "M", "Zba", "Zbb", "Zbs"]);
+    let mut integer = of(&["I", "M", "Zimop", "Zicond", "Zba", "Zbb", "Zbc", "Zbs", "Zbkb"]);
     integer.retain(|info| {
         use Format::{B, Bare, Fence, J, Load, Store};
         !matches!(info.format, J | B | Bare | Fence | Load | Store)
     });
-    let (float, atomic) = (of(&["F", "D"]), of(&["A"]));
+    let (float, atomic) = (of(&["F", "D", "Zfhmin", "Zfa"]), of(&["A", "Zacas"]));
     let weights = WEIGHTS.map(|(kind, weight)| {
         use Kind::{Control, Edge, Entry, Island, Raw, Remap, Status, System};
         let traps = matches!(kind, Control | Status | System | Remap | Raw | Edge | Entry | Island);

@@ -16,12 +16,61 @@ use alloc::vec::Vec;
 use vm_fdt::{FdtWriter, FdtWriterResult};
 
 /// What the harts implement, in the canonical order of the ISA manual's chapter on naming.
-const EXTENSIONS: [&str; 14] =
-    ["i", "m", "a", "f", "d", "c", "zicboz", "zicntr", "zicsr", "zifencei", "zba", "zbb", "zbs", "sstc"];
+const EXTENSIONS: [&str; 48] = [
+    "i",
+    "m",
+    "a",
+    "f",
+    "d",
+    "c",
+    "zic64b",
+    "zicbom",
+    "zicbop",
+    "zicboz",
+    "ziccamoa",
+    "ziccif",
+    "zicclsm",
+    "ziccrse",
+    "zicntr",
+    "zicond",
+    "zicsr",
+    "zifencei",
+    "zihintntl",
+    "zihintpause",
+    "zihpm",
+    "zimop",
+    "za64rs",
+    "zacas",
+    "zawrs",
+    "zfa",
+    "zfhmin",
+    "zca",
+    "zcb",
+    "zcd",
+    "zcmop",
+    "zba",
+    "zbb",
+    "zbc",
+    "zbkb",
+    "zbs",
+    "zkt",
+    "ssccptr",
+    "sscounterenw",
+    "sstc",
+    "sstvala",
+    "sstvecd",
+    "ssu64xl",
+    // Alone: accessed and dirty bits are set for the supervisor from the start.
+    "svadu",
+    "svbare",
+    "svinval",
+    "svnapot",
+    "svpbmt",
+];
 const TIMEBASE_HZ: u32 = 10_000_000;
 const UART_CLOCK_HZ: u32 = 3_686_400;
-/// Bytes that `cbo.zero` clears.
-const ZICBOZ_BLOCK_BYTES: u32 = 64;
+/// Bytes of a cache block: what `cbo.zero` clears, and the others name.
+const BLOCK_BYTES: u32 = 64;
 /// Room behind the tree's content: U-Boot adds nodes for reserved memory, graphics and its own start.
 const SLACK_BYTES: usize = 16 << 10;
 /// Where a blob says how long it is.
@@ -118,7 +167,9 @@ fn cpus(fdt: &mut FdtWriter, harts: u32) -> FdtWriterResult<()> {
         fdt.property_string("riscv,isa", &isa_string())?;
         fdt.property_string("riscv,isa-base", "rv64i")?;
         fdt.property_string_list("riscv,isa-extensions", EXTENSIONS.iter().map(|e| (*e).into()).collect())?;
-        fdt.property_u32("riscv,cboz-block-size", ZICBOZ_BLOCK_BYTES)?;
+        for operations in ["riscv,cbom-block-size", "riscv,cbop-block-size", "riscv,cboz-block-size"] {
+            fdt.property_u32(operations, BLOCK_BYTES)?;
+        }
         fdt.property_string("mmu-type", "riscv,sv48")?;
         let controller = fdt.begin_node("interrupt-controller")?;
         fdt.property_u32("#interrupt-cells", 1)?;

@@ -1,10 +1,10 @@
-//! The A extension, and `cbo.zero` (which is a store of its own kind).
+//! The A extension, Zacas, and `cbo.zero` (which is a store of its own kind).
 //!
 //! Choices: a misaligned address is an address-misaligned exception; a device is an access fault; `sc`
 //! succeeds if the reservation is on exactly its doubleword and was not lost (see [`Hart::reservation`]);
-//! a failing `sc` touches no memory, so it cannot fault. Source: unprivileged specification, "A"; CMO.
+//! a failing `sc` touches no memory, so it cannot fault. Source: unprivileged specification, "A", "Zacas"; CMO.
 
-use super::code::Packed;
+use super::code::{Packed, SINK};
 use super::execute::Env;
 use super::memory::{Target, resolve, settle};
 use super::trap::{Exception, cause};
@@ -60,6 +60,58 @@ pub(super) fn execute(
     let new = combine(kind, old, if double { source } else { source as i32 as u64 });
     write(ram, env, at, double, new);
     hart.x[op.rd()] = old;
+    Ok(())
+}
+
+/// Whether an `amocas.q` names half a pair of registers, which is reserved. Its rd is the sink if it was x0.
+pub(super) fn is_odd(op: Packed) -> bool {
+    (op.rd() | op.rs2()) & 1 != 0
+}
+
+/// Executes one instruction of Zacas. Memory must be writable whatever the comparison says.
+#[inline(never)]
+pub(super) fn compare_and_swap(
+    hart: &mut Hart,
+    ram: &mut Ram,
+    env: &mut Env<'_>,
+    op: Packed,
+) -> Result<(), Exception> {
+    let bytes = match op.kind() {
+        code::AmocasW => 4,
+        code::AmocasD => 8,
+        _ => 16,
+    };
+    let addr = hart.x[op.rs1()];
+    if !addr.is_multiple_of(bytes) {
+        return Err(Exception { cause: cause::STORE_MISALIGNED, tval: addr });
+    }
+    let at = in_ram(hart, ram, addr, bytes, Access::Store)?;
+    // x0 as rd is the sink, which holds anything; what is compared with is zero then.
+    let is_zero = op.rd() == usize::from(SINK);
+    let expected = if is_zero { 0 } else { hart.x[op.rd()] };
+    if bytes < 16 {
+        let double = bytes == 8;
+        let old = read(ram, at, double);
+        if old == if double { expected } else { expected as i32 as u64 } {
+            write(ram, env, at, double, hart.x[op.rs2()]);
+        }
+        hart.x[op.rd()] = old;
+        settle(ram, env);
+        return Ok(());
+    }
+    let upper = |first: usize, hart: &Hart| if first == 0 { 0 } else { hart.x[first + 1] };
+    let expected_upper = if is_zero { 0 } else { upper(op.rd(), hart) };
+    let (low, high) = (read(ram, at, true), read(ram, at + 8, true));
+    if (low, high) == (expected, expected_upper) {
+        let source = (hart.x[op.rs2()], upper(op.rs2(), hart));
+        write(ram, env, at, true, source.0);
+        write(ram, env, at + 8, true, source.1);
+    }
+    hart.x[op.rd()] = low;
+    if !is_zero {
+        hart.x[op.rd() + 1] = high;
+    }
+    settle(ram, env);
     Ok(())
 }
 

@@ -89,6 +89,7 @@ impl Packed {
                 | Format::F2
                 | Format::FFromInt
                 | Format::FFromIntRound
+                | Format::FConstant
         );
         let rd = if inst.rd == 0 && !float_rd { SINK } else { inst.rd };
         let fields = [inst.opcode as u8, rd, inst.rs1, inst.rs2, inst.len, 0, 0, 0];

@@ -3,7 +3,8 @@
 //! Choices where the specification leaves one (all WARL): `misa`, `mcountinhibit` and the hardware performance
 //! counters are read-only; `mcycle` counts the machine's steps (so `cycle` is the icount, plus what software
 //! wrote), `minstret` the hart's retired instructions; `satp` ignores a write with an unsupported mode;
-//! `mtvec`/`stvec` ignore a write with a reserved mode; accessed/dirty bits are the walker's (`mmu::walk`).
+//! `mtvec`/`stvec` ignore a write with a reserved mode; accessed/dirty bits are the walker's (`mmu::walk`)
+//! if `menvcfg.ADUE` says so, as it does at reset.
 //! Source: privileged specification, chapters "Machine-Level CSRs", "Supervisor CSRs"; Sstc; CMO.
 
 use super::{Hart, Mode, trap};
@@ -53,9 +54,15 @@ pub(crate) mod envcfg {
     pub(crate) const CBIE: u64 = 3 << 4;
     pub(crate) const CBCFE: u64 = 1 << 6;
     pub(crate) const CBZE: u64 = 1 << 7;
+    /// The walk sets accessed and dirty bits (Svadu); without, it faults where one is missing (Svade).
+    pub(crate) const ADUE: u64 = 1 << 61;
+    /// Page-table entries may name memory types (Svpbmt).
+    pub(crate) const PBMTE: u64 = 1 << 62;
     pub(crate) const STCE: u64 = 1 << 63;
     pub(crate) const SENVCFG: u64 = FIOM | CBIE | CBCFE | CBZE;
-    pub(crate) const MENVCFG: u64 = SENVCFG | STCE;
+    pub(crate) const MENVCFG: u64 = SENVCFG | ADUE | PBMTE | STCE;
+    /// What firmware that has never heard of it finds, as on QEMU's `virt` board.
+    pub(crate) const AT_RESET: u64 = ADUE | PBMTE;
 }
 
 /// RV64 with A, B, C, D, F, I, M, S, U.
@@ -101,7 +108,13 @@ csrs! {
 
 impl Csrs {
     pub(crate) fn new(hart_id: u64) -> Self {
-        Self { hart_id, mstatus: status::XL, stimecmp: u64::MAX, ..Self::default() }
+        Self {
+            hart_id,
+            mstatus: status::XL,
+            menvcfg: envcfg::AT_RESET,
+            stimecmp: u64::MAX,
+            ..Self::default()
+        }
     }
 
     /// The timer interrupts that are pending at `time`: MTIP against the CLINT's `mtimecmp`, STIP against
@@ -270,6 +283,13 @@ impl Hart {
             number::PMPADDR0..=number::PMPADDR15 => {
                 self.pmp.set_addr(usize::from(csr - number::PMPADDR0), value);
                 effects.translations = true;
+            }
+            number::MENVCFG => {
+                let old = c.menvcfg;
+                self.csr_write_plain(csr, value);
+                // What is cached was found under the old rules.
+                let rules = envcfg::ADUE | envcfg::PBMTE;
+                effects.translations = (old ^ self.csrs.menvcfg) & rules != 0;
             }
             number::MCYCLE => c.mcycle_offset = value.wrapping_sub(now.icount).wrapping_sub(1),
             number::MINSTRET => {

@@ -8,7 +8,7 @@
 //! and stores hit a TLB entry with one comparison, which also proves alignment; interrupts are not polled,
 //! because the step budget ends where the next one could become due.
 //!
-//! Source: unprivileged specification, chapters I, M, Zba, Zbb, Zbs, in their order. The main match is longer
+//! Source: unprivileged specification, chapters I, M, Zimop, Zicond, Zawrs and Zb*, in their order. The main match is longer
 //! than a function should be because it is a table.
 
 use super::code::{CodeCache, CodePage, Packed, SLOTS};
@@ -199,7 +199,7 @@ pub(crate) fn run<const ONE_BLOCK: bool>(
                 }
             };
         }
-        macro_rules! float_off {
+        macro_rules! illegal {
             () => {{
                 env.begun = begun;
                 raise!(Exception::illegal(fetch::bits_at(hart, ram, env, here!())))
@@ -259,7 +259,8 @@ pub(crate) fn run<const ONE_BLOCK: bool>(
                 code::Sra => x!(rd = (x!(rs1) as i64 >> (x!(rs2) & 63)) as u64),
                 code::Or => x!(rd = x!(rs1) | x!(rs2)),
                 code::And => x!(rd = x!(rs1) & x!(rs2)),
-                code::Pause => {
+                // Other harts may have what is waited for: whoever waits gives its turn away, and looks again.
+                code::Pause | code::WrsNto | code::WrsSto => {
                     env.yielded = true;
                     limit = begun;
                 }
@@ -276,6 +277,10 @@ pub(crate) fn run<const ONE_BLOCK: bool>(
                 code::Sllw => x!(rd = word(x!(rs1) << (x!(rs2) & 31))),
                 code::Srlw => x!(rd = word(u64::from(x!(rs1) as u32 >> (x!(rs2) & 31)))),
                 code::Sraw => x!(rd = (x!(rs1) as i32 >> (x!(rs2) & 31)) as u64),
+                // Zimop, Zicond
+                code::MopR | code::MopRr => x!(rd = 0),
+                code::CzeroEqz => x!(rd = if x!(rs2) == 0 { 0 } else { x!(rs1) }),
+                code::CzeroNez => x!(rd = if x!(rs2) == 0 { x!(rs1) } else { 0 }),
                 // M
                 code::Mul => x!(rd = x!(rs1).wrapping_mul(x!(rs2))),
                 code::Mulh => {
@@ -305,8 +310,17 @@ pub(crate) fn run<const ONE_BLOCK: bool>(
                 }
                 // A
                 code::LrW..=code::AmomaxuD => slow!(amo::execute(hart, ram, env, op)),
-                // F, D
-                code::Flw | code::Fld | code::Fsw | code::Fsd if !float::enabled(hart) => float_off!(),
+                // Zacas
+                code::AmocasQ if amo::is_odd(op) => illegal!(),
+                code::AmocasW..=code::AmocasQ => slow!(amo::compare_and_swap(hart, ram, env, op)),
+                // F, D, Zfhmin, Zfa
+                code::Flw | code::Fld | code::Fsw | code::Fsd if !float::enabled(hart) => illegal!(),
+                code::Flh | code::Fsh if !float::enabled(hart) => illegal!(),
+                code::Flh => {
+                    let value = load!(2, raw, super::fp::boxed_half(raw as u16));
+                    float::set(hart, op.rd(), value);
+                }
+                code::Fsh => store!(2, u16, hart.f[op.rs2() & 31]),
                 code::Flw => {
                     let value = load!(4, raw, fp_boxed(raw));
                     float::set(hart, op.rd(), value);
@@ -317,9 +331,9 @@ pub(crate) fn run<const ONE_BLOCK: bool>(
                 }
                 code::Fsw => store!(4, u32, hart.f[op.rs2() & 31]),
                 code::Fsd => store!(8, u64, hart.f[op.rs2() & 31]),
-                code::FmaddS..=code::FmvDX => {
+                code::FmaddS..=code::FmvDX | code::FmvXH..=code::FleqD => {
                     if float::execute(hart, op).is_err() {
-                        float_off!();
+                        illegal!();
                     }
                 }
                 // Zba
@@ -356,6 +370,10 @@ pub(crate) fn run<const ONE_BLOCK: bool>(
                 code::Rorw => x!(rd = (x!(rs1) as u32).rotate_right(x!(rs2) as u32 & 31) as i32 as u64),
                 code::OrcB => x!(rd = or_combine_bytes(x!(rs1))),
                 code::Rev8 => x!(rd = x!(rs1).swap_bytes()),
+                // Zbc
+                code::Clmul => x!(rd = carryless(x!(rs1), x!(rs2)) as u64),
+                code::Clmulh => x!(rd = (carryless(x!(rs1), x!(rs2)) >> 64) as u64),
+                code::Clmulr => x!(rd = (carryless(x!(rs1), x!(rs2)) >> 63) as u64),
                 // Zbs
                 code::Bclr => x!(rd = x!(rs1) & !(1 << (x!(rs2) & 63))),
                 code::Bclri => x!(rd = x!(rs1) & !(1 << (op.imm() & 63))),
@@ -365,6 +383,11 @@ pub(crate) fn run<const ONE_BLOCK: bool>(
                 code::Binvi => x!(rd = x!(rs1) ^ 1 << (op.imm() & 63)),
                 code::Bset => x!(rd = x!(rs1) | 1 << (x!(rs2) & 63)),
                 code::Bseti => x!(rd = x!(rs1) | 1 << (op.imm() & 63)),
+                // Zbkb
+                code::Pack => x!(rd = low(x!(rs1)) | x!(rs2) << 32),
+                code::Packh => x!(rd = x!(rs1) & 0xff | (x!(rs2) & 0xff) << 8),
+                code::Packw => x!(rd = word(x!(rs1) & 0xffff | x!(rs2) << 16)),
+                code::Brev8 => x!(rd = x!(rs1).reverse_bits().swap_bytes()),
                 // Zicsr, cache blocks, privileged
                 _ => {
                     let next = here!().wrapping_add(op.len());
@@ -419,6 +442,11 @@ fn divide(dividend: i64, divisor: i64) -> u64 {
 #[inline(always)]
 fn remainder(dividend: i64, divisor: i64) -> u64 {
     if divisor == 0 { dividend as u64 } else { dividend.wrapping_rem(divisor) as u64 }
+}
+
+/// A product without carries, all of it (Zbc).
+fn carryless(a: u64, b: u64) -> u128 {
+    (0..64).filter(|bit| b >> bit & 1 != 0).fold(0, |sum, bit| sum ^ u128::from(a) << bit)
 }
 
 /// `orc.b`: every byte that has a bit set becomes all ones.

@@ -1,4 +1,4 @@
-//! The F and D extensions: register file, rounding modes, `fflags` and `mstatus.FS` around the pure functions
+//! The F, D, Zfhmin and Zfa extensions: register file, rounding modes, `fflags` and `mstatus.FS` around the pure functions
 //! of [`fp`](super::fp).
 //!
 //! Choices: FS becomes Dirty with every write of an FP register and every accrual of flags, as precise
@@ -36,7 +36,11 @@ pub(super) fn execute(hart: &mut Hart, op: Packed) -> Result<(), Illegal> {
     if !enabled(hart) {
         return Err(Illegal);
     }
-    if op.kind() >= code::FmaddD { execute_double(hart, op) } else { execute_single(hart, op) }
+    match op.kind() {
+        kind if kind >= code::FmvXH => execute_more(hart, op),
+        kind if kind >= code::FmaddD => execute_double(hart, op),
+        _ => execute_single(hart, op),
+    }
 }
 
 /// Notes flags that an operation accrued, from what `fflags` was before.
@@ -141,6 +145,51 @@ fn execute_double(hart: &mut Hart, op: Packed) -> Result<(), Illegal> {
         code::FcvtDL => To::F(fp::cvt_d_l(x, rm()?, fl)),
         code::FcvtDLu => To::F(fp::cvt_d_lu(x, rm()?, fl)),
         code::FmvDX => To::F(x),
+        _ => return Err(Illegal),
+    };
+    match to {
+        To::F(value) => set(hart, op.rd(), value),
+        To::X(value) => hart.x[op.rd()] = value,
+    }
+    accrue(hart, flags);
+    Ok(())
+}
+
+/// Zfhmin and Zfa.
+fn execute_more(hart: &mut Hart, op: Packed) -> Result<(), Illegal> {
+    let (raw_a, raw_b) = (hart.f[op.rs1() & 31], hart.f[op.rs2() & 31]);
+    let (a, b) = (unbox(raw_a), unbox(raw_b));
+    let half = fp::unbox_half(raw_a);
+    let x = hart.x[op.rs1()];
+    let rm = || rounding(hart, op);
+    let mut flags = hart.csrs.fflags as u8;
+    let fl = &mut flags;
+    enum To {
+        F(u64),
+        X(u64),
+    }
+    let to = match op.kind() {
+        code::FmvXH => To::X(raw_a as i16 as u64),
+        code::FmvHX => To::F(fp::boxed_half(x as u16)),
+        code::FcvtSH => To::F(boxed(fp::cvt_s_h(half, rm()?, fl))),
+        code::FcvtHS => To::F(fp::boxed_half(fp::cvt_h_s(a, rm()?, fl))),
+        code::FcvtDH => To::F(fp::cvt_d_h(half, rm()?, fl)),
+        code::FcvtHD => To::F(fp::boxed_half(fp::cvt_h_d(raw_a, rm()?, fl))),
+        code::FliS => To::F(boxed(fp::li_s(op.rs1()))),
+        code::FliD => To::F(fp::li_d(op.rs1())),
+        code::FminmS => To::F(boxed(fp::minm_s(a, b, fl))),
+        code::FmaxmS => To::F(boxed(fp::maxm_s(a, b, fl))),
+        code::FminmD => To::F(fp::minm_d(raw_a, raw_b, fl)),
+        code::FmaxmD => To::F(fp::maxm_d(raw_a, raw_b, fl)),
+        code::FroundS => To::F(boxed(fp::round_s(a, rm()?, false, fl))),
+        code::FroundnxS => To::F(boxed(fp::round_s(a, rm()?, true, fl))),
+        code::FroundD => To::F(fp::round_d(raw_a, rm()?, false, fl)),
+        code::FroundnxD => To::F(fp::round_d(raw_a, rm()?, true, fl)),
+        code::FcvtmodWD => To::X(fp::cvtmod_w_d(raw_a, fl)),
+        code::FltqS => To::X(u64::from(fp::ltq_s(a, b, fl))),
+        code::FleqS => To::X(u64::from(fp::leq_s(a, b, fl))),
+        code::FltqD => To::X(u64::from(fp::ltq_d(raw_a, raw_b, fl))),
+        code::FleqD => To::X(u64::from(fp::leq_d(raw_a, raw_b, fl))),
         _ => return Err(Illegal),
     };
     match to {

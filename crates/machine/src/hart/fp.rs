@@ -20,10 +20,12 @@ mod compare;
 mod convert;
 mod fast;
 mod format;
+mod more;
 #[cfg(test)]
 mod tests;
 
 use format::{Double, Format, Single};
+pub use more::*;
 
 /// Inexact, as in `fflags`.
 pub const NX: u8 = 1;

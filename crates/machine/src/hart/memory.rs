@@ -5,7 +5,7 @@
 //! pages before it touches either. A device sees only naturally aligned accesses; others are access faults.
 //! Source: unprivileged specification, "Load and Store Instructions"; privileged, "Address Translation".
 
-use super::csr::status;
+use super::csr::{envcfg, status};
 use super::execute::Env;
 use super::trap::{Exception, cause};
 use super::{Access, Hart, Mode, NO_RESERVATION};
@@ -46,7 +46,9 @@ pub(super) fn translate(
     }
     let mstatus = hart.csrs.mstatus;
     let (sum, mxr) = (mstatus & status::SUM != 0, mstatus & status::MXR != 0);
-    let request = Request { satp, mode, sum, mxr, access, happens };
+    let sets_bits = hart.csrs.menvcfg & envcfg::ADUE != 0;
+    let has_types = hart.csrs.menvcfg & envcfg::PBMTE != 0;
+    let request = Request { satp, mode, sum, mxr, access, happens, sets_bits, has_types };
     walk(ram, &hart.pmp, &request, addr).map_err(|fault| exception(fault, access, addr))
 }
 

@@ -50,7 +50,8 @@ pub(super) fn execute(
             env.leave = true;
             Ok(Next::Following)
         }
-        code::SfenceVma if may_supervise(hart, status::TVM) => Ok(Next::Following),
+        code::SfenceVma | code::SinvalVma if may_supervise(hart, status::TVM) => Ok(Next::Following),
+        code::SfenceWInval | code::SfenceInvalIr if hart.mode != Mode::User => Ok(Next::Following),
         code::CboZero if block_op_enabled(hart, hart.mode, envcfg::CBZE) => {
             amo::zero_block(hart, ram, env, hart.x[op.rs1()])?;
             Ok(Next::Following)

@@ -1,8 +1,9 @@
 //! The page-table walk of Sv39 and Sv48 (privileged specification, "Virtual Address Translation Process").
 //!
-//! Choices where the specification leaves one: accessed and dirty bits are set by the walk itself (the
-//! behaviour of Svadu, always on), just before the access they stand for; entries that use bits of Svnapot,
-//! Svpbmt or the reserved field fault. Every entry read is subject to PMP as a supervisor access.
+//! Choices where the specification leaves one: accessed and dirty bits are set by the walk itself (Svadu), just before
+//! the access they stand for, or faults (Svade), as `menvcfg.ADUE` says. All memory is of one type, whatever Svpbmt says
+//! of it. Of the sixteen entries of a Svnapot page each stands for its own 4 KiB. Every entry read is subject to PMP as a
+//! supervisor access.
 
 use crate::hart::pmp::Pmp;
 use crate::hart::{Access, Mode};
@@ -28,9 +29,19 @@ pub(crate) mod pte {
     pub(crate) const U: u64 = 1 << 4;
     pub(crate) const A: u64 = 1 << 6;
     pub(crate) const D: u64 = 1 << 7;
-    /// Bits 63:54: reserved, Svpbmt, Svnapot.
-    pub(crate) const RESERVED: u64 = 0xffc0_0000_0000_0000;
+    /// Physical page number.
+    pub(crate) const PPN_MASK: u64 = 0xfff_ffff_ffff;
+    /// Bits 60:54.
+    pub(crate) const RESERVED: u64 = 0x1fc0_0000_0000_0000;
+    /// Svpbmt: the memory type. All ones is reserved.
+    pub(crate) const PBMT: u64 = 3 << 61;
+    /// Svnapot: one of the entries of a larger page.
+    pub(crate) const N: u64 = 1 << 63;
 }
+
+/// The page's number within a 64 KiB page, and what an entry has there to say that it is of one.
+const NAPOT_MASK: u64 = 0xf000;
+const NAPOT_64K: u64 = 0x8000;
 
 /// Why a translation failed; the kind of access decides the exception code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,9 +61,19 @@ pub(crate) struct Request {
     /// Whether the access happens, and its accessed and dirty bits are to be set. Without, the walk fails where one is
     /// missing, and changes nothing.
     pub(crate) happens: bool,
+    /// Whether the walk sets accessed and dirty bits (Svadu); else it faults (Svade).
+    pub(crate) sets_bits: bool,
+    /// Whether entries may name memory types (Svpbmt).
+    pub(crate) has_types: bool,
 }
 
 impl Request {
+    /// Whether an entry is one that the specification leaves no meaning.
+    fn is_reserved(&self, entry: u64) -> bool {
+        let kind = entry & pte::PBMT;
+        entry & pte::RESERVED != 0 || kind == pte::PBMT || (kind != 0 && !self.has_types)
+    }
+
     /// Whether a leaf entry allows the access.
     fn allowed(&self, entry: u64) -> bool {
         let user_page = entry & pte::U != 0;
@@ -89,12 +110,12 @@ pub(crate) fn walk(ram: &mut Ram, pmp: &Pmp, request: &Request, addr: u64) -> Re
         }
         let at = ram.offset(entry_addr, 8).ok_or(Fault::Access)?;
         let entry = u64::from_le_bytes(ram.load(at));
-        if entry & pte::V == 0 || entry & (pte::R | pte::W) == pte::W || entry & pte::RESERVED != 0 {
+        if entry & pte::V == 0 || entry & (pte::R | pte::W) == pte::W || request.is_reserved(entry) {
             return Err(Fault::Page);
         }
-        let target = entry >> 10 << 12;
+        let mut target = (entry >> 10 & pte::PPN_MASK) << 12;
         if entry & (pte::R | pte::X) == 0 {
-            if entry & (pte::U | pte::A | pte::D) != 0 {
+            if entry & (pte::U | pte::A | pte::D | pte::PBMT | pte::N) != 0 {
                 return Err(Fault::Page);
             }
             let place = if level == levels - 1 { TablePlace::Root } else { TablePlace::Other };
@@ -103,11 +124,21 @@ pub(crate) fn walk(ram: &mut Ram, pmp: &Pmp, request: &Request, addr: u64) -> Re
             continue;
         }
         let offset_mask = (1u64 << (12 + 9 * level)) - 1;
+        if entry & pte::N != 0 {
+            // There is one larger size: 64 KiB, of entries of the last level.
+            if level != 0 || target & NAPOT_MASK != NAPOT_64K {
+                return Err(Fault::Page);
+            }
+            target = target & !NAPOT_MASK | addr & NAPOT_MASK;
+        }
         if target & offset_mask != 0 || !request.allowed(entry) {
             return Err(Fault::Page);
         }
         let wanted = if request.access == Access::Store { pte::A | pte::D } else { pte::A };
         if entry & wanted != wanted {
+            if !request.sets_bits {
+                return Err(Fault::Page);
+            }
             if !request.happens || !pmp.allows(entry_addr, 8, Access::Store, Mode::Supervisor) {
                 return Err(Fault::Access);
             }

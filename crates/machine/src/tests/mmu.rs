@@ -5,7 +5,7 @@ use super::asm::*;
 use super::{machine, put, steps, x};
 use crate::computer::Computer;
 use crate::hart::Mode;
-use crate::hart::csr::status;
+use crate::hart::csr::{envcfg, status};
 use crate::hart::trap::cause;
 use crate::mmu::walk::pte;
 use crate::ram::RAM_BASE;
@@ -102,6 +102,52 @@ fn the_walk_sets_accessed_then_dirty() {
     assert_eq!(leaf(&m, 0) & (pte::A | pte::D), pte::A);
     steps(&mut m, 1);
     assert_eq!(leaf(&m, 0) & (pte::A | pte::D), pte::A | pte::D);
+}
+
+#[test]
+fn without_adue_a_walk_faults_where_a_bit_is_missing() {
+    let mut m = paged(&[ld(A0, 0, T0), sd(A0, 8, T0)], entry(PAGE_A, pte::V | pte::R | pte::W | pte::A));
+    m.harts[0].csrs.menvcfg = envcfg::PBMTE;
+    steps(&mut m, 1);
+    assert_eq!(m.harts[0].x[A0 as usize], 0xaaaa);
+    steps(&mut m, 1);
+    assert_trap(&m, 15, VIRTUAL + 8);
+    assert_eq!(leaf(&m, 0) & pte::D, 0);
+    let mut m = paged(&[ld(A0, 0, T0)], entry(PAGE_A, pte::V | pte::R));
+    m.harts[0].csrs.menvcfg = 0;
+    steps(&mut m, 1);
+    assert_trap(&m, 13, VIRTUAL);
+}
+
+#[test]
+fn an_entry_of_a_larger_page_stands_for_its_own_part_of_it() {
+    let bits = pte::V | pte::R | pte::A | pte::N;
+    let larger = PAGE_B & !0xffff;
+    let mut m = paged(&[ld(A0, 0, T0)], entry(larger | 0x8000, bits));
+    let own = PAGE_B >> 12 & 15;
+    m.ram.write_u64(GuestAddr(LEAVES + 8 * own), entry(larger | 0x8000, bits)).unwrap();
+    m.harts[0].x[T0 as usize] = VIRTUAL + (own << 12);
+    steps(&mut m, 1);
+    assert_eq!(m.harts[0].x[A0 as usize], 0xbbbb);
+    let mut m = paged(&[ld(A0, 0, T0)], entry(larger | 0x4000, bits));
+    steps(&mut m, 1);
+    assert_trap(&m, 13, VIRTUAL);
+}
+
+#[test]
+fn memory_types_mean_nothing_where_they_are_enabled_and_fault_where_not() {
+    let bits = pte::V | pte::R | pte::A;
+    for (kind, menvcfg, works) in
+        [(1, envcfg::PBMTE, true), (2, envcfg::PBMTE, true), (3, envcfg::PBMTE, false), (1, 0, false)]
+    {
+        let mut m = paged(&[ld(A0, 0, T0)], entry(PAGE_A, bits) | kind << 61);
+        m.harts[0].csrs.menvcfg = menvcfg;
+        steps(&mut m, 1);
+        assert_eq!(m.harts[0].x[A0 as usize] == 0xaaaa, works, "type {kind} under {menvcfg:#x}");
+        if !works {
+            assert_trap(&m, 13, VIRTUAL);
+        }
+    }
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub fn measure(plan: &Plan) -> Result<Pass> {
 fn build(folder: &Path, program: &Path) -> Result<()> {
     let source = folder.join("workloads.c");
     std::fs::write(&source, SOURCE)?;
-    let output = Command::new("cc").args(FLAGS).arg(&source).arg("-o").arg(program).output()?;
+    let output = Command::new("cc").args(FLAGS).arg(&source).args(["-lgcc", "-o"]).arg(program).output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "cc cannot build the workloads for this host:\n{said}");
     Ok(())

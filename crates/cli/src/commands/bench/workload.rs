@@ -34,7 +34,7 @@ const fn debian(name: &'static str, what: &'static str) -> Workload {
 }
 
 /// All, in the order in which they run.
-pub static WORKLOADS: [Workload; 20] = [
+pub static WORKLOADS: [Workload; 23] = [
     ours("integer", "list, matrices, state machine, CRC, as in CoreMark"),
     ours("calls", "recursive calls"),
     ours("indirect", "calls through a table of functions, in an order that nobody can predict"),
@@ -47,6 +47,9 @@ pub static WORKLOADS: [Workload; 20] = [
     ours("fork", "1000 times fork and wait"),
     ours("exec", "500 times fork, exec and wait"),
     ours("fault", "49,152 pages mapped, touched, given back"),
+    ours("quiet", "comparisons that raise nothing for a NaN, 20 million rounds"),
+    ours("quad", "the compiler's emulation of 128-bit floating point"),
+    ours("crossing", "two million loads and stores each of doublewords that cross pages"),
     debian("openssl-sha256", "SHA-256 of 16 MiB"),
     debian("openssl-aes", "AES-128-CTR of 16 MiB"),
     debian("openssl-prime", "primality of a number of 1279 bits"),

@@ -4,7 +4,7 @@
 //! `maximumNumber`: a NaN, even a signalling one, loses against a number); IEEE 754-2019, 5.11, 9.6.
 
 use super::NV;
-use super::format::{Format, is_nan, is_signalling};
+use super::format::{Format, is_nan, is_signalling, nan_of};
 
 /// A key that orders numbers as integers, -0 right below +0. Not for NaNs.
 #[inline]
@@ -49,6 +49,34 @@ pub(super) fn le<F: Format>(a: u64, b: u64, flags: &mut u8) -> bool {
         return false;
     }
     order::<F>(a) <= order::<F>(b) || both_zero::<F>(a, b)
+}
+
+/// `a < b`, quiet.
+pub(super) fn lt_quiet<F: Format>(a: u64, b: u64, flags: &mut u8) -> bool {
+    are_numbers::<F>(a, b, flags) && lt::<F>(a, b, flags)
+}
+
+/// `a <= b`, quiet.
+pub(super) fn le_quiet<F: Format>(a: u64, b: u64, flags: &mut u8) -> bool {
+    are_numbers::<F>(a, b, flags) && le::<F>(a, b, flags)
+}
+
+/// Whether both are numbers; a signalling NaN is invalid.
+fn are_numbers<F: Format>(a: u64, b: u64, flags: &mut u8) -> bool {
+    if is_signalling::<F>(a) || is_signalling::<F>(b) {
+        *flags |= NV;
+    }
+    !is_nan::<F>(a) && !is_nan::<F>(b)
+}
+
+/// The smaller; NaN if either is.
+pub(super) fn min_or_nan<F: Format>(a: u64, b: u64, flags: &mut u8) -> u64 {
+    if is_nan::<F>(a) || is_nan::<F>(b) { nan_of::<F>(&[a, b], flags) } else { min::<F>(a, b, flags) }
+}
+
+/// The larger; NaN if either is.
+pub(super) fn max_or_nan<F: Format>(a: u64, b: u64, flags: &mut u8) -> u64 {
+    if is_nan::<F>(a) || is_nan::<F>(b) { nan_of::<F>(&[a, b], flags) } else { max::<F>(a, b, flags) }
 }
 
 /// The smaller.

@@ -1,4 +1,4 @@
-//! Between formats, and between them and integers.
+//! Between formats, between them and integers, and to integers in a format.
 //!
 //! Source: Unprivileged ISA, F extension, "Single-Precision Floating-Point Conversion and Move Instructions":
 //! what does not fit saturates and raises NV alone; a NaN converts like plus infinity; 32-bit results are
@@ -76,6 +76,37 @@ fn to_integer<F: Format>(a: u64, above: u64, below: u64, rm: Rounding, flags: &m
         *flags |= NX;
     }
     if sign { magnitude.wrapping_neg() } else { magnitude }
+}
+
+/// To an integer in the same format (`fround`; NX as `froundnx` has it).
+pub(super) fn round<F: Format>(a: u64, rm: Rounding, flags: &mut u8) -> u64 {
+    match unpack::<F>(a) {
+        Value::Nan => nan_of::<F>(&[a], flags),
+        // Without a fraction.
+        Value::Finite(x) if x.exp < F::FRACTION as i32 => match round_to_integer(x, rm) {
+            Some((magnitude, inexact)) => {
+                if inexact {
+                    *flags |= NX;
+                }
+                zero::<F>(x.sign) | from_unsigned::<F>(magnitude, rm, flags)
+            }
+            None => a,
+        },
+        _ => a,
+    }
+}
+
+/// The low 32 bits of the integer that is left without the fraction, sign-extended; flags as if it had to fit.
+pub(super) fn to_i32_modular<F: Format>(a: u64, flags: &mut u8) -> u64 {
+    to_i32::<F>(a, Rounding::Rtz, flags);
+    let Value::Finite(x) = unpack::<F>(a) else { return 0 };
+    let magnitude = match x.exp {
+        ..0 => 0,
+        0..64 => x.sig >> (63 - x.exp),
+        _ => x.sig.checked_shl((x.exp - 63) as u32).unwrap_or(0),
+    };
+    let value = if x.sign { magnitude.wrapping_neg() } else { magnitude };
+    value as i32 as u64
 }
 
 #[cold]

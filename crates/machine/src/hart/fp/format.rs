@@ -1,4 +1,4 @@
-//! The two formats, taken apart and put together again: where every result is rounded, once.
+//! The formats, taken apart and put together again: where every result is rounded, once.
 //!
 //! Source: IEEE 754-2019, 3.4 (encodings), 4.3 (rounding), 7.4 to 7.6 (overflow, underflow, inexact).
 //! Invariant: [`round_pack`] is the only place that rounds to a format and raises OF, UF and NX.
@@ -27,10 +27,17 @@ pub(super) trait Format {
     const NAN: u64 = Self::INFINITY | Self::QUIET;
 }
 
+/// binary16.
+pub(super) struct Half;
 /// binary32.
 pub(super) struct Single;
 /// binary64.
 pub(super) struct Double;
+
+impl Format for Half {
+    const FRACTION: u32 = 10;
+    const EXP_SPECIAL: u64 = 0x1f;
+}
 
 impl Format for Single {
     const FRACTION: u32 = 23;
