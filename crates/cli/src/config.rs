@@ -84,6 +84,9 @@ pub struct VmArgs {
     /// A backup that executes nothing for so many ms, or whose window is full for so long, is given up [default: 5000]
     #[arg(long, value_name = "MS")]
     pub stall_ms: Option<u64>,
+    /// How long a disk may take over one request before it counts as hung, in ms [default: 5000]
+    #[arg(long, value_name = "MS")]
+    pub disk_hang_ms: Option<u64>,
     /// Seconds between comparisons of the state digest; 0 for none [default: 1]
     #[arg(long, value_name = "S")]
     pub digest_s: Option<f64>,
@@ -318,6 +321,7 @@ impl VmArgs {
             on_term: self.on_term.or(base.on_term),
             on_net_loss: self.on_net_loss.or(base.on_net_loss),
             stall_ms: self.stall_ms.or(base.stall_ms),
+            disk_hang_ms: self.disk_hang_ms.or(base.disk_hang_ms),
             digest_s: self.digest_s.or(base.digest_s),
         })
     }

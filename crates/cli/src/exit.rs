@@ -1,6 +1,6 @@
 //! Exit statuses: stable, so that scripts and supervisors may rely on them.
 
-use pollux_node::{HaltCause, Outcome};
+use pollux_node::{DiskFault, HaltCause, Outcome};
 use pollux_protocol::HaltReason;
 
 /// Something went wrong before or outside of the guest; the message says what.
@@ -9,7 +9,7 @@ pub const FAILED: u8 = 1;
 pub const HALTED: u8 = 70;
 /// The replicas, or the recording and its replay, differ.
 pub const DIVERGED: u8 = 71;
-/// This host's disk failed where the other's did not.
+/// This host's disk failed, or hangs, where the other's did not.
 pub const DISK: u8 = 72;
 /// The guest asked for a reset.
 pub const RESET: u8 = 73;
@@ -73,6 +73,12 @@ pub fn report(outcome: &Outcome) -> u8 {
         Outcome::Halted(HaltCause::DiskDiffers { slot, request, here, there }) => {
             tracing::error!(
                 "request {request} of disk {slot} ended as {here:?} on this host and as {there:?} on the primary; this backup leaves the pair"
+            );
+            DISK
+        }
+        Outcome::Halted(HaltCause::DiskFault { slot, fault: DiskFault::Hangs }) => {
+            tracing::error!(
+                "disk {slot} of this host does not answer (--disk-hang-ms); this backup leaves the pair"
             );
             DISK
         }

@@ -1,4 +1,4 @@
-//! Disk images as raw files.
+//! Disks being served.
 //!
 //! One thread a disk performs requests in the order in which the machine made them, so overlapping requests are
 //! serialised alike on both hosts (DESIGN 2.6) whatever the kernel does. A flush is `fdatasync`; it is complete
@@ -6,222 +6,148 @@
 //!
 //! A shared image is written by whoever may run, and by nobody else: its thread works behind a [`Fence`], and what a
 //! side that has lost had not begun is dropped. A replicated image is this host's own, and requests to it are
-//! performed to the last.
+//! performed to the last, and flushed, before this side leaves: so two replicas that end together leave equal images.
 //!
 //! A short read or write, or any error of the host's, is reported to the guest as an I/O error and logged with
-//! its cause.
+//! its cause. A request that does not come back at all is a hang: it is told of, and nobody waits for it to leave.
+//!
+//! Not here: what a request does to an image (`image`).
 
+use crate::clock;
+use crate::disk_fault::DiskFaults;
 use crate::events::EventSender;
 use crate::fence::Fence;
-use pollux_node::{DiskCompletion, Event};
-use pollux_vocab::{DiskOp, DiskRequest, DiskStatus, SECTOR_BYTES, SlotId};
-use rustix::fs::{FlockOperation, SeekFrom, flock};
-use std::fs::{File, OpenOptions};
+pub use crate::image::{DiskError, Image};
+use pollux_node::{DiskCompletion, Event, HostTime};
+use pollux_vocab::{DiskOp, DiskRequest, DiskStatus, SlotId};
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
-use xxhash_rust::xxh3::Xxh3;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::time::Duration;
 
-/// Why an image cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum DiskError {
-    /// It cannot be opened.
-    #[error("cannot open disk image {path}: {source}; check that it exists and that you may {}", if *.read_only { "read it" } else { "read and write it" })]
-    Open {
-        /// The image.
-        path: PathBuf,
-        /// Whether writing was asked for.
-        read_only: bool,
-        /// The host's answer.
-        source: io::Error,
-    },
-    /// Its size makes no disk.
-    #[error(
-        "disk image {path} has {bytes} bytes, which is not a positive multiple of {SECTOR_BYTES}; is it truncated, or not a raw image? (qemu-img convert -O raw makes one)"
-    )]
-    Size {
-        /// The image.
-        path: PathBuf,
-        /// Its size.
-        bytes: u64,
-    },
-    /// Somebody else uses it.
-    #[error(
-        "disk image {path} is in use by another process; two writers would destroy it. Give each replica an image of its own, or share it with mode = \"shared\""
-    )]
-    InUse {
-        /// The image.
-        path: PathBuf,
-    },
-    /// It looks like something other than a raw image.
-    #[error(
-        "disk image {path} is in {format} format; Pollux takes raw images: qemu-img convert -O raw {path} NEW"
-    )]
-    Format {
-        /// The image.
-        path: PathBuf,
-        /// What it is.
-        format: &'static str,
-    },
-    /// It cannot be read.
-    #[error("cannot read disk image {path} at byte {offset}: {source}")]
-    Read {
-        /// The image.
-        path: PathBuf,
-        /// Where.
-        offset: u64,
-        /// The host's answer.
-        source: io::Error,
-    },
+/// How long a disk may take over one request before it counts as hung, unless something else is set.
+pub const HANG_AFTER: Duration = Duration::from_secs(5);
+/// How often one who leaves looks whether the disk that it waits for still works.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What the thread is doing.
+#[derive(Debug, Default)]
+struct Work {
+    /// When what is in progress was begun, in host nanoseconds; 0 for nothing.
+    begun_ns: AtomicU64,
+    /// The hang that has been told of, by its beginning.
+    told_ns: AtomicU64,
 }
 
-/// An open image that no thread serves yet.
-#[derive(Debug)]
-pub struct Image {
-    file: File,
-    path: PathBuf,
-    bytes: u64,
-    shared: bool,
+impl Work {
+    /// Does a piece of work that may hang.
+    fn timed<T>(&self, work: impl FnOnce() -> T) -> T {
+        let begun = clock::now().0.max(1);
+        self.begun_ns.store(begun, Ordering::Release);
+        let done = work();
+        self.begun_ns.store(0, Ordering::Release);
+        if self.told_ns.load(Ordering::Acquire) == begun {
+            let ms = (clock::now().0 - begun) / 1_000_000;
+            tracing::warn!(ms, "a disk that was hung has answered");
+        }
+        done
+    }
+
+    /// When the work that is in progress was begun, if it has taken longer than this.
+    fn hung_since(&self, now: HostTime, hang_after: Duration) -> Option<u64> {
+        let begun = self.begun_ns.load(Ordering::Acquire);
+        let hangs = begun > 0 && u128::from(now.0.saturating_sub(begun)) >= hang_after.as_nanos();
+        hangs.then_some(begun)
+    }
 }
 
 impl Image {
-    /// Opens a raw image. `exclusive` refuses an image that another exclusive user has open;
-    /// without it, the image is one that both hosts reach, and served behind a [`Fence`].
-    pub fn open(path: &Path, read_only: bool, exclusive: bool) -> Result<Self, DiskError> {
-        let opened = OpenOptions::new().read(true).write(!read_only).open(path);
-        let file = opened.map_err(|source| DiskError::Open { path: path.into(), read_only, source })?;
-        let length = |file: &File| {
-            let end = rustix::fs::seek(file, SeekFrom::End(0))?;
-            rustix::fs::seek(file, SeekFrom::Start(0))?;
-            Ok::<u64, io::Error>(end)
-        };
-        let bytes =
-            length(&file).map_err(|source| DiskError::Open { path: path.into(), read_only, source })?;
-        let image = Self { file, path: path.into(), bytes, shared: !exclusive };
-        image.refuse_formats()?;
-        if bytes == 0 || !bytes.is_multiple_of(SECTOR_BYTES) {
-            return Err(DiskError::Size { path: path.into(), bytes });
-        }
-        let lock = match (exclusive, read_only) {
-            (true, false) => FlockOperation::NonBlockingLockExclusive,
-            _ => FlockOperation::NonBlockingLockShared,
-        };
-        match flock(&image.file, lock) {
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(DiskError::InUse { path: path.into() }),
-            // A file system without locks is no reason to refuse.
-            _ => Ok(image),
-        }
-    }
-
-    fn refuse_formats(&self) -> Result<(), DiskError> {
-        let mut magic = [0u8; 8];
-        let got = self.file.read_at(&mut magic, 0).unwrap_or(0);
-        let format = match &magic[..got.min(8)] {
-            [b'Q', b'F', b'I', 0xfb, ..] => "qcow2",
-            [b'K', b'D', b'M', b'V', ..] => "VMDK",
-            b"conectix" => "VHD",
-            b"vhdxfile" => "VHDX",
-            _ => return Ok(()),
-        };
-        Err(DiskError::Format { path: self.path.clone(), format })
-    }
-
-    /// Size in bytes.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// A hash of the content, holes skipped, so that a pair can see that it starts from equal images.
-    pub fn content_hash(&self) -> Result<u64, DiskError> {
-        const CHUNK: usize = 1 << 20;
-        let mut hash = Xxh3::new();
-        let mut buffer = vec![0u8; CHUNK];
-        let mut offset = 0u64;
-        while offset < self.bytes {
-            let data = match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
-                Ok(data) => data,
-                Err(rustix::io::Errno::NXIO) => break,
-                Err(_) => offset,
-            };
-            // Whole chunks, so that where the file system puts its holes does not matter.
-            offset = data / CHUNK as u64 * CHUNK as u64;
-            let want = CHUNK.min((self.bytes - offset) as usize);
-            let chunk = &mut buffer[..want];
-            let fault = |source| DiskError::Read { path: self.path.clone(), offset, source };
-            self.file.read_exact_at(chunk, offset).map_err(fault)?;
-            if chunk.iter().any(|b| *b != 0) {
-                hash.update(&offset.to_le_bytes());
-                hash.update(chunk);
-            }
-            offset += want as u64;
-        }
-        Ok(hash.digest())
-    }
-
     /// Starts the thread that serves the image in `slot`; completions go to `events`.
     pub fn serve(self, slot: SlotId, events: EventSender) -> io::Result<DiskServer> {
+        self.serve_with(slot, events, DiskFaults::of_process())
+    }
+
+    fn serve_with(
+        self,
+        slot: SlotId,
+        events: EventSender,
+        faults: Option<DiskFaults>,
+    ) -> io::Result<DiskServer> {
         let (requests, inbox) = channel();
-        let fence = self.shared.then(|| Arc::new(Fence::default()));
-        let passed = fence.clone();
-        let thread = std::thread::Builder::new()
-            .name(format!("disk{slot}"))
-            .spawn(move || serve(&self, passed.as_deref(), &inbox, &events))?;
-        Ok(DiskServer { requests: Some(requests), fence, thread: Some(thread) })
+        let (end, ended) = sync_channel(0);
+        let fence = self.is_shared().then(|| Arc::new(Fence::default()));
+        let work = Arc::<Work>::default();
+        let path = self.path().display().to_string();
+        let server =
+            Server { image: self, fence: fence.clone(), work: work.clone(), events, faults, _end: end };
+        std::thread::Builder::new().name(format!("disk{slot}")).spawn(move || server.serve(&inbox))?;
+        Ok(DiskServer { requests: Some(requests), fence, work, ended, hang_after: HANG_AFTER, path })
+    }
+}
+
+/// What the thread has.
+struct Server {
+    image: Image,
+    fence: Option<Arc<Fence>>,
+    work: Arc<Work>,
+    events: EventSender,
+    faults: Option<DiskFaults>,
+    /// Says nothing; closed when the thread ends. The last field: by then the image is closed.
+    _end: SyncSender<()>,
+}
+
+impl Server {
+    fn serve(self, inbox: &Receiver<DiskRequest>) {
+        while let Ok(DiskRequest { slot, request, op }) = inbox.recv() {
+            if self.fence.as_deref().is_some_and(|fence| !fence.pass()) {
+                return;
+            }
+            let (status, data) = match self.work.timed(|| self.perform(&op)) {
+                Ok(data) => (DiskStatus::Ok, data),
+                Err(error) => {
+                    self.complain(&op, &error);
+                    (DiskStatus::IoError, Vec::new())
+                }
+            };
+            // A node that has ended hears no more, but what the machine asked for is done all the same.
+            let _ = self.events.send(Event::DiskDone(DiskCompletion { slot, request, status, data }));
+        }
+        if !self.image.is_shared()
+            && let Err(error) = self.work.timed(|| self.image.sync())
+        {
+            tracing::error!(path = %self.image.path().display(), %error, "the last flush failed");
+        }
     }
 
     fn perform(&self, op: &DiskOp) -> io::Result<Vec<u8>> {
-        match op {
-            DiskOp::Read { offset, len } => {
-                let mut data = vec![0; *len as usize];
-                self.file.read_exact_at(&mut data, *offset)?;
-                Ok(data)
-            }
-            DiskOp::Write { offset, data } => {
-                self.file.write_all_at(data, *offset)?;
-                Ok(Vec::new())
-            }
-            DiskOp::Flush => {
-                self.file.sync_data()?;
-                Ok(Vec::new())
-            }
+        if let Some(faults) = &self.faults {
+            faults.strike(op)?;
         }
+        self.image.perform(op)
     }
-}
 
-fn serve(image: &Image, fence: Option<&Fence>, inbox: &Receiver<DiskRequest>, events: &EventSender) {
-    while let Ok(DiskRequest { slot, request, op }) = inbox.recv() {
-        if fence.is_some_and(|fence| !fence.pass()) {
-            return;
-        }
-        let (status, data) = match image.perform(&op) {
-            Ok(data) => (DiskStatus::Ok, data),
-            Err(error) => {
-                let (what, at) = match op {
-                    DiskOp::Read { offset, .. } => ("read", offset),
-                    DiskOp::Write { offset, .. } => ("write", offset),
-                    DiskOp::Flush => ("flush", 0),
-                };
-                tracing::error!(path = %image.path.display(), at, %error, "disk {what} failed; the guest sees an I/O error");
-                (DiskStatus::IoError, Vec::new())
-            }
+    fn complain(&self, op: &DiskOp, error: &io::Error) {
+        let (what, at) = match op {
+            DiskOp::Read { offset, .. } => ("read", *offset),
+            DiskOp::Write { offset, .. } => ("write", *offset),
+            DiskOp::Flush => ("flush", 0),
         };
-        if events.send(Event::DiskDone(DiskCompletion { slot, request, status, data })).is_err() {
-            return;
-        }
+        tracing::error!(path = %self.image.path().display(), at, %error, "disk {what} failed; the guest sees an I/O error");
     }
 }
 
-/// A disk being served. Dropping it finishes the requests already made of a replicated disk, and of a shared one
-/// only the request in progress: by then somebody else may be writing.
+/// A disk being served. Dropping it finishes the requests already made of a replicated disk, and flushes them; of a
+/// shared one only the request in progress is finished: by then somebody else may be writing. A disk that hangs is not
+/// waited for.
 #[derive(Debug)]
 pub struct DiskServer {
     requests: Option<Sender<DiskRequest>>,
     fence: Option<Arc<Fence>>,
-    thread: Option<JoinHandle<()>>,
+    work: Arc<Work>,
+    ended: Receiver<()>,
+    hang_after: Duration,
+    path: String,
 }
 
 impl DiskServer {
@@ -238,6 +164,29 @@ impl DiskServer {
     pub fn fence(&self) -> Option<&Fence> {
         self.fence.as_deref()
     }
+
+    /// How long a request may take.
+    pub fn set_hang_after(&mut self, hang_after: Duration) {
+        self.hang_after = hang_after;
+    }
+
+    /// Whether the request in progress has taken longer than it may.
+    #[must_use]
+    pub fn is_hung(&self, now: HostTime) -> bool {
+        self.work.hung_since(now, self.hang_after).is_some()
+    }
+
+    /// The same, once a hang: for how long.
+    #[must_use]
+    pub fn take_hang(&self, now: HostTime) -> Option<Duration> {
+        let begun = self.work.hung_since(now, self.hang_after)?;
+        let news = self.work.told_ns.swap(begun, Ordering::AcqRel) != begun;
+        let hung = Duration::from_nanos(now.0.saturating_sub(begun));
+        if news {
+            tracing::error!(path = self.path, ms = hung.as_millis() as u64, "the disk does not answer");
+        }
+        news.then_some(hung)
+    }
 }
 
 impl Drop for DiskServer {
@@ -246,8 +195,12 @@ impl Drop for DiskServer {
         if let Some(fence) = &self.fence {
             fence.end();
         }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        while self.ended.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
+            if self.is_hung(clock::now()) {
+                let path = &self.path;
+                tracing::error!(path, "the disk hangs; what was still asked of it may be lost");
+                return;
+            }
         }
     }
 }
@@ -256,54 +209,9 @@ impl Drop for DiskServer {
 mod tests {
     use super::*;
     use crate::events::inbox;
-    use std::io::Write;
+    use crate::image::tests::image;
+    use pollux_vocab::DiskOp;
     use std::time::Duration;
-
-    fn image(bytes: usize) -> tempfile::NamedTempFile {
-        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
-        file.write_all(&vec![0u8; bytes]).expect("room for it");
-        file
-    }
-
-    #[test]
-    fn a_truncated_image_is_refused_with_its_size() {
-        let file = image(1000);
-        let error = Image::open(file.path(), false, true).expect_err("1000 bytes are no disk");
-        assert!(error.to_string().contains("1000 bytes"), "{error}");
-    }
-
-    #[test]
-    fn an_image_in_another_format_is_named() {
-        let mut file = image(0);
-        file.write_all(b"QFI\xfb").expect("room");
-        file.write_all(&[0; 1020]).expect("room");
-        let error = Image::open(file.path(), false, true).expect_err("qcow2");
-        assert!(error.to_string().contains("qcow2"), "{error}");
-    }
-
-    #[test]
-    fn a_second_writer_is_refused() {
-        let file = image(4096);
-        let _first = Image::open(file.path(), false, true).expect("free");
-        let error = Image::open(file.path(), false, true).expect_err("taken");
-        assert!(error.to_string().contains("in use"), "{error}");
-    }
-
-    #[test]
-    fn equal_contents_hash_alike_wherever_the_holes_are() {
-        let written = image(4 << 20);
-        let sparse = tempfile::NamedTempFile::new().expect("a temporary file");
-        sparse.as_file().set_len(4 << 20).expect("a hole");
-        for file in [&written, &sparse] {
-            file.as_file().write_all_at(b"something", 3 << 20).expect("room");
-        }
-        let hash = |f: &tempfile::NamedTempFile| {
-            Image::open(f.path(), true, false).expect("fine").content_hash().expect("readable")
-        };
-        assert_eq!(hash(&written), hash(&sparse));
-        written.as_file().write_all_at(b"else", 1 << 20).expect("room");
-        assert_ne!(hash(&written), hash(&sparse));
-    }
 
     #[test]
     fn requests_are_served_in_order_and_failures_reported() {
@@ -366,5 +274,85 @@ mod tests {
             assert_eq!((done.request, done.status), (request, DiskStatus::Ok));
         }
         assert_eq!(std::fs::read(file.path()).expect("there")[..512], [4; 512]);
+    }
+
+    fn faulty(file: &tempfile::NamedTempFile) -> (DiskFaults, std::path::PathBuf) {
+        let what = file.path().with_extension("fault");
+        (DiskFaults::of(what.clone()), what)
+    }
+
+    #[test]
+    fn a_request_that_takes_too_long_is_told_of_once_and_its_end_is_no_news() {
+        let file = image(4096);
+        let (faults, what) = faulty(&file);
+        std::fs::write(&what, "hang").expect("room");
+        let (events, inbox) = inbox();
+        let image = Image::open(file.path(), false, true).expect("fine");
+        let mut server = image.serve_with(0, events, Some(faults)).expect("a thread");
+        server.set_hang_after(Duration::from_millis(50));
+        assert_eq!(server.take_hang(clock::now()), None, "nothing has been asked of it");
+        server.submit(write(1, 7));
+        server.submit(write(2, 8));
+        let mut told = 0;
+        for _ in 0..40 {
+            std::thread::sleep(Duration::from_millis(10));
+            told += usize::from(server.take_hang(clock::now()).is_some());
+        }
+        assert_eq!((told, inbox.try_next()), (1, None));
+        assert!(server.is_hung(clock::now()));
+        std::fs::remove_file(&what).expect("there");
+        for _ in 0..2 {
+            assert!(matches!(inbox.wait(Duration::from_secs(60)), Some(Event::DiskDone(_))));
+        }
+        assert!(!server.is_hung(clock::now()));
+    }
+
+    #[test]
+    fn who_leaves_waits_for_a_disk_that_works_and_not_for_one_that_hangs() {
+        let file = image(4096);
+        let (faults, what) = faulty(&file);
+        let (events, _inbox) = inbox();
+        let image = Image::open(file.path(), false, true).expect("fine");
+        let mut server = image.serve_with(0, events, Some(faults)).expect("a thread");
+        server.set_hang_after(Duration::from_millis(500));
+        std::fs::write(&what, "slow").expect("room");
+        (1..=10).for_each(|request| server.submit(write(request, request as u8)));
+        drop(server);
+        assert_eq!(std::fs::read(file.path()).expect("there")[..512], [10; 512], "slow, but to the last");
+
+        let (faults, what) = faulty(&file);
+        std::fs::write(&what, "hang").expect("room");
+        let (events, _inbox) = crate::events::inbox();
+        let image = Image::open(file.path(), false, true).expect("the lock is free again");
+        let mut server = image.serve_with(0, events, Some(faults)).expect("a thread");
+        server.set_hang_after(Duration::from_millis(200));
+        server.submit(write(1, 1));
+        let begun = std::time::Instant::now();
+        drop(server);
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        std::fs::remove_file(&what).expect("there");
+    }
+
+    #[test]
+    fn a_full_disk_takes_no_write_and_a_broken_one_nothing() {
+        let file = image(4096);
+        let (faults, what) = faulty(&file);
+        let (events, inbox) = inbox();
+        let image = Image::open(file.path(), false, true).expect("fine");
+        let server = image.serve_with(0, events, Some(faults)).expect("a thread");
+        let read = || DiskRequest { slot: 0, request: 9, op: DiskOp::Read { offset: 0, len: 512 } };
+        let ask = |state: &str, request: DiskRequest| {
+            std::fs::write(&what, state).expect("room");
+            server.submit(request);
+            match inbox.wait(Duration::from_secs(60)) {
+                Some(Event::DiskDone(done)) => done.status,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(ask("full", write(1, 1)), DiskStatus::IoError);
+        assert_eq!(ask("full", read()), DiskStatus::Ok);
+        assert_eq!(ask("fail", read()), DiskStatus::IoError);
+        assert_eq!(ask("", write(1, 1)), DiskStatus::Ok);
+        std::fs::remove_file(&what).expect("there");
     }
 }

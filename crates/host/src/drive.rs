@@ -50,6 +50,7 @@ fn update_status<M: Machine>(node: &mut Node<M>, ports: &mut HostPorts) {
     let sent = ports.sent_bytes();
     let dropped = ports.packets_dropped();
     let nets_down = ports.nets_down();
+    let disks_hung = ports.disks_hung();
     let mut status = ports.status.lock().unwrap_or_else(PoisonError::into_inner);
     status.pid = std::process::id();
     status.role = report.state.to_string();
@@ -65,6 +66,7 @@ fn update_status<M: Machine>(node: &mut Node<M>, ports: &mut HostPorts) {
     status.share_permille = report.share_permille;
     status.packets_dropped = dropped;
     status.nets_down = nets_down;
+    status.disks_hung = disks_hung;
     status.held = report.held as u64;
     status.released = report.released;
     status.hold_ns = [report.hold.p50_ns, report.hold.p99_ns, report.hold.max_ns];

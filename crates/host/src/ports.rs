@@ -6,7 +6,7 @@
 use crate::arbiter_file::{Claimant, FileArbiter};
 use crate::clock;
 use crate::console::Console;
-use crate::disk::DiskServer;
+use crate::disk::{DiskServer, HANG_AFTER};
 use crate::events::{EventSender, Inbox, inbox};
 use crate::fence::Fence;
 use crate::link::LinkSender;
@@ -15,7 +15,7 @@ use crate::outlet::LAST_WORDS;
 use crate::recorder::Recorder;
 use crate::status::Status;
 use pollux_node::wire::to_wire;
-use pollux_node::{Event, HostTime, Notice, Ports};
+use pollux_node::{DiskFault, Event, HostTime, Notice, Ports};
 use pollux_protocol::Message;
 use pollux_vocab::{ConsoleId, DiskRequest, Generation, Output, Record, SlotId};
 use std::sync::mpsc::Sender;
@@ -37,6 +37,7 @@ pub struct HostPorts {
     link: Option<LinkSender>,
     nets: Vec<(SlotId, [u8; 6], NetPort)>,
     disks: Vec<(SlotId, DiskServer)>,
+    disk_hang_after: Duration,
     consoles: Vec<(ConsoleId, Console)>,
     arbiter: Option<Sender<Generation>>,
     recorder: Option<Recorder>,
@@ -62,6 +63,7 @@ impl Default for HostPorts {
             link: None,
             nets: Vec::new(),
             disks: Vec::new(),
+            disk_hang_after: HANG_AFTER,
             consoles: Vec::new(),
             arbiter: None,
             recorder: None,
@@ -96,8 +98,14 @@ impl HostPorts {
         self.nets.push((slot, mac, port));
     }
 
+    /// How long a disk that is plugged in from here on may take over a request.
+    pub fn set_disk_hang_after(&mut self, hang_after: Duration) {
+        self.disk_hang_after = hang_after;
+    }
+
     /// Plugs in a disk.
-    pub fn add_disk(&mut self, slot: SlotId, disk: DiskServer) {
+    pub fn add_disk(&mut self, slot: SlotId, mut disk: DiskServer) {
+        disk.set_hang_after(self.disk_hang_after);
         self.disks.push((slot, disk));
     }
 
@@ -143,8 +151,9 @@ impl HostPorts {
         self.waiting = self.events.wait(Duration::from_nanos(left));
     }
 
-    /// Call when the node has finished: what was released is given a short time to leave. `rightful`: the VM has
-    /// ended on this side, and no other side may run it.
+    /// Call when the node has finished: what was released is given a short time to leave, and disks do what was asked of
+    /// them (a shared one only what it has begun). `rightful`: the VM has ended on this side, and no other side may run
+    /// it.
     pub fn close(&mut self, rightful: bool) {
         self.fences().for_each(if rightful { Fence::be_sure_for_ever } else { Fence::end });
         let deadline = Instant::now() + LAST_WORDS;
@@ -152,6 +161,14 @@ impl HostPorts {
         self.nets.iter_mut().for_each(|(.., port)| port.close());
         self.consoles.iter().for_each(|(_, console)| console.wait_closed(deadline));
         self.nets.iter().for_each(|(.., port)| port.wait_closed(deadline));
+        self.disks.clear();
+    }
+
+    /// Disks that hang.
+    #[must_use]
+    pub fn disks_hung(&self) -> Vec<SlotId> {
+        let now = clock::now();
+        self.disks.iter().filter(|(_, disk)| disk.is_hung(now)).map(|(slot, _)| *slot).collect()
     }
 
     /// Packets lost on this host.
@@ -188,6 +205,11 @@ impl HostPorts {
             self.net_reached = reached;
             self.net_event = Some(Event::Network { reached });
             tracing::warn!(slots = ?self.nets_down(), "the service network is {}", if reached { "back" } else { "lost" });
+        }
+        for (slot, disk) in &self.disks {
+            if disk.take_hang(now).is_some() {
+                let _ = self.sender.send(Event::DiskFault { slot: *slot, fault: DiskFault::Hangs });
+            }
         }
         let reconnected = self.nets.iter().filter(|(.., port)| port.take_reconnected()).count();
         if reconnected > 0 && live {

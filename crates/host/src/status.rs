@@ -47,6 +47,9 @@ pub struct Status {
     /// Slots of network cards whose switch or TAP device is gone; a switch is waited for.
     #[serde(default)]
     pub nets_down: Vec<u8>,
+    /// Slots of disks that have not answered a request for longer than one may take.
+    #[serde(default)]
+    pub disks_hung: Vec<u8>,
     /// Control and console sockets, where there are any.
     pub console: Option<String>,
     /// Where it is reached by the other replica, if it listens.

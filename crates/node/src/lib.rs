@@ -34,7 +34,7 @@ use pollux_machine::Machine;
 use pollux_protocol::HaltReason;
 pub use pollux_protocol::HostTime;
 use pollux_vocab::{DiskStatus, RequestId, SlotId};
-pub use ports::{DiskCompletion, Divergence, Event, HandoverCause, Notice, Ports};
+pub use ports::{DiskCompletion, DiskFault, Divergence, Event, HandoverCause, Notice, Ports};
 pub use standby::Standby;
 
 /// Events heard in one step: a flood of them must not keep a node from acknowledging and executing.
@@ -97,6 +97,13 @@ pub enum HaltCause {
         here: DiskStatus,
         /// How it went on the primary.
         there: DiskStatus,
+    },
+    /// This host's disk is out of order; the backup leaves the pair.
+    DiskFault {
+        /// The disk.
+        slot: SlotId,
+        /// What is wrong with it.
+        fault: DiskFault,
     },
 }
 

@@ -9,7 +9,7 @@
 use crate::disks::{DiskMode, Disks};
 use crate::handover::Handover;
 use crate::pacer::{Pacer, Pacing};
-use crate::ports::{DiskCompletion, Event, Notice, Ports};
+use crate::ports::{DiskCompletion, Event, HandoverCause, Notice, Ports};
 use crate::{DIGEST_PAGES_MAX, EVENTS_PER_STEP_MAX, HaltCause, Next, Outcome, Settings};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -164,6 +164,9 @@ impl<M: Machine> Live<M> {
                 self.handover.handle_done(&done);
                 self.completions.push_back(done);
             }
+            // A healthy backup takes the VM. Without one the guest waits for its request, as on a machine of its own;
+            // the host has said so to people.
+            Event::DiskFault { slot, .. } => self.handover.ask(now, HandoverCause::Disk(slot)),
             Event::Console { console, bytes } => {
                 let index = self.typed.iter().position(|(id, _)| *id == console).unwrap_or_else(|| {
                     self.typed.push((console, VecDeque::new()));

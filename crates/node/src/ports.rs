@@ -22,6 +22,13 @@ pub enum Event {
     },
     /// This host's disk has finished a request.
     DiskDone(DiskCompletion),
+    /// This host's disk does not do what a disk does. A request that comes back as an error is no such event.
+    DiskFault {
+        /// The disk.
+        slot: SlotId,
+        /// What is wrong with it.
+        fault: DiskFault,
+    },
     /// Somebody typed.
     Console {
         /// Where.
@@ -76,6 +83,13 @@ impl fmt::Display for HandoverCause {
             Self::Disk(slot) => write!(f, "disk {slot} of this host fails or hangs"),
         }
     }
+}
+
+/// What may be wrong with a disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskFault {
+    /// A request has taken longer than one may. It may still come back.
+    Hangs,
 }
 
 /// What became of a request on this host's disk.

@@ -11,13 +11,13 @@ use crate::disks::{DiskMode, Disks};
 use crate::divergence::compare;
 use crate::doubts::Doubts;
 use crate::live::Live;
-use crate::ports::{DiskCompletion, Divergence, Event, HandoverCause, Notice, Ports};
+use crate::ports::{DiskCompletion, DiskFault, Divergence, Event, HandoverCause, Notice, Ports};
 use crate::{DIGEST_PAGES_MAX, EVENTS_PER_STEP_MAX, HaltCause, Next, Outcome, Settings};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use pollux_machine::{Machine, Stop};
-use pollux_protocol::{Backup, BackupCommand, HostTime, Message, Primary};
+use pollux_protocol::{Backup, BackupCommand, HaltReason, HostTime, Message, Primary};
 use pollux_vocab::{Control, Generation, Icount, Input, Lsn, Output, Record, RecordBody, RequestId, SlotId};
 
 /// Host nanoseconds replayed before the world is looked at again, about: records are acknowledged soon, and looking
@@ -42,6 +42,8 @@ pub struct Standby<M> {
     ended: bool,
     /// Steps in the next slice.
     slice_steps: u64,
+    /// What this host's disk has done to it: this side is of no use any more.
+    disk_fault: Option<(SlotId, DiskFault)>,
     /// An operator stops this side. If it has won the VM by then, it ends the VM as soon as it is live.
     stop_asked: bool,
     /// The primary has told this side to take over.
@@ -78,6 +80,7 @@ impl<M: Machine> Standby<M> {
             doubts: Doubts::default(),
             ended: false,
             slice_steps: *SLICE_STEPS.start(),
+            disk_fault: None,
             stop_asked: false,
             asked: false,
         }
@@ -152,6 +155,11 @@ impl<M: Machine> Standby<M> {
                     *entry = Some(done);
                 }
             }
+            // Rule: a backup whose disk hangs could not go live: it leaves, so that nobody relies on it.
+            Event::DiskFault { slot, fault } => {
+                self.disk_fault = Some((slot, fault));
+                self.protocol.leave();
+            }
             // The VM goes on without this side.
             Event::Stop | Event::HandOver(HandoverCause::Terminate) => {
                 self.stop_asked = true;
@@ -180,7 +188,13 @@ impl<M: Machine> Standby<M> {
                 BackupCommand::GoLive { generation, next_lsn } => {
                     return Err(GoLive { generation, next_lsn });
                 }
-                BackupCommand::Halt(reason) => return Ok(Some(Outcome::Halted(HaltCause::Protocol(reason)))),
+                BackupCommand::Halt(reason) => {
+                    let cause = match (self.disk_fault, reason) {
+                        (Some((slot, fault)), HaltReason::Left) => HaltCause::DiskFault { slot, fault },
+                        (_, reason) => HaltCause::Protocol(reason),
+                    };
+                    return Ok(Some(Outcome::Halted(cause)));
+                }
             }
         }
         Ok(None)

@@ -3,8 +3,8 @@
 mod common;
 
 use common::*;
-use pollux_node::{Event, Next, Outcome};
-use pollux_protocol::Message;
+use pollux_node::{DiskFault, Event, HaltCause, Next, Node, Outcome};
+use pollux_protocol::{GoodbyeReason, HaltReason, Message};
 use pollux_vocab::{Control, Digest, Input, Lsn, Output, Record, RecordBody};
 use std::collections::BTreeMap;
 
@@ -127,4 +127,52 @@ fn a_standby_hashes_in_portions_and_acknowledges_in_between() {
     assert_eq!(node.machine().icount, 101);
     assert!(hashed_at_once_max(&mut node) < 1000);
     assert_eq!(node.machine().hashed.iter().sum::<usize>(), 10_000);
+}
+
+fn goodbye() -> Event {
+    Event::Message(Message::Goodbye { generation: G1, reason: GoodbyeReason::Ended })
+}
+
+/// A backup that has heard of everything up to the stop, and executed none of it.
+fn told_of_the_end() -> (Node<Toy>, World) {
+    let machine =
+        Toy { says: BTreeMap::from([(50, vec![flush(1)]), (900_000, vec![flush(2)])]), ..Toy::default() };
+    let mut world = World::default();
+    let stop = RecordBody::Control(Control::Stop);
+    world.events.push_back(records(1, 0, &[(100, done_record(1)), (1_000_000, stop)]));
+    world.events.push_back(goodbye());
+    world.events.push_back(Event::LinkLost);
+    (standby(machine), world)
+}
+
+#[test]
+fn a_backup_does_all_that_the_vm_did_before_its_end_and_then_leaves() {
+    let (mut node, mut world) = told_of_the_end();
+    let next = settle(&mut node, &mut world);
+    assert!(matches!(next, Next::WaitUntil(_)), "its own disk has not got that far: {next:?}");
+    assert_eq!(world.submitted, [1]);
+    world.events.push_back(Event::DiskDone(done(1)));
+    let ended = Outcome::Halted(HaltCause::Protocol(HaltReason::PeerEnded));
+    assert_eq!(settle(&mut node, &mut world), Next::Finished(ended));
+    assert_eq!(world.submitted, [1, 2], "what the primary asked of its disk, this side asks of its own");
+    assert_eq!(world.claims, []);
+}
+
+#[test]
+fn a_backup_whose_disk_hangs_leaves_the_pair_and_says_so() {
+    let (mut node, mut world) = (standby(Toy::default()), World::default());
+    world.events.push_back(records(1, 0, &[(100, RecordBody::Progress)]));
+    settle(&mut node, &mut world);
+    world.events.push_back(Event::DiskFault { slot: 1, fault: DiskFault::Hangs });
+    let cause = HaltCause::DiskFault { slot: 1, fault: DiskFault::Hangs };
+    assert_eq!(settle(&mut node, &mut world), Next::Finished(Outcome::Halted(cause)));
+    assert!(matches!(world.sent.last(), Some(Message::Goodbye { reason: GoodbyeReason::Leaving, .. })));
+}
+
+#[test]
+fn a_backup_that_replays_a_vm_to_its_end_waits_for_no_disk_that_hangs() {
+    let (mut node, mut world) = told_of_the_end();
+    settle(&mut node, &mut world);
+    world.events.push_back(Event::DiskFault { slot: 1, fault: DiskFault::Hangs });
+    assert!(matches!(settle(&mut node, &mut world), Next::Finished(Outcome::Halted(_))));
 }

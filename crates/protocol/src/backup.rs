@@ -4,8 +4,9 @@
 //!   Backup ── silent, lost, hands over, ──► Claiming ── Won ──► Draining ── log empty ──► Live (a new Primary)
 //!      │      newer generation heard           │ Lost, goodbye,     │ divergence
 //!      │                                       │ told to leave      │
-//!      └── goodbye, fault, ───────────────────►└─── Halted ◄────────┘
-//!          gone without a word
+//!      ├── fault, ────────────────────────────►└─── Halted ◄────────┘
+//!      │   gone without a word                        ▲
+//!      └── goodbye (also while claiming) ─► Ending ───┘ log empty
 //! ```
 //!
 //! Invariants: a record is acknowledged when it is received, and every acknowledged record is replayed before this
@@ -51,6 +52,8 @@ enum State {
     Backup,
     Claiming(Asking),
     Draining(Generation),
+    /// The VM has ended, and this side still executes what was before that.
+    Ending,
     Live,
     Halted,
 }
@@ -264,7 +267,7 @@ impl Backup {
                     self.ask();
                 }
             }
-            State::Draining(_) | State::Live | State::Halted => {}
+            State::Draining(_) | State::Ending | State::Live | State::Halted => {}
         }
         self.invariants();
     }
@@ -300,8 +303,14 @@ impl Backup {
             // Rule: the loser halts.
             (State::Claiming(_), Cause::Lost) => self.halt(HaltReason::LostClaim(self.generation.next())),
             (State::Draining(_), Cause::Replayed) => self.go_live_when_replayed(),
+            (State::Ending, Cause::Replayed) => self.end_when_replayed(),
             // Rule: an orderly end is no death, not even one that was suspected before it was told.
-            (State::Backup | State::Claiming(_), Cause::Ended) => self.halt(HaltReason::PeerEnded),
+            // What the VM did until then is done on this side, too: both leave equal disks.
+            (State::Backup | State::Claiming(_), Cause::Ended) => {
+                self.state = State::Ending;
+                self.ack_due = false;
+                self.end_when_replayed();
+            }
             (State::Backup, Cause::Fault(what)) => {
                 self.say_goodbye(GoodbyeReason::Leaving);
                 self.halt(HaltReason::PeerFault(what));
@@ -310,23 +319,25 @@ impl Backup {
                 self.say_goodbye(GoodbyeReason::Leaving);
                 self.halt(HaltReason::Left);
             }
+            (State::Ending, Cause::Told) => self.halt(HaltReason::Left),
             // The claim may have been granted and its answer be on the way: nobody knows whether the VM goes on.
             (State::Claiming(_), Cause::Told) => {
                 self.halt(HaltReason::LeftClaiming(self.generation.next()));
             }
-            (State::Backup | State::Claiming(_) | State::Draining(_), Cause::Diverged) => {
+            (State::Backup | State::Claiming(_) | State::Draining(_) | State::Ending, Cause::Diverged) => {
                 self.say_goodbye(GoodbyeReason::Diverged);
                 // No command: the caller has seen the divergence itself, and knows more about it.
                 self.state = State::Halted;
                 self.ack_due = false;
             }
             (State::Live | State::Halted, _)
-            | (State::Backup | State::Draining(_), Cause::Won | Cause::Lost)
+            | (State::Backup | State::Draining(_) | State::Ending, Cause::Won | Cause::Lost)
             | (
-                State::Claiming(_) | State::Draining(_),
+                State::Claiming(_) | State::Draining(_) | State::Ending,
                 Cause::PrimaryGone(_) | Cause::HandedOver(_) | Cause::Fault(_) | Cause::Stalled,
             )
             | (State::Backup | State::Claiming(_), Cause::Replayed)
+            | (State::Ending, Cause::Ended)
             // Rule: who has won is the VM. It cannot leave, only end it, once it is live.
             | (State::Draining(_), Cause::Ended | Cause::Told) => {}
         }
@@ -383,6 +394,13 @@ impl Backup {
         {
             self.state = State::Live;
             self.commands.push_back(BackupCommand::GoLive { generation, next_lsn: self.received.next() });
+        }
+    }
+
+    /// Rule: a VM that has ended is replayed to its end before this side leaves.
+    fn end_when_replayed(&mut self) {
+        if self.log.is_empty() {
+            self.halt(HaltReason::PeerEnded);
         }
     }
 
@@ -483,7 +501,7 @@ impl Backup {
         match &self.state {
             State::Backup => Some(self.speaks_at().min(self.silence.deadline())),
             State::Claiming(asking) => Some(asking.next()),
-            State::Draining(_) | State::Live | State::Halted => None,
+            State::Draining(_) | State::Ending | State::Live | State::Halted => None,
         }
     }
 
@@ -494,7 +512,7 @@ impl Backup {
             state: match self.state {
                 State::Backup => Role::Backup,
                 State::Claiming(_) => Role::Claiming,
-                State::Draining(_) => Role::Draining,
+                State::Draining(_) | State::Ending => Role::Draining,
                 State::Live => Role::Solo,
                 State::Halted => Role::Halted,
             },

@@ -55,6 +55,9 @@ pub struct BackupArgs {
     /// This instance's name for `pollux status` [default: backup-PORT]
     #[arg(long)]
     pub instance: Option<String>,
+    /// How long a disk may take over one request before it counts as hung, in ms [default: 5000]
+    #[arg(long, value_name = "MS")]
+    pub disk_hang_ms: Option<u64>,
     /// Do not compare the content of replicated disks with the primary's (sizes still are)
     #[arg(long)]
     pub trust_disks: bool,
@@ -80,6 +83,9 @@ pub fn run(args: BackupArgs) -> Result<u8> {
         args.disk.iter().cloned().enumerate().map(|(slot, spec)| (slot as u8, spec)).collect();
     // What they hold is read when a primary comes: they may be copied anew until then.
     build::open_disks(&disks, false)?;
+    if let Some(ms) = args.disk_hang_ms {
+        ports.set_disk_hang_after(std::time::Duration::from_millis(ms));
+    }
     let opened = Console::open(&console, ConsoleId::Uart, &ports.sender());
     ports.add_console(ConsoleId::Uart, opened.context("cannot open the console")?);
     tracing::info!(%address, "waiting for a primary");
@@ -126,9 +132,7 @@ fn begin(
     ports: &mut HostPorts,
 ) -> Result<Standby<Computer>> {
     let Paired { hello, mut machine, images, mut link, reader, .. } = paired;
-    for (slot, image) in images {
-        ports.add_disk(slot, image.serve(slot, ports.sender())?);
-    }
+    build::plug_disks(ports, images, None)?;
     if let Err(error) = plug_nets(nets, &machine, ports) {
         pairing::refuse(&mut link, &format!("{error:#}"));
         return Err(error);

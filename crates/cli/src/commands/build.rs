@@ -13,6 +13,7 @@ use pollux_machine::{Boot, Computer, Config, DeviceConfig};
 use pollux_node::{Event, HandoverCause};
 use pollux_vocab::ConsoleId;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Largest kernel, initial RAM disk or firmware that is read.
 const BOOT_FILE_BYTES_MAX: u64 = 4 << 30;
@@ -57,13 +58,22 @@ pub fn build_machine(vm: &Vm) -> Result<Computer> {
 
 /// Opens and plugs in disks, networks and the console.
 pub fn plug_in(vm: &Vm, ports: &mut HostPorts, images: Images) -> Result<()> {
-    for (slot, image) in images {
-        ports.add_disk(slot, image.serve(slot, ports.sender())?);
-    }
+    plug_disks(ports, images, vm.args.disk_hang_ms)?;
     for (slot, mac, spec) in &vm.nets {
         ports.add_net(*slot, *mac, NetPort::open(&spec.target()?, *slot, &ports.sender())?);
     }
     plug_console(vm, ports)
+}
+
+/// Plugs in disks that may take so long over a request.
+pub fn plug_disks(ports: &mut HostPorts, images: Images, hang_ms: Option<u64>) -> Result<()> {
+    if let Some(ms) = hang_ms {
+        ports.set_disk_hang_after(Duration::from_millis(ms));
+    }
+    for (slot, image) in images {
+        ports.add_disk(slot, image.serve(slot, ports.sender())?);
+    }
+    Ok(())
 }
 
 fn plug_console(vm: &Vm, ports: &mut HostPorts) -> Result<()> {

@@ -76,7 +76,7 @@ impl Ending<'_> {
             HaltCause::Diverged(_) => false,
             HaltCause::Protocol(HaltReason::PeerFault(_)) => self.has_gap[host],
             HaltCause::Protocol(HaltReason::Stalled) => self.hangs[host],
-            HaltCause::DiskDiffers { .. } => self.disk_failed,
+            HaltCause::DiskDiffers { .. } | HaltCause::DiskFault { .. } => self.disk_failed,
             HaltCause::Protocol(HaltReason::LostClaim(_)) => self.holder != Some(host),
             HaltCause::Protocol(HaltReason::HandedOver(_)) => self.told[host] && self.holder != Some(host),
             HaltCause::Protocol(HaltReason::NeverHeard) => !self.heard[host],
