@@ -118,7 +118,7 @@ impl Guest<'_> {
     /// A disk request with a header: kinds that there are and others, sectors on the disk and others.
     fn good_request(&mut self) {
         let kind = self.choices.u8();
-        let kind = if kind < 0x40 { [0u32, 1, 4, 8][usize::from(kind) % 4] } else { u32::from(kind) };
+        let kind = if kind < 0x40 { [0u32, 1, 4, 8, 11, 13][usize::from(kind) % 6] } else { u32::from(kind) };
         let sector = match self.choices.below(8) {
             0 => self.choices.u64(),
             _ => self.choices.below(2100),
@@ -128,7 +128,14 @@ impl Guest<'_> {
         self.write(at, &header);
         let head = Buf { addr: at, len: 16, writable: false };
         let (addr, len) = (GOOD + self.choices.below(0x1_0000), self.len());
-        let data = Buf { addr, len, writable: kind != 1 };
+        let mut data = Buf { addr, len, writable: kind != 1 };
+        if matches!(kind, 11 | 13) {
+            // A range to make zeros of.
+            let (sectors, flags) = (u64::from(self.choices.u16()), u64::from(self.choices.u8() % 3));
+            let range = [self.choices.below(2100), sectors | flags << 32].map(u64::to_le_bytes).concat();
+            data = Buf { addr: GOOD + 0xa_0000, len: 16, writable: false };
+            self.write(data.addr, &range);
+        }
         let status = Buf { addr: GOOD + 0x9_0000, len: 1 + self.choices.below(2) as u32, writable: true };
         let ring = self.ring();
         if self.rings[ring].size >= 4 {

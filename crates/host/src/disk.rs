@@ -131,6 +131,7 @@ impl Server {
         let (what, at) = match op {
             DiskOp::Read { offset, .. } => ("read", *offset),
             DiskOp::Write { offset, .. } => ("write", *offset),
+            DiskOp::Zero { offset, .. } => ("discard", *offset),
             DiskOp::Flush => ("flush", 0),
         };
         tracing::error!(path = %self.image.path().display(), at, %error, "disk {what} failed; the guest sees an I/O error");

@@ -5,10 +5,13 @@
 //! direct I/O and `O_DSYNC`, and no page of the image is ever in this host's cache. A replicated image is this host's
 //! own, which is out of the pair with the host: what is not flushed may stay in the cache.
 //!
+//! Invariant: what was discarded or zeroed reads back as zeros, on every file system and device, so that two replicas
+//! read the same. Giving room back is what a file system does for that if it can.
+//!
 //! Not here: the thread that serves an image, the order of requests (`disk`).
 
 use pollux_vocab::{DiskOp, SECTOR_BYTES};
-use rustix::fs::{FlockOperation, OFlags, SeekFrom, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, OFlags, SeekFrom, fallocate, flock};
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -20,7 +23,7 @@ use xxhash_rust::xxh3::Xxh3;
 const MEMORY_ALIGN: usize = 4096;
 /// Units that direct I/O may have, in bytes, smallest first.
 const BLOCKS: [u64; 2] = [512, 4096];
-/// Bytes read at a time for a hash.
+/// Bytes read at a time for a hash, and written at a time where a file system cannot zero.
 const CHUNK: usize = 1 << 20;
 
 /// Why an image cannot be used.
@@ -242,6 +245,7 @@ impl Image {
             DiskOp::Read { offset, len } => return self.read(*offset, *len as usize),
             DiskOp::Write { offset, data } => self.write(*offset, data)?,
             DiskOp::Flush => self.sync()?,
+            DiskOp::Zero { offset, len, unmap } => self.zero(*offset, *len, *unmap)?,
         }
         Ok(Vec::new())
     }
@@ -278,6 +282,35 @@ impl Image {
         }
         blocks.slice()[(offset - start) as usize..][..data.len()].copy_from_slice(data);
         self.file.write_all_at(blocks.slice(), start)
+    }
+
+    /// Makes zeros of a range. `unmap`: its room may be given back.
+    ///
+    /// For a block device Linux discards only where zeros are promised (`blkdev_fallocate`), and else says so; then, and
+    /// on a file system that cannot do it, zeros are written.
+    fn zero(&self, offset: u64, len: u64, unmap: bool) -> io::Result<()> {
+        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let zero = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
+        for flags in [Some(punch).filter(|_| unmap), Some(zero)].into_iter().flatten() {
+            match fallocate(&self.file, flags, offset, len) {
+                Ok(()) if self.block.is_some() => return self.sync(),
+                Ok(()) => return Ok(()),
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NODEV | Errno::PERM) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.write_zeros(offset, len)
+    }
+
+    fn write_zeros(&self, offset: u64, len: u64) -> io::Result<()> {
+        let zeros = vec![0; CHUNK.min(len as usize)];
+        let (mut at, end) = (offset, offset + len);
+        while at < end {
+            let now = (end - at).min(CHUNK as u64);
+            self.write(at, &zeros[..now as usize])?;
+            at += now;
+        }
+        Ok(())
     }
 }
 
@@ -414,5 +447,56 @@ pub(crate) mod tests {
                 vec![2; len as usize]
             );
         }
+    }
+
+    fn blocks(file: &tempfile::NamedTempFile) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        file.as_file().sync_all().expect("room");
+        file.as_file().metadata().expect("there").blocks()
+    }
+
+    #[test]
+    fn what_is_discarded_reads_as_zeros_and_its_room_is_given_back() {
+        for exclusive in [true, false] {
+            let file = image(0);
+            file.as_file().set_len(4 << 20).expect("a hole");
+            let disk = Image::open(file.path(), false, exclusive).expect("fine");
+            disk.perform(&DiskOp::Write { offset: 0, data: vec![7; 4 << 20] }).expect("writable");
+            let full = blocks(&file);
+            let (offset, len) = (512, 3 << 20);
+            disk.perform(&DiskOp::Zero { offset, len, unmap: true }).expect("zeroed");
+            let read = disk.perform(&DiskOp::Read { offset: 0, len: 4 << 20 }).expect("readable");
+            let wanted = |at: usize| if (512..512 + (3 << 20)).contains(&at) { 0 } else { 7 };
+            assert!(read.iter().enumerate().all(|(at, byte)| *byte == wanted(at)));
+            assert!(blocks(&file) < full / 2, "{} of {full} blocks", blocks(&file));
+        }
+    }
+
+    #[test]
+    fn zeros_are_zeros_where_they_must_be_written_too() {
+        let file = image(4 << 20);
+        let disk = Image::open(file.path(), false, true).expect("fine");
+        for by in [0, 1] {
+            disk.perform(&DiskOp::Write { offset: 0, data: vec![7; 4 << 20] }).expect("writable");
+            match by {
+                0 => disk.perform(&DiskOp::Zero { offset: 512, len: 3 << 20, unmap: false }).map(drop),
+                _ => disk.write_zeros(512, 3 << 20),
+            }
+            .expect("zeroed");
+            let read = disk.perform(&DiskOp::Read { offset: 0, len: 4 << 20 }).expect("readable");
+            assert_eq!(read.iter().filter(|byte| **byte == 0).count(), 3 << 20);
+            assert_eq!((read[511], read[512], read[(3 << 20) + 512]), (7, 0, 7));
+        }
+    }
+
+    #[test]
+    fn a_block_device_is_discarded_to_zeros() {
+        let file = image(4 << 20);
+        let Some(device) = Loop::over(file.path()) else { return };
+        let disk = Image::open(&device.0, false, true).expect("fine");
+        disk.perform(&DiskOp::Write { offset: 0, data: vec![7; 4 << 20] }).expect("writable");
+        disk.perform(&DiskOp::Zero { offset: 4096, len: 1 << 20, unmap: true }).expect("zeroed");
+        let read = disk.perform(&DiskOp::Read { offset: 0, len: 4 << 20 }).expect("readable");
+        assert_eq!(read.iter().filter(|byte| **byte == 0).count(), 1 << 20);
     }
 }

@@ -107,16 +107,23 @@ impl Fiend {
 
     /// A disk request whose header makes sense, so that not everything ends at once.
     fn sane_request(&mut self) {
-        let kind = [0u32, 1, 1, 4, 8, 3][self.random.below(6) as usize];
-        let header = [&kind.to_le_bytes()[..], &[0; 4], &self.random.below(2100).to_le_bytes()].concat();
-        let at = RAM_BASE + 0x20_0000 + 16 * self.random.below(64);
+        let kind = [0u32, 1, 1, 4, 8, 3, 11, 13][self.random.below(8) as usize];
+        let mut header = [&kind.to_le_bytes()[..], &[0; 4], &self.random.below(2100).to_le_bytes()].concat();
+        if matches!(kind, 11 | 13) {
+            // The range to make zeros of lies behind the header.
+            let (sectors, flags) = (self.random.below(200) as u32, self.random.below(3) as u32);
+            let range = [self.random.below(2100), u64::from(sectors) | u64::from(flags) << 32];
+            header.extend(range.iter().flat_map(|word| word.to_le_bytes()));
+        }
+        let at = RAM_BASE + 0x20_0000 + 32 * self.random.below(64);
         self.bench.ram.write(GuestAddr(at), &header).unwrap();
         let len = 512 * (1 + self.random.below(4)) as u32;
         let data = Buf { addr: RAM_BASE + self.random.below(RAM_BYTES / 2), len, writable: kind != 1 };
         let status = Buf { addr: self.addr(), len: 1, writable: true };
         if self.rings[0].size >= 4 {
-            let head = Buf { addr: at, len: 16, writable: false };
-            self.rings[0].offer(&mut self.bench, &[head, data, status]);
+            let head = Buf { addr: at, len: header.len() as u32, writable: false };
+            let bufs = if header.len() > 16 { vec![head, status] } else { vec![head, data, status] };
+            self.rings[0].offer(&mut self.bench, &bufs);
             self.rings[0].kick(&mut self.bench);
         }
     }

@@ -292,7 +292,7 @@ pub fn output_weight(output: &Output) -> u64 {
         Output::Console { bytes, .. } => bytes.len(),
         Output::Disk(request) => match &request.op {
             DiskOp::Write { data, .. } => data.len(),
-            DiskOp::Read { .. } | DiskOp::Flush => 0,
+            DiskOp::Read { .. } | DiskOp::Flush | DiskOp::Zero { .. } => 0,
         },
         _ => 0,
     };

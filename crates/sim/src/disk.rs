@@ -65,7 +65,8 @@ impl Disk {
         let mut data = Vec::new();
         let mut status = DiskStatus::Ok;
         match (op, fault) {
-            (_, Some(DiskFault::Fails)) | (DiskOp::Write { .. }, Some(DiskFault::Full)) => {
+            (_, Some(DiskFault::Fails))
+            | (DiskOp::Write { .. } | DiskOp::Zero { .. }, Some(DiskFault::Full)) => {
                 status = DiskStatus::IoError;
             }
             (DiskOp::Write { offset, data }, Some(DiskFault::Torn)) => {
@@ -80,6 +81,7 @@ impl Disk {
                 place.copy_from_slice(&data);
             }
             (DiskOp::Read { offset, len }, _) => data = image[offset as usize..][..len as usize].to_vec(),
+            (DiskOp::Zero { offset, len, .. }, _) => image[offset as usize..][..len as usize].fill(0),
             (DiskOp::Flush, _) => {}
         }
         self.failed |= status == DiskStatus::IoError;

@@ -106,6 +106,15 @@ pub enum DiskOp {
     },
     /// Put everything that completed before this request on stable storage (`fdatasync`).
     Flush,
+    /// Make zeros of a range: what is read there afterwards is the same on every host.
+    Zero {
+        /// Byte offset.
+        offset: u64,
+        /// Byte count.
+        len: u64,
+        /// The room may be given back.
+        unmap: bool,
+    },
 }
 
 /// An effect on the world outside.

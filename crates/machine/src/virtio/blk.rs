@@ -24,19 +24,29 @@ pub const REQUEST_BYTES_MAX: u64 = 16 << 20;
 /// Data bytes in flight at which no further request is taken: what a guest can make the host hold is this and one
 /// request more.
 pub const IN_FLIGHT_BYTES_MAX: u64 = 64 << 20;
+/// Bytes that one request may discard or make zeros of. A file system that cannot writes so many.
+pub const ZERO_BYTES_MAX: u64 = 64 << 20;
 const BLOCK_BYTES: u32 = 512;
 const SERIAL_BYTES: usize = 20;
 const HEADER_BYTES: usize = 16;
+/// `struct virtio_blk_discard_write_zeroes`, of which a request has one.
+const ZERO_SEGMENT_BYTES: usize = 16;
 
 const F_SEG_MAX: u64 = 1 << 2;
 const F_RO: u64 = 1 << 5;
 const F_BLK_SIZE: u64 = 1 << 6;
 const F_FLUSH: u64 = 1 << 9;
+const F_DISCARD: u64 = 1 << 13;
+const F_WRITE_ZEROES: u64 = 1 << 14;
 
 const T_IN: u32 = 0;
 const T_OUT: u32 = 1;
 const T_FLUSH: u32 = 4;
 const T_GET_ID: u32 = 8;
+const T_DISCARD: u32 = 11;
+const T_WRITE_ZEROES: u32 = 13;
+/// A write of zeros may give the room back.
+const ZERO_UNMAP: u32 = 1;
 
 const S_OK: u8 = 0;
 const S_IOERR: u8 = 1;
@@ -69,6 +79,7 @@ fn conflict(earlier: &DiskOp, later: &DiskOp) -> bool {
     let range = |op: &DiskOp| match op {
         DiskOp::Read { offset, len } => (*offset, u64::from(*len), false),
         DiskOp::Write { offset, data } => (*offset, data.len() as u64, true),
+        DiskOp::Zero { offset, len, .. } => (*offset, *len, true),
         DiskOp::Flush => (0, u64::MAX, true),
     };
     match (earlier, later) {
@@ -87,8 +98,17 @@ fn moved(op: &DiskOp) -> u64 {
     match op {
         DiskOp::Read { len, .. } => u64::from(*len),
         DiskOp::Write { data, .. } => data.len() as u64,
-        DiskOp::Flush => 0,
+        DiskOp::Flush | DiskOp::Zero { .. } => 0,
     }
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    let byte = |i: usize| u32::from(bytes.get(at + i).copied().unwrap_or(0)) << (8 * i);
+    byte(0) | byte(1) | byte(2) | byte(3)
+}
+
+fn long(bytes: &[u8], at: usize) -> u64 {
+    u64::from(word(bytes, at)) | u64::from(word(bytes, at + 4)) << 32
 }
 
 impl Blk {
@@ -103,8 +123,9 @@ impl Blk {
         let same =
             (self.bytes, self.read_only, &self.serial) == (fresh.bytes, fresh.read_only, &fresh.serial);
         let sane = |f: &InFlight| match &f.op {
-            DiskOp::Read { offset, len } => self.holds(*offset, u64::from(*len)),
-            DiskOp::Write { offset, data } => self.holds(*offset, data.len() as u64),
+            DiskOp::Read { offset, len } => self.holds(*offset, u64::from(*len), REQUEST_BYTES_MAX),
+            DiskOp::Write { offset, data } => self.holds(*offset, data.len() as u64, REQUEST_BYTES_MAX),
+            DiskOp::Zero { offset, len, .. } => self.holds(*offset, *len, ZERO_BYTES_MAX),
             DiskOp::Flush => true,
         };
         same && self.in_flight.len() <= usize::from(QUEUE_SIZE_MAX)
@@ -115,18 +136,27 @@ impl Blk {
     /// What it offers.
     #[must_use]
     pub fn features(&self) -> u64 {
-        F_SEG_MAX | F_BLK_SIZE | F_FLUSH | if self.read_only { F_RO } else { 0 }
+        let zeroing = F_DISCARD | F_WRITE_ZEROES;
+        F_SEG_MAX | F_BLK_SIZE | F_FLUSH | if self.read_only { F_RO } else { zeroing }
     }
 
-    /// `struct virtio_blk_config` (5.2.4) up to `blk_size`.
+    /// `struct virtio_blk_config` (5.2.4) up to `write_zeroes_may_unmap`.
     #[must_use]
     pub fn config_space(&self) -> Vec<u8> {
-        let mut space = Vec::with_capacity(24);
+        let zero_sectors = (ZERO_BYTES_MAX / SECTOR_BYTES) as u32;
+        let mut space = Vec::with_capacity(60);
         space.extend_from_slice(&(self.bytes / SECTOR_BYTES).to_le_bytes());
         space.extend_from_slice(&0u32.to_le_bytes());
         space.extend_from_slice(&SEG_MAX.to_le_bytes());
         space.extend_from_slice(&[0; 4]);
         space.extend_from_slice(&BLOCK_BYTES.to_le_bytes());
+        // No topology, no choice of a cache, one queue.
+        space.extend_from_slice(&[0; 12]);
+        // Discard: most sectors, segments a request, and the alignment in sectors; then the same for zeros.
+        for word in [zero_sectors, 1, 1, zero_sectors, 1] {
+            space.extend_from_slice(&word.to_le_bytes());
+        }
+        space.extend_from_slice(&[1, 0, 0, 0]);
         space
     }
 
@@ -176,10 +206,8 @@ impl Blk {
         let room = total(&chain.writable) - 1;
         let payload = total(&chain.readable) - HEADER_BYTES as u64;
         let header = gather(context.ram, &chain.readable, HEADER_BYTES)?;
-        let word =
-            |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-        let sector = u64::from(word(8)) | u64::from(word(12)) << 32;
-        let op = match word(0) {
+        let sector = long(&header, 8);
+        let op = match word(&header, 0) {
             T_IN => self
                 .in_bounds(sector, room)
                 .map(|offset| DiskOp::Read { offset, len: room as u32 })
@@ -194,6 +222,11 @@ impl Blk {
                 None => Err(S_IOERR),
             },
             T_FLUSH => Ok(DiskOp::Flush),
+            kind @ (T_DISCARD | T_WRITE_ZEROES) if payload == ZERO_SEGMENT_BYTES as u64 => {
+                let request = gather(context.ram, &chain.readable, HEADER_BYTES + ZERO_SEGMENT_BYTES)?;
+                self.zero(kind, &request[HEADER_BYTES..])
+            }
+            T_DISCARD | T_WRITE_ZEROES => Err(S_IOERR),
             T_GET_ID => {
                 let mut serial = [0; SERIAL_BYTES];
                 let bytes = self.serial.as_bytes();
@@ -216,15 +249,28 @@ impl Blk {
         }
     }
 
-    /// The byte offset of an access that lies on the disk and is no longer than one may be.
-    fn in_bounds(&self, sector: u64, len: u64) -> Option<u64> {
-        sector.checked_mul(SECTOR_BYTES).filter(|offset| self.holds(*offset, len))
+    /// What a segment of `kind` asks for (5.2.6). A discard is zeros, too: what is read afterwards is not left to hosts.
+    fn zero(&self, kind: u32, segment: &[u8]) -> Result<DiskOp, u8> {
+        let unmap = match (kind, word(segment, 12)) {
+            (T_DISCARD, 0) | (T_WRITE_ZEROES, ZERO_UNMAP) => true,
+            (T_WRITE_ZEROES, 0) => false,
+            _ => return Err(S_UNSUPP),
+        };
+        let len = u64::from(word(segment, 8)) * SECTOR_BYTES;
+        let offset = long(segment, 0).checked_mul(SECTOR_BYTES).ok_or(S_IOERR)?;
+        let allowed = !self.read_only && self.holds(offset, len, ZERO_BYTES_MAX);
+        if allowed { Ok(DiskOp::Zero { offset, len, unmap }) } else { Err(S_IOERR) }
     }
 
-    fn holds(&self, offset: u64, len: u64) -> bool {
+    /// The byte offset of an access that lies on the disk and is no longer than one may be.
+    fn in_bounds(&self, sector: u64, len: u64) -> Option<u64> {
+        sector.checked_mul(SECTOR_BYTES).filter(|offset| self.holds(*offset, len, REQUEST_BYTES_MAX))
+    }
+
+    fn holds(&self, offset: u64, len: u64, len_max: u64) -> bool {
         let whole = offset.is_multiple_of(SECTOR_BYTES) && len.is_multiple_of(SECTOR_BYTES);
         let on_disk = offset.checked_add(len).is_some_and(|end| end <= self.bytes);
-        whole && on_disk && (1..=REQUEST_BYTES_MAX).contains(&len)
+        whole && on_disk && (1..=len_max).contains(&len)
     }
 
     /// Tells the world of every request that no earlier one stands in the way of.
@@ -251,7 +297,7 @@ impl Blk {
         let Some(done) = self.settle(request) else { return Ok(()) };
         let wanted = match done.op {
             DiskOp::Read { len, .. } => len as usize,
-            DiskOp::Write { .. } | DiskOp::Flush => 0,
+            DiskOp::Write { .. } | DiskOp::Flush | DiskOp::Zero { .. } => 0,
         };
         let (data, status) = match status {
             DiskStatus::Ok if data.len() == wanted => (data, S_OK),

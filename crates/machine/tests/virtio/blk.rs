@@ -12,6 +12,9 @@ const GET_ID: u32 = 8;
 const OK: u8 = 0;
 const IOERR: u8 = 1;
 const UNSUPP: u8 = 2;
+const DISCARD: u32 = 11;
+const WRITE_ZEROES: u32 = 13;
+const MIB_SECTORS: u32 = 2048;
 /// What a buffer holds that the device has not written.
 const UNTOUCHED: u8 = 0xee;
 
@@ -87,7 +90,15 @@ fn the_configuration_tells_the_disks_size() {
         bench.set(slot, reg::DEVICE_FEATURES_SEL, 0);
         assert_eq!(bench.get(slot, reg::DEVICE_FEATURES) >> 5 & 1, read_only);
         assert_eq!(bench.get(slot, reg::DEVICE_FEATURES) >> 9 & 1, 1, "flush");
+        let zeroing = bench.get(slot, reg::DEVICE_FEATURES) >> 13 & 3;
+        assert_eq!(zeroing, if read_only == 1 { 0 } else { 3 }, "discard, write zeroes");
     }
+    let limits: Vec<u32> = (36..60).step_by(4).map(|at| bench.get(DISK, reg::CONFIG + at)).collect();
+    assert_eq!(
+        limits,
+        [64 * MIB_SECTORS, 1, 1, 64 * MIB_SECTORS, 1, 1],
+        "sectors, segments, alignment; may unmap"
+    );
 }
 
 #[test]
@@ -204,7 +215,7 @@ fn a_flush_waits_for_the_writes_before_it_and_holds_nothing_up() {
 #[test]
 fn requests_of_other_kinds_and_shapes_get_their_status() {
     let mut disk = Disk::new();
-    for kind in [2, 3, 5, 11, 13, 14, u32::MAX] {
+    for kind in [2, 3, 5, 12, 14, u32::MAX] {
         assert_eq!(disk.refused(&header(kind, 0), 1), UNSUPP, "kind {kind}");
     }
     assert_eq!(disk.refused(&[&header(OUT, 0)[..], &[0; 511]].concat(), 1), IOERR, "not whole sectors");
@@ -212,6 +223,58 @@ fn requests_of_other_kinds_and_shapes_get_their_status() {
     assert_eq!(disk.refused(&header(OUT, 0), 1), IOERR, "nothing to write");
     assert_eq!(disk.refused(&header(IN, 0), 1), IOERR, "nothing to read");
     assert!(!disk.bench.has_given_up(DISK));
+}
+
+/// A request to discard, or to write zeros.
+fn zeros(kind: u32, sector: u64, sectors: u32, flags: u32) -> Vec<u8> {
+    [&header(kind, 0)[..], &sector.to_le_bytes(), &sectors.to_le_bytes(), &flags.to_le_bytes()].concat()
+}
+
+#[test]
+fn a_discard_asks_for_zeros_and_so_does_a_write_of_zeros() {
+    for (kind, flags, unmap) in [(DISCARD, 0, true), (WRITE_ZEROES, 0, false), (WRITE_ZEROES, 1, true)] {
+        let mut disk = Disk::new();
+        let answer = disk.ask(&zeros(kind, 8, 16, flags), 1);
+        let wanted = DiskOp::Zero { offset: 8 * 512, len: 16 * 512, unmap };
+        assert_eq!(disk.bench.disk_requests(), [(0, wanted)]);
+        disk.done(0, &[]);
+        assert_eq!(disk.status(answer), OK);
+    }
+}
+
+#[test]
+fn zeros_and_whatever_overlaps_them_are_serialised_and_a_flush_waits_for_them() {
+    let mut disk = Disk::new();
+    disk.ask(&zeros(DISCARD, 8, 16, 0), 1);
+    disk.write(23, &sectors(1, 1));
+    disk.read(8, 1);
+    disk.write(24, &sectors(1, 1));
+    disk.flush();
+    assert_eq!(disk.issued(), [0, 3]);
+    disk.bench.save_and_restore();
+    disk.done(0, &[]);
+    assert_eq!(disk.issued(), [1, 2]);
+    disk.ask(&zeros(WRITE_ZEROES, 8, 1, 0), 1);
+    assert_eq!(disk.issued(), [], "the read is still under way");
+}
+
+#[test]
+fn zeros_that_make_no_sense_get_their_status() {
+    let mut disk = Disk::new();
+    assert_eq!(disk.refused(&zeros(DISCARD, 0, 1, 1), 1), UNSUPP, "no flag has a meaning here");
+    assert_eq!(disk.refused(&zeros(WRITE_ZEROES, 0, 1, 2), 1), UNSUPP);
+    assert_eq!(disk.refused(&zeros(DISCARD, 0, 0, 0), 1), IOERR, "nothing");
+    assert_eq!(disk.refused(&zeros(DISCARD, DISK_SECTORS - 1, 2, 0), 1), IOERR, "beyond the end");
+    assert_eq!(disk.refused(&zeros(DISCARD, u64::MAX, 2, 0), 1), IOERR);
+    assert_eq!(disk.refused(&zeros(DISCARD, 0, u32::MAX, 0), 1), IOERR);
+    assert_eq!(disk.refused(&header(DISCARD, 0), 1), IOERR, "no segment");
+    let two = [zeros(DISCARD, 0, 1, 0), vec![0; 16]].concat();
+    assert_eq!(disk.refused(&two, 1), IOERR, "two segments");
+    let mut bench = bench();
+    let mut ring = bench.start(READ_ONLY, 1, 64).remove(0);
+    let bufs = [bench.full(&zeros(DISCARD, 0, 1, 0)), bench.empty(1)];
+    ring.offer_and_kick(&mut bench, &bufs);
+    assert_eq!(bench.bytes(bufs[1]), [IOERR], "of a read-only disk");
 }
 
 #[test]

@@ -38,6 +38,7 @@ fn check_op(op: &DiskOp, disk_bytes: u64) {
     let (offset, len) = match op {
         DiskOp::Read { offset, len } => (*offset, u64::from(*len)),
         DiskOp::Write { offset, data } => (*offset, data.len() as u64),
+        DiskOp::Zero { offset, len, .. } => (*offset, *len),
         DiskOp::Flush => return,
     };
     assert!(len > 0 && len.is_multiple_of(512) && offset.is_multiple_of(512) && offset + len <= disk_bytes);

@@ -138,6 +138,7 @@ impl World {
             DiskOp::Write { offset, data } => {
                 self.disk[*offset as usize..][..data.len()].copy_from_slice(data)
             }
+            DiskOp::Zero { offset, len, .. } => self.disk[*offset as usize..][..*len as usize].fill(0),
             DiskOp::Flush => {}
         }
         Input::DiskDone { slot: request.slot, request: request.request, status, data }

@@ -76,6 +76,7 @@ fn serve(disk: &mut [u8], DiskRequest { request, op, .. }: DiskRequest) -> Input
     match op {
         DiskOp::Read { offset, len } => read = disk[offset as usize..][..len as usize].to_vec(),
         DiskOp::Write { offset, data } => disk[offset as usize..][..data.len()].copy_from_slice(&data),
+        DiskOp::Zero { offset, len, .. } => disk[offset as usize..][..len as usize].fill(0),
         DiskOp::Flush => {}
     }
     Input::DiskDone { slot: DISK, request, status: DiskStatus::Ok, data: read }
