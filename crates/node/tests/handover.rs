@@ -3,9 +3,11 @@
 mod common;
 
 use common::*;
-use pollux_node::{DiskMode, Event, HaltCause, HandoverCause, Next, Node, Outcome, Settings};
+use pollux_node::{
+    DiskCompletion, DiskFault, DiskMode, Event, HaltCause, HandoverCause, Next, Node, Outcome, Settings,
+};
 use pollux_protocol::{HaltReason, Message, Role, Verdict};
-use pollux_vocab::{Icount, Lsn, VirtTime};
+use pollux_vocab::{DiskStatus, Icount, Input, Lsn, VirtTime};
 use std::collections::BTreeMap;
 
 const MS: u64 = 1_000_000;
@@ -48,6 +50,40 @@ fn a_primary_that_is_told_to_end_hands_over_and_ends_once_its_backup_is_live() {
     let next = tell(&mut node, &mut world, verdict(Verdict::Lost));
     let halted = Outcome::Halted(HaltCause::Protocol(HaltReason::HandedOver(G2)));
     assert_eq!((next, world.released.len()), (Next::Finished(halted), 0));
+}
+
+/// Completions that the guest has heard of.
+fn answered(node: &mut Node<Toy>) -> usize {
+    node.machine().applied.iter().filter(|(_, input)| matches!(input, Input::DiskDone { .. })).count()
+}
+
+fn failed() -> Event {
+    Event::DiskDone(DiskCompletion { status: DiskStatus::IoError, ..done(1) })
+}
+
+#[test]
+fn a_primary_whose_disk_fails_or_hangs_hands_over_and_the_guest_sees_no_error() {
+    for trouble in [failed(), Event::DiskFault { slot: 1, fault: DiskFault::Hangs }] {
+        let machine = Toy { says: BTreeMap::from([(50, vec![flush(1)])]), ..Toy::default() };
+        let (mut node, mut world) = (primary(machine, settings()), World::default());
+        node.step(&mut world);
+        tell(&mut node, &mut world, trouble);
+        assert_eq!((handovers(&world), node.report().state), (1, Role::HandingOver));
+        assert_eq!(answered(&mut node), 0, "no error is admitted");
+        tell(&mut node, &mut world, Event::Message(Message::Heartbeat { generation: G2 }));
+        let next = tell(&mut node, &mut world, verdict(Verdict::Lost));
+        let halted = Outcome::Halted(HaltCause::Protocol(HaltReason::HandedOver(G2)));
+        assert_eq!(next, Next::Finished(halted));
+    }
+}
+
+#[test]
+fn a_disk_that_fails_where_nobody_takes_over_tells_its_guest() {
+    let machine = || Toy { says: BTreeMap::from([(50, vec![flush(1)])]), ..Toy::default() };
+    let (mut node, mut world) = (solo(machine(), settings()), World::default());
+    node.step(&mut world);
+    tell(&mut node, &mut world, failed());
+    assert_eq!((handovers(&world), answered(&mut node)), (0, 1));
 }
 
 #[test]
