@@ -56,6 +56,13 @@ impl Handover {
 }
 
 impl<M: Machine> Live<M> {
+    /// Rule: a disk that fails or hangs is its host's trouble, and not the guest's, while a backup is there to go on.
+    pub(crate) fn give_up_disk(&mut self, now: HostTime, slot: SlotId) {
+        if !self.handover.given_up && self.protocol.report().state == Role::Primary {
+            self.handover.ask(now, HandoverCause::Disk(slot));
+        }
+    }
+
     /// Goes on with a handover that was asked for. `Some`: the machine is not to run in this turn.
     pub(crate) fn step_handover(&mut self, ports: &mut impl Ports, now: HostTime) -> Option<Next> {
         if !self.handover.given_up && self.protocol.wants_handover(now) {

@@ -9,13 +9,15 @@
 use crate::disks::{DiskMode, Disks};
 use crate::handover::Handover;
 use crate::pacer::{Pacer, Pacing};
-use crate::ports::{DiskCompletion, Event, HandoverCause, Notice, Ports};
+use crate::ports::{DiskCompletion, DiskFault, Event, Notice, Ports};
 use crate::{DIGEST_PAGES_MAX, EVENTS_PER_STEP_MAX, HaltCause, Next, Outcome, Settings};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use pollux_machine::{Machine, Stop};
 use pollux_protocol::{Command, HostTime, Pace, Primary};
-use pollux_vocab::{ConsoleId, Control, Icount, Input, Output, RecordBody, RequestId, SlotId, VirtTime};
+use pollux_vocab::{
+    ConsoleId, Control, DiskStatus, Icount, Input, Output, RecordBody, RequestId, SlotId, VirtTime,
+};
 
 /// Packets that wait for the guest to offer receive buffers; beyond that the newest is dropped, as a NIC does.
 const PACKETS_WAITING_MAX: usize = 1024;
@@ -162,11 +164,12 @@ impl<M: Machine> Live<M> {
             }
             Event::DiskDone(done) => {
                 self.handover.handle_done(&done);
+                if done.status != DiskStatus::Ok {
+                    self.give_up_disk(now, done.slot);
+                }
                 self.completions.push_back(done);
             }
-            // A healthy backup takes the VM. Without one the guest waits for its request, as on a machine of its own;
-            // the host has said so to people.
-            Event::DiskFault { slot, .. } => self.handover.ask(now, HandoverCause::Disk(slot)),
+            Event::DiskFault { slot, fault: DiskFault::Hangs } => self.give_up_disk(now, slot),
             Event::Console { console, bytes } => {
                 let index = self.typed.iter().position(|(id, _)| *id == console).unwrap_or_else(|| {
                     self.typed.push((console, VecDeque::new()));

@@ -374,7 +374,7 @@ impl Backup {
                     self.messages.push_back(Message::Network { generation, reached });
                 }
                 State::Claiming(asking) if reached => asking.put_off(now),
-                State::Claiming(_) | State::Draining(_) | State::Live | State::Halted => {}
+                State::Claiming(_) | State::Draining(_) | State::Ending | State::Live | State::Halted => {}
             }
         }
         self.invariants();

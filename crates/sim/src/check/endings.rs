@@ -78,7 +78,10 @@ impl Ending<'_> {
             HaltCause::Protocol(HaltReason::Stalled) => self.hangs[host],
             HaltCause::DiskDiffers { .. } | HaltCause::DiskFault { .. } => self.disk_failed,
             HaltCause::Protocol(HaltReason::LostClaim(_)) => self.holder != Some(host),
-            HaltCause::Protocol(HaltReason::HandedOver(_)) => self.told[host] && self.holder != Some(host),
+            // A disk that fails is a reason to hand over, too.
+            HaltCause::Protocol(HaltReason::HandedOver(_)) => {
+                (self.told[host] || self.disk_failed) && self.holder != Some(host)
+            }
             HaltCause::Protocol(HaltReason::NeverHeard) => !self.heard[host],
             HaltCause::Protocol(HaltReason::PeerEnded) => has_ended,
             HaltCause::Protocol(HaltReason::Left | HaltReason::LeftClaiming(_)) => self.ordered[host],

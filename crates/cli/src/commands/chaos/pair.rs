@@ -102,6 +102,7 @@ impl Pair {
         let wrapper = |side| setup.cable.map(|cable| cable.wrapper(side)).unwrap_or_default();
         let listen = setup.cable.map_or("127.0.0.1:0".into(), Cable::backup_listen);
         let backup = spawn_within(&folder, "backup", &wrapper(1), |c| {
+            c.env(pollux_host::disk_fault::VARIABLE, disk_fault(&folder, 1));
             c.args(["backup", "--listen", &listen, "--instance", INSTANCES[1], "--trust-disks"]);
             c.arg("--disk").arg(&disks[1]).args(["--net", &net, "--arbiter"]).arg(&arbiter);
         })?;
@@ -109,6 +110,7 @@ impl Pair {
         let listen = wait_for("the backup", &backup, || status_of(&folder, INSTANCES[1]).ok()?.listen)?;
         let digest = (setup.plan.digest_ms as f64 / 1e3).to_string();
         let primary = spawn_within(&folder, "primary", &wrapper(0), |c| {
+            c.env(pollux_host::disk_fault::VARIABLE, disk_fault(&folder, 0));
             c.args(["run", "--name", INSTANCES[0], "--backup", &listen, "--trust-disks", "--arbiter"]);
             c.arg(&arbiter).arg("--disk").arg(&disks[0]).args(["--net", &net, "--digest-s", &digest]);
             match setup.base {
@@ -145,6 +147,11 @@ impl Pair {
             .with_context(|| format!("cannot signal the {}", ["primary", "backup"][side]))
     }
 
+    /// From now on a side's disks do this (`pollux_host::disk_fault`).
+    pub fn set_disk_fault(&self, side: usize, fault: &str) -> Result<()> {
+        std::fs::write(disk_fault(&self.folder, side), fault).context("cannot say what a disk is to do")
+    }
+
     /// How a side has ended, if it has.
     pub fn ended(&self, side: usize) -> Option<ExitStatus> {
         self.sides[side].borrow_mut().try_wait().ok().flatten()
@@ -159,6 +166,11 @@ impl Pair {
         }
         Ok(())
     }
+}
+
+/// The file that says what a side's disks do.
+fn disk_fault(folder: &Path, side: usize) -> PathBuf {
+    folder.join(["primary.fault", "backup.fault"][side])
 }
 
 impl Drop for Pair {

@@ -72,6 +72,21 @@ pub enum Trouble {
         /// For so long.
         ms: u64,
     },
+    /// The primary's disk answers nothing for less than a disk may.
+    HangPrimaryDisk {
+        /// For so long.
+        ms: u64,
+    },
+    /// The backup's disk answers nothing for less than a disk may.
+    HangBackupDisk {
+        /// For so long.
+        ms: u64,
+    },
+    /// The backup's disk takes 20 ms longer over every request.
+    SlowBackupDisk {
+        /// For so long.
+        ms: u64,
+    },
 }
 
 /// All of a round.
@@ -146,17 +161,25 @@ impl Trouble {
             Self::ShortCut { .. } => "short cut of the link",
             Self::ShortStopPrimary { .. } => "short SIGSTOP of the primary",
             Self::ShortStopBackup { .. } => "short SIGSTOP of the backup",
+            Self::HangPrimaryDisk { .. } => "hang of the primary's disk",
+            Self::HangBackupDisk { .. } => "hang of the backup's disk",
+            Self::SlowBackupDisk { .. } => "slow disk of the backup",
         }
     }
 
     fn draw(random: &mut Random, has_link: bool) -> Self {
         // Below the failure timeout of 300 ms, with room for a host that is slow itself.
         let ms = random.between(10, 180);
-        match random.below(if has_link { 5 } else { 2 }) {
+        // A disk may take 5 s.
+        let disk_ms = random.between(10, 1500);
+        match random.below(if has_link { 8 } else { 5 }) {
             0 => Self::ShortStopPrimary { ms },
             1 => Self::ShortStopBackup { ms },
-            2 => Self::ShortCut { ms },
-            3 => Self::Delay { ms: random.between(1, 20), jitter_ms: random.below(15) },
+            2 => Self::HangPrimaryDisk { ms: disk_ms },
+            3 => Self::HangBackupDisk { ms: disk_ms },
+            4 => Self::SlowBackupDisk { ms: disk_ms },
+            5 => Self::ShortCut { ms },
+            6 => Self::Delay { ms: random.between(1, 20), jitter_ms: random.below(15) },
             _ => Self::Loss { permille: random.between(2, 50) },
         }
     }
@@ -230,7 +253,17 @@ mod tests {
         for (blow, _) in BLOWS {
             assert!(plans.iter().any(|plan| plan.blow == blow), "{blow:?}");
         }
-        for name in ["delay", "loss", "short cut", "short SIGSTOP of the p", "short SIGSTOP of the b"] {
+        let troubles = [
+            "delay",
+            "loss",
+            "short cut",
+            "short SIGSTOP of the p",
+            "short SIGSTOP of the b",
+            "hang of the p",
+            "hang of the b",
+            "slow disk",
+        ];
+        for name in troubles {
             assert!(
                 plans.iter().flat_map(|plan| &plan.troubles).any(|t| t.name().starts_with(name)),
                 "{name}"
@@ -243,7 +276,7 @@ mod tests {
         for round in 0..300 {
             let plan = Plan::draw(3, round, false);
             assert!(!plan.blow.is_of_link(), "{plan:?}");
-            assert!(plan.troubles.iter().all(|t| t.name().contains("SIGSTOP")), "{plan:?}");
+            assert!(plan.troubles.iter().all(|t| !t.name().contains("link")), "{plan:?}");
         }
     }
 }

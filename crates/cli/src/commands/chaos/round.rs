@@ -162,6 +162,12 @@ impl Round<'_> {
         self.pair.signal(side, Signal::CONT)
     }
 
+    fn disk_does(&self, side: usize, fault: &str, ms: u64) -> Result<()> {
+        self.pair.set_disk_fault(side, fault)?;
+        sleep_ms(ms);
+        self.pair.set_disk_fault(side, "")
+    }
+
     fn trouble(&mut self) -> Result<()> {
         for trouble in &self.setup.plan.troubles {
             if !self.is_whole() {
@@ -181,6 +187,9 @@ impl Round<'_> {
                 }
                 Trouble::ShortStopPrimary { ms } => self.stop_for(0, ms)?,
                 Trouble::ShortStopBackup { ms } => self.stop_for(1, ms)?,
+                Trouble::HangPrimaryDisk { ms } => self.disk_does(0, "hang", ms)?,
+                Trouble::HangBackupDisk { ms } => self.disk_does(1, "hang", ms)?,
+                Trouble::SlowBackupDisk { ms } => self.disk_does(1, "slow", ms)?,
             }
             // Long enough for what was missed to be noticed, and for traffic to go on.
             sleep_ms(120);
