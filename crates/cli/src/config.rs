@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 /// Smallest and largest RAM that is accepted, in bytes.
 const RAM_BYTES: std::ops::RangeInclusive<u64> = 16 << 20..=64 << 30;
 
+/// The largest VM file that is read, in bytes.
+const VM_FILE_BYTES_MAX: u64 = 1 << 20;
+
 /// The flags of a VM; also the keys of its file (with `disk` and `net` as tables).
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -90,6 +93,10 @@ pub struct VmArgs {
     /// Seconds between comparisons of the state digest; 0 for none [default: 1]
     #[arg(long, value_name = "S")]
     pub digest_s: Option<f64>,
+    /// The file that these come from, if any.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub source: Option<PathBuf>,
 }
 
 /// What a signal that ends this process does to the VM.
@@ -252,10 +259,13 @@ impl NetSpec {
             let [a, b, c, ..] = hash.to_le_bytes();
             return Ok([0x52, 0x54, 0, a, b, c.wrapping_add(index as u8)]);
         };
-        let bytes: Vec<u8> = text.split(':').map_while(|part| u8::from_str_radix(part, 16).ok()).collect();
+        let byte = |part: &str| {
+            let is_hex = matches!(part.len(), 1 | 2) && part.bytes().all(|b| b.is_ascii_hexdigit());
+            is_hex.then(|| u8::from_str_radix(part, 16).ok()).flatten()
+        };
+        let bytes: Option<Vec<u8>> = text.split(':').map(byte).collect();
         let mac: [u8; 6] = bytes
-            .try_into()
-            .ok()
+            .and_then(|bytes| bytes.try_into().ok())
             .with_context(|| format!("{text:?} is no MAC address (six hex bytes with colons)"))?;
         ensure!(
             mac[0] & 1 == 0,
@@ -288,10 +298,13 @@ impl VmArgs {
     /// Reads `file`, if given, and lays these flags over it.
     pub fn merged_with(self, file: Option<&Path>) -> Result<Self> {
         let Some(path) = file else { return Ok(self) };
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read the VM file {}", path.display()))?;
+        let bytes = crate::commands::build::read_file(path, "VM file", VM_FILE_BYTES_MAX)?;
+        let text =
+            String::from_utf8(bytes).with_context(|| format!("{} is not a VM file", path.display()))?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        self.over(&text, folder).with_context(|| format!("{} is not a VM file", path.display()))
+        let merged =
+            self.over(&text, folder).with_context(|| format!("{} is not a VM file", path.display()))?;
+        Ok(Self { source: Some(path.into()), ..merged })
     }
 
     /// Lays these flags over the text of a VM file that lies in `folder`.
@@ -323,6 +336,7 @@ impl VmArgs {
             stall_ms: self.stall_ms.or(base.stall_ms),
             disk_hang_ms: self.disk_hang_ms.or(base.disk_hang_ms),
             digest_s: self.digest_s.or(base.digest_s),
+            source: self.source,
         })
     }
 
@@ -331,6 +345,12 @@ impl VmArgs {
         let paths = [&mut self.kernel, &mut self.initrd, &mut self.bios];
         for path in paths.into_iter().flatten().chain(self.disk.iter_mut().map(|disk| &mut disk.path)) {
             *path = folder.join(&*path);
+        }
+        if let Some((kind @ ("file" | "socket"), path)) =
+            self.console.as_deref().and_then(|c| c.split_once('='))
+            && !path.is_empty()
+        {
+            self.console = Some(format!("{kind}={}", folder.join(path).display()));
         }
         self
     }
@@ -516,12 +536,17 @@ mod tests {
     fn a_file_is_read_and_flags_win() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("vm.toml");
-        let text = "name = 'redis'\nkernel = 'k'\nmemory = '1G'\n[[disk]]\npath = 'd.img'\nmode = 'shared'\n[[net]]\ntap = 'tap0'\n";
+        let text = "name = 'redis'\nkernel = 'k'\nconsole = 'file=said'\nmemory = '1G'\n[[disk]]\npath = 'd.img'\nmode = 'shared'\n[[net]]\ntap = 'tap0'\n";
         std::fs::write(&path, text).expect("room");
         let flags = VmArgs { memory: Some("256M".into()), ..VmArgs::default() };
         let merged = flags.merged_with(Some(&path)).expect("a good file");
         assert_eq!(merged.kernel.as_deref(), Some(folder.path().join("k").as_path()));
         let vm = resolve(merged).expect("a good VM");
+        assert_eq!(
+            vm.console,
+            ConsoleTarget::File(folder.path().join("said")),
+            "relative to the file, like all paths"
+        );
         assert_eq!(vm.machine.ram_bytes, 256 << 20);
         assert_eq!(vm.settings.disk_modes, vec![(0, DiskMode::Shared)]);
         assert_eq!(vm.machine.devices.len(), 3);
@@ -552,6 +577,10 @@ mod tests {
             with(|a| a.net = vec![NetSpec { mac: Some("01:00:00:00:00:00".into()), ..NetSpec::default() }])
                 .contains("multicast")
         );
+        for mac in ["52:54:00:12:34:56:zz", "52:54:00:12:34", "52:54:00:12:34:+6", "52:54:00:12:34:56:", ""] {
+            let spec = NetSpec { mac: Some(mac.into()), ..NetSpec::default() };
+            assert!(spec.mac("vm", 0).is_err(), "{mac:?} is no MAC address");
+        }
         assert!("d,mod=shared".parse::<DiskSpec>().is_err());
         assert!("switch=a,tap=b".parse::<NetSpec>().is_err());
     }

@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod engine;
 mod exit;
+mod logs;
 mod tenure;
 
 use clap::{Parser, Subcommand};
@@ -63,7 +64,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    init_logs(cli.verbose);
+    let log = logs::Log::init(cli.verbose);
     let result = match cli.command {
         Command::Run(args) => commands::run::run(*args),
         Command::Backup(args) => commands::backup::run(args),
@@ -82,19 +83,13 @@ fn main() -> ExitCode {
         Command::Chaos(args) => commands::chaos::run(&args),
         Command::Arbiter(args) => commands::arbiter::run(&args),
     };
-    match result {
-        Ok(code) => ExitCode::from(code),
+    let code = match result {
+        Ok(code) => code,
         Err(error) => {
-            eprintln!("pollux: {error:#}");
-            ExitCode::from(exit::of_error(&error))
+            log.say(&format!("pollux: {error:#}"));
+            exit::of_error(&error)
         }
-    }
-}
-
-/// Logs go to standard error: standard output is the guest's console, or data.
-fn init_logs(verbose: u8) {
-    let level = ["info", "debug", "trace"][usize::from(verbose.min(2))];
-    let filter = std::env::var("POLLUX_LOG").unwrap_or_else(|_| level.into());
-    let filter = tracing_subscriber::EnvFilter::try_new(&filter).unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr).init();
+    };
+    log.close();
+    ExitCode::from(code)
 }

@@ -44,6 +44,9 @@ fn what_cannot_be_started_is_refused_with_its_name_and_what_to_do() {
     let toml = file("vm.toml", b"kernel = 'x'\nmemroy = '1G'\n");
     refused(f, &["run"], &["nothing to start", "--kernel"]);
     refused(f, &["run", "--kernel", "/nowhere"], &["kernel", "/nowhere"]);
+    refused(f, &["run", "--kernel", "/dev/zero"], &["kernel", "no regular file"]);
+    refused(f, &["run", "/dev/zero"], &["VM file", "no regular file"]);
+    refused(f, &["run", "--kernel", TINY, "--snapshot", "/dev/zero"], &["snapshot", "no regular file"]);
     refused(f, &["run", "--kernel", &cut], &["kernel", "cut off"]);
     refused(f, &["run", "--kernel", &other], &["RISC-V"]);
     refused(f, &["run", "--kernel", &empty], &["empty"]);
@@ -225,4 +228,89 @@ fn a_recording_that_was_cut_or_damaged_says_where() {
     assert!(code == Some(71) && said.contains("page 0x80280") && said.contains("icount"), "{said}");
     let (code, said) = pollux(f, &["replay", "--quiet", "--cold", "1", "--json", &path]);
     assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn a_wrong_word_destroys_no_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let f = folder.path();
+    let named = |name: &str| f.join(name).display().to_string();
+    fs::copy(TINY, f.join("kernel")).expect("room");
+    fs::write(f.join("disk"), vec![b'd'; 4096]).expect("room");
+    fs::write(f.join("vm.toml"), "memory = '16M'\n").expect("room");
+    fs::write(f.join("notes"), "precious\n").expect("room");
+    let all = ["kernel", "disk", "vm.toml", "notes"];
+    let before = all.map(|name| fs::read(f.join(name)).expect("there"));
+    let (kernel, disk, toml, notes) = (named("kernel"), named("disk"), named("vm.toml"), named("notes"));
+    let switch = format!("unix:{}", named("switch"));
+    let vm = ["--kernel", &kernel, "--disk", &disk];
+    for file in [&kernel, &disk, &toml] {
+        let console = format!("file={file}");
+        refused(f, &[&["run", &toml, "--console", &console][..], &vm].concat(), &[file, "left as it is"]);
+    }
+    for file in [&kernel, &disk, &toml, &notes] {
+        let console = format!("socket={file}");
+        refused(f, &[&["run", &toml, "--console", &console][..], &vm].concat(), &[file, "left as it is"]);
+        let log = ["record", &toml, "--log", file, "--console", "none"];
+        refused(f, &[&log[..], &vm].concat(), &[file, "left as it is"]);
+        refused(f, &["switch", "--listen", &switch, "--bound", file], &[file, "left as it is"]);
+    }
+    let arbiter = named("arbiter");
+    let (console, listen) = (format!("file={disk}"), "127.0.0.1:0");
+    let words = ["backup", "--listen", listen, "--arbiter", &arbiter, "--disk", &disk, "--console", &console];
+    refused(f, &words, &[&disk, "left as it is"]);
+    for (name, bytes) in all.iter().zip(before) {
+        assert!(fs::read(f.join(name)).expect("there") == bytes, "{name} has changed");
+    }
+}
+
+#[test]
+fn a_recording_that_is_refused_leaves_the_running_one_whole() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let f = folder.path();
+    let log = f.join("r.log").display().to_string();
+    let args = |name| {
+        let vm = ["--kernel", TINY, "--memory", "16M", "--console", "none", "--name", name];
+        [&["record", "--log", &log][..], &vm].concat()
+    };
+    let mut running = spawn(f, "recorder", &[], &strings(&args("one")));
+    eventually("it runs", || status(f, "one").ok().filter(|s| s.icount > 0));
+    refused(f, &args("one"), &["one", "--name"]);
+    refused(f, &args("two"), &["r.log", "in use"]);
+    running.signal(rustix::process::Signal::TERM);
+    assert_eq!(running.wait(Duration::from_secs(20)).and_then(|s| s.code()), Some(0), "{}", running.log());
+    let (code, said) = pollux(f, &["replay", "--quiet", &log]);
+    assert!(code == Some(0) && !said.contains("cut off"), "{said}");
+}
+
+#[test]
+fn an_instance_that_hangs_is_listed_and_holds_up_no_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let f = folder.path();
+    let start = |name: &str| {
+        let args = ["run", "--kernel", TINY, "--memory", "16M", "--console", "none", "--name", name];
+        let process = spawn(f, name, &[], &strings(&args));
+        eventually("it runs", || status(f, name).ok().filter(|s| s.role == "solo"));
+        process
+    };
+    let (hung, other) = (start("hung"), start("other"));
+    assert!(other.log().contains("no --net"), "{}", other.log());
+    assert!(!other.log().contains('\u{1b}'), "colours in a file: {}", other.log());
+    hung.signal(rustix::process::Signal::STOP);
+    let begun = std::time::Instant::now();
+    let (code, said) = pollux(f, &["status", "--json"]);
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    let lines: Vec<serde_json::Value> =
+        said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!((code, lines.len()), (Some(0), 2), "{said}");
+    assert_eq!((&lines[0]["name"], &lines[0]["answers"]), (&"hung".into(), &false.into()));
+    let other = &lines[1];
+    assert_eq!((&other["name"], &other["answers"]), (&"other".into(), &true.into()));
+    assert_eq!((&other["protected"], &other["protection"]), (&false.into(), &"unprotected".into()));
+    assert_eq!(other["version"], env!("CARGO_PKG_VERSION"));
+    // After 2020, and so on the calendar.
+    assert!(other["times"]["started_ms"].as_u64() > Some(1_577_836_800_000), "{other}");
+    let (_, said) = pollux(f, &["status"]);
+    assert!(said.contains("not answering"), "{said}");
+    hung.signal(rustix::process::Signal::CONT);
 }

@@ -72,6 +72,51 @@ fn a_killed_primary_is_taken_over_from() {
     });
 }
 
+/// Fills a pipe, so that the next who writes to it waits until somebody reads.
+fn fill(pipe: &std::io::PipeWriter) {
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+    let flags = fcntl_getfl(pipe).expect("a pipe");
+    fcntl_setfl(pipe, flags | OFlags::NONBLOCK).expect("a pipe");
+    for piece in [4096, 1] {
+        while rustix::io::write(pipe, &vec![b'.'; piece]).is_ok() {}
+    }
+    fcntl_setfl(pipe, flags).expect("a pipe");
+}
+
+#[test]
+fn a_log_that_stands_still_stops_no_failover() {
+    for primary_dies in [true, false] {
+        let (mut reader, writer) = std::io::pipe().expect("a pipe");
+        let full = writer.try_clone().expect("a descriptor");
+        let mut pair = Pair::start(&Options { stderr: Some(writer), ..Options::default() });
+        pair.wait_paired();
+        let mut client = Client::new(pair.service, 1);
+        client.wait_ready();
+        fill(&full);
+        let dies = if primary_dies { &mut pair.primary } else { &mut pair.backup };
+        dies.signal(Signal::KILL);
+        let _ = dies.child.wait();
+        client.work(ms(200)).and_then(|()| client.check()).expect("the survivor goes on");
+        drop(full);
+        // Whoever reads again gets all that found room.
+        let mut said = String::new();
+        let reading = std::thread::spawn(move || {
+            use std::io::Read;
+            let mut bytes = Vec::new();
+            let _ = reader.read_to_end(&mut bytes);
+            said.push_str(&String::from_utf8_lossy(&bytes));
+            said
+        });
+        let survivor = if primary_dies { &mut pair.backup } else { &mut pair.primary };
+        survivor.signal(Signal::TERM);
+        assert_eq!(survivor.wait(ms(10_000)).and_then(|status| status.code()), Some(0));
+        let said = reading.join().expect("no panic");
+        assert!(!said.contains("\u{1b}["), "colours in a pipe: {said}");
+        let wanted = if primary_dies { "this side is live" } else { "running on without a backup" };
+        assert!(said.contains(wanted), "{said}");
+    }
+}
+
 #[test]
 fn a_killed_primary_is_taken_over_from_by_a_backup_with_another_engine() {
     let Some(mixed) = mixed_engines() else { return };

@@ -4,23 +4,20 @@
 //! `Drop`, [`restore_terminal`] where nothing is dropped). `Ctrl-A x` leaves, as in QEMU; `Ctrl-A Ctrl-A` sends one
 //! `Ctrl-A`.
 
+use crate::attached::Attached;
 use crate::events::EventSender;
-use crate::outlet::Outlet;
+use crate::outfile::{self, Content};
+use crate::outlet::{Outlet, Unit};
 use pollux_node::Event;
 use pollux_vocab::ConsoleId;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-/// Output kept for whoever attaches to a socket later.
-const BACKLOG_BYTES: usize = 64 * 1024;
-/// People attached to one console at once.
-const ATTACHED_MAX: usize = 8;
 /// The name of a thread that writes what a guest said.
 const OUTLET: &str = "console-out";
 const ESCAPE: u8 = 1;
@@ -42,17 +39,18 @@ pub enum ConsoleTarget {
 /// stand still for any time (a laptop sleeps, a pager waits), and the VM must not stand still with it.
 #[derive(Debug)]
 pub struct Console {
-    /// `None`: output goes nowhere. Before the terminal, so that the last words are out when it is given back.
-    outlet: Option<Outlet>,
+    /// Before the terminal, so that the last words are out when it is given back.
+    sink: Sink,
     #[allow(dead_code, reason = "held for its Drop")]
     terminal: Option<RawTerminal>,
 }
 
-/// Who is attached to a socket, and what was said last.
-#[derive(Debug, Default)]
-pub struct Attached {
-    streams: Vec<UnixStream>,
-    backlog: Vec<u8>,
+/// Where output goes.
+#[derive(Debug)]
+enum Sink {
+    Nowhere,
+    Stream(Outlet),
+    Attached(Attached),
 }
 
 impl Console {
@@ -65,66 +63,66 @@ impl Console {
                 std::thread::Builder::new().name("console".into()).spawn(move || read_stdin(id, &events))?;
                 // Not `io::Stdout`: who waits for a terminal must not hold a lock that others need.
                 let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-                Ok(Self { outlet: Some(write_to(stdout)?), terminal })
+                Ok(Self { sink: Sink::Stream(write_to(stdout)?), terminal })
             }
             ConsoleTarget::Socket(path) => {
-                let _ = std::fs::remove_file(path);
-                let listener = UnixListener::bind(path)?;
-                let attached = Arc::new(Mutex::new(Attached::default()));
-                let (shared, events) = (attached.clone(), events.clone());
-                std::thread::Builder::new()
-                    .name("console".into())
-                    .spawn(move || accept(&listener, id, &shared, &events))?;
-                let outlet = Outlet::spawn(OUTLET.into(), move |batch| {
-                    attached.lock().unwrap_or_else(PoisonError::into_inner).show(&batch.concat());
-                    true
-                })?;
-                Ok(Self { outlet: Some(outlet), terminal: None })
+                Ok(Self { sink: Sink::Attached(Attached::serve(path, id, events)?), terminal: None })
             }
             ConsoleTarget::File(path) => {
-                Ok(Self { outlet: Some(write_to(File::create(path)?)?), terminal: None })
+                let file = outfile::open(path, Content::Text).map_err(io::Error::other)?;
+                // A VM that does not come to say anything leaves what the last one said.
+                let mut is_old = true;
+                let outlet = Outlet::spawn(OUTLET.into(), Unit::Bytes, move |batch| {
+                    if std::mem::take(&mut is_old) {
+                        let _ = outfile::empty(&file);
+                    }
+                    let _ = (&file).write_all(&batch.concat());
+                    true
+                })?;
+                Ok(Self { sink: Sink::Stream(outlet), terminal: None })
             }
-            ConsoleTarget::None => Ok(Self { outlet: None, terminal: None }),
+            ConsoleTarget::None => Ok(Self { sink: Sink::Nowhere, terminal: None }),
         }
     }
 
     /// Shows what the guest wrote, or loses it if too much waits to be shown.
     pub fn write(&self, bytes: Vec<u8>) {
-        if let Some(outlet) = &self.outlet {
-            outlet.offer(bytes);
+        match &self.sink {
+            Sink::Nowhere => {}
+            Sink::Stream(outlet) => {
+                outlet.offer(bytes);
+            }
+            Sink::Attached(attached) => attached.show(&bytes),
         }
     }
 
     /// The guest will write nothing more.
     pub fn close(&mut self) {
-        if let Some(outlet) = &mut self.outlet {
-            outlet.close();
+        match &mut self.sink {
+            Sink::Nowhere => {}
+            Sink::Stream(outlet) => outlet.close(),
+            Sink::Attached(attached) => attached.close(),
         }
     }
 
     /// After [`Console::close`], waits for the last words to be shown, at most until `deadline`.
     pub fn wait_closed(&self, deadline: Instant) {
-        if let Some(outlet) = &self.outlet {
-            outlet.wait_closed(deadline);
+        match &self.sink {
+            Sink::Nowhere => {}
+            Sink::Stream(outlet) => {
+                outlet.wait_closed(deadline);
+            }
+            Sink::Attached(attached) => attached.wait_closed(deadline),
         }
     }
 }
 
 /// A terminal that is gone is no reason to stop a VM, so errors are dropped.
 fn write_to(mut file: File) -> io::Result<Outlet> {
-    Outlet::spawn(OUTLET.into(), move |batch| {
+    Outlet::spawn(OUTLET.into(), Unit::Bytes, move |batch| {
         let _ = file.write_all(&batch.concat());
         true
     })
-}
-
-impl Attached {
-    fn show(&mut self, bytes: &[u8]) {
-        self.streams.retain_mut(|stream| stream.write_all(bytes).is_ok());
-        self.backlog.extend_from_slice(bytes);
-        let excess = self.backlog.len().saturating_sub(BACKLOG_BYTES);
-        self.backlog.drain(..excess);
-    }
 }
 
 fn read_stdin(id: ConsoleId, events: &EventSender) {
@@ -152,31 +150,6 @@ fn read_stdin(id: ConsoleId, events: &EventSender) {
         if !bytes.is_empty() && events.send(Event::Console { console: id, bytes }).is_err() {
             return;
         }
-    }
-}
-
-fn accept(listener: &UnixListener, id: ConsoleId, attached: &Arc<Mutex<Attached>>, events: &EventSender) {
-    for stream in listener.incoming() {
-        let Ok(mut stream) = stream else { return };
-        let Ok(mut reader) = stream.try_clone() else { continue };
-        // A reader that has stopped reading is dropped rather than waited for.
-        let _ = stream.set_write_timeout(Some(std::time::Duration::from_millis(20)));
-        {
-            let mut shared = attached.lock().unwrap_or_else(PoisonError::into_inner);
-            if shared.streams.len() >= ATTACHED_MAX || stream.write_all(&shared.backlog).is_err() {
-                continue;
-            }
-            shared.streams.push(stream);
-        }
-        let events = events.clone();
-        let _ = std::thread::Builder::new().name("attached".into()).spawn(move || {
-            let mut buffer = [0u8; 1024];
-            while let Ok(n @ 1..) = reader.read(&mut buffer) {
-                if events.send(Event::Console { console: id, bytes: buffer[..n].to_vec() }).is_err() {
-                    return;
-                }
-            }
-        });
     }
 }
 

@@ -18,6 +18,7 @@ use crate::disk_fault::DiskFaults;
 use crate::events::EventSender;
 use crate::fence::Fence;
 pub use crate::image::{DiskError, Image};
+use crate::rate::Rate;
 use pollux_node::{DiskCompletion, Event, HostTime};
 use pollux_vocab::{DiskOp, DiskRequest, DiskStatus, SlotId};
 use std::io;
@@ -99,6 +100,7 @@ struct Server {
 
 impl Server {
     fn serve(self, inbox: &Receiver<DiskRequest>) {
+        let mut rate = Rate::default();
         while let Ok(DiskRequest { slot, request, op }) = inbox.recv() {
             if self.fence.as_deref().is_some_and(|fence| !fence.pass()) {
                 return;
@@ -106,7 +108,9 @@ impl Server {
             let (status, data) = match self.work.timed(|| self.perform(&op)) {
                 Ok(data) => (DiskStatus::Ok, data),
                 Err(error) => {
-                    self.complain(&op, &error);
+                    if let Some(left_out) = rate.take() {
+                        self.complain(&op, &error, left_out);
+                    }
                     (DiskStatus::IoError, Vec::new())
                 }
             };
@@ -127,14 +131,14 @@ impl Server {
         self.image.perform(op)
     }
 
-    fn complain(&self, op: &DiskOp, error: &io::Error) {
+    fn complain(&self, op: &DiskOp, error: &io::Error, left_out: u64) {
         let (what, at) = match op {
             DiskOp::Read { offset, .. } => ("read", *offset),
             DiskOp::Write { offset, .. } => ("write", *offset),
             DiskOp::Zero { offset, .. } => ("discard", *offset),
             DiskOp::Flush => ("flush", 0),
         };
-        tracing::error!(path = %self.image.path().display(), at, %error, "disk {what} failed; the guest sees an I/O error");
+        tracing::error!(path = %self.image.path().display(), at, %error, left_out, "disk {what} failed; the guest sees an I/O error");
     }
 }
 

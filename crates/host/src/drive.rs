@@ -2,6 +2,8 @@
 
 use crate::clock;
 use crate::ports::HostPorts;
+use crate::rate::Rate;
+use crate::status::Times;
 use pollux_machine::Machine;
 use pollux_node::{Next, Node, Outcome};
 use std::sync::PoisonError;
@@ -14,16 +16,19 @@ const STATUS_EVERY_NS: u64 = 100_000_000;
 
 /// Runs `node` to its end.
 pub fn drive<M: Machine>(node: &mut Node<M>, ports: &mut HostPorts) -> Outcome {
-    let mut status_at = 0;
+    let (mut status_at, mut stalls) = (0, Rate::default());
     loop {
         let before = clock::now().0;
         ports.begin_turn(matches!(node, Node::Live(_)));
         let next = node.step(ports);
         ports.end_turn(node.sure_until());
         let now = clock::now().0;
-        if now - before > STALL_NS {
+        if now - before > STALL_NS
+            && let Some(left_out) = stalls.take()
+        {
             tracing::warn!(
                 ms = (now - before) / 1_000_000,
+                left_out,
                 "this host held the VM up; the other side may think that it has died"
             );
         }
@@ -54,6 +59,16 @@ fn update_status<M: Machine>(node: &mut Node<M>, ports: &mut HostPorts) {
     let mut status = ports.status.lock().unwrap_or_else(PoisonError::into_inner);
     status.pid = std::process::id();
     status.role = report.state.to_string();
+    status.protected = matches!(status.role.as_str(), "primary" | "backup");
+    if status.protected {
+        status.protection = "protected".into();
+    } else if status.protection.is_empty() {
+        status.protection = "unprotected".into();
+    }
+    // Once each, or a wall clock that is set would move what is past.
+    if status.times.started_ms == 0 || status.timeline.live_ns != 0 && status.times.live_ms == 0 {
+        status.times = Times::of(&status.timeline);
+    }
     status.generation = report.generation.0;
     status.icount = icount.0;
     status.virtual_ns = time.0;

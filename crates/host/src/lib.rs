@@ -4,6 +4,7 @@
 //! [`status`] are what an operator sees. `unsafe` lives in [`sys`] only.
 
 pub mod arbiter_file;
+mod attached;
 pub mod clock;
 pub mod console;
 pub mod control;
@@ -14,11 +15,15 @@ pub mod events;
 pub mod fence;
 pub mod image;
 pub mod link;
+mod listen;
+mod memory;
 pub mod net;
+pub mod outfile;
 pub mod outlet;
 pub mod pairing;
 pub mod ports;
 pub mod proof;
+mod rate;
 pub mod recorder;
 pub mod status;
 pub mod sys;

@@ -5,7 +5,7 @@
 
 use crate::events::EventSender;
 use crate::fence::Fence;
-use crate::outlet::Outlet;
+use crate::outlet::{Outlet, Unit};
 use crate::sys::tap;
 use pollux_node::Event;
 use pollux_switch::{PortClient, PortCloser, PortError, PortReceiver, PortSender, SwitchAddr};
@@ -106,7 +106,10 @@ impl NetPort {
                     .spawn(move || keep_receiving(&addr, slot, receiver, &shared, &events))
                     .map_err(NetError::Thread)?;
                 let line = line.clone();
-                Some(Outlet::spawn(outlet_name, move |frames| line.send(&frames)).map_err(NetError::Thread)?)
+                Some(
+                    Outlet::spawn(outlet_name, Unit::Frames, move |frames| line.send(&frames))
+                        .map_err(NetError::Thread)?,
+                )
             }
             NetTarget::Tap(name) => {
                 let fault = |source| NetError::Tap { name: name.clone(), source };
@@ -119,7 +122,7 @@ impl NetPort {
                     .map_err(NetError::Thread)?;
                 let line = line.clone();
                 let write = move |frames: Vec<Vec<u8>>| line.send_tap(&sender, &frames);
-                Some(Outlet::spawn(outlet_name, write).map_err(NetError::Thread)?)
+                Some(Outlet::spawn(outlet_name, Unit::Frames, write).map_err(NetError::Thread)?)
             }
             NetTarget::None => None,
         };

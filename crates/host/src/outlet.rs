@@ -1,37 +1,68 @@
 //! Where released output leaves: a thread that writes to something that may stand still (a terminal, a pipe, a
 //! switch), behind a bounded queue, so that the node never stands still with it.
 //!
-//! Invariants: [`Outlet::offer`] never waits; what is taken is written whole and in order; what finds no room is
-//! lost whole and counted. The thread says so, not the node: a log may stand still like any other terminal.
+//! Invariants: [`Outlet::offer`] never waits for whoever reads; what is taken is written whole and in order; what
+//! finds no room is lost whole and counted. The thread says so, not the node, when its reader reads again.
 //!
-//! Not here: what is written to (`console`, `net`).
+//! Not here: what is written to (`console`, `net`, `pollux`'s own log).
 
+use crate::rate::Rate;
+use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Pieces that may wait; a serial port makes one of every character.
-const PIECES_WAITING_MAX: usize = 65_536;
+/// Frames that may wait.
+const FRAMES_WAITING_MAX: usize = 65_536;
 /// Bytes that may wait.
-const BYTES_WAITING_MAX: usize = 4 << 20;
+pub(crate) const BYTES_WAITING_MAX: usize = 4 << 20;
 /// Bytes written at a time, if so many wait.
 const BATCH_BYTES: usize = 64 * 1024;
 /// How long what was taken may still be written when everything ends.
 pub const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// What an outlet is offered, and what it counts when it loses some.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unit {
+    /// Pieces of a stream: they may be joined.
+    Bytes,
+    /// Whole lines of a stream: they may be joined.
+    Lines,
+    /// Whole frames: each stays for itself.
+    Frames,
+}
+
+impl Unit {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::Lines => "lines",
+            Self::Frames => "frames",
+        }
+    }
+}
+
 #[derive(Debug, Default)]
-struct Counts {
-    waiting_bytes: AtomicUsize,
+struct Waiting {
+    pieces: VecDeque<Vec<u8>>,
+    bytes: usize,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Queue {
+    unit: Unit,
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
     lost: AtomicU64,
 }
 
 /// A bounded queue and the thread that empties it. Dropping it gives the thread [`LAST_WORDS`].
 #[derive(Debug)]
 pub struct Outlet {
-    queue: Option<SyncSender<Vec<u8>>>,
-    counts: Arc<Counts>,
+    queue: Arc<Queue>,
     /// Says nothing; closed when the thread ends.
     ended: Receiver<()>,
 }
@@ -41,49 +72,45 @@ impl Outlet {
     /// is to be called again.
     pub fn spawn(
         name: String,
+        unit: Unit,
         mut write: impl FnMut(Vec<Vec<u8>>) -> bool + Send + 'static,
     ) -> io::Result<Self> {
-        let (queue, inbox) = sync_channel(PIECES_WAITING_MAX);
         let (end, ended) = sync_channel(0);
-        let counts = Arc::<Counts>::default();
-        let shared = counts.clone();
+        let (waiting, changed, lost) = Default::default();
+        let queue = Arc::new(Queue { unit, waiting, changed, lost });
+        let shared = queue.clone();
         std::thread::Builder::new().name(name.clone()).spawn(move || {
             let _end = end;
-            let mut told = 0;
-            while let Some(batch) = next_batch(&inbox, &shared) {
+            let (mut told, mut rate) = (0, Rate::default());
+            while let Some(batch) = shared.next_batch() {
                 if !write(batch) {
+                    shared.close();
                     return;
                 }
                 let lost = shared.lost.load(Ordering::Relaxed);
-                if lost > told {
-                    tracing::warn!(lost = lost - told, "{name} stood still; output for it was lost");
+                // What is not said now is in the next number.
+                if lost > told && rate.take().is_some() {
+                    tracing::warn!("{name} stood still: {} {} for it were lost", lost - told, unit.name());
                     told = lost;
                 }
             }
         })?;
-        Ok(Self { queue: Some(queue), counts, ended })
+        Ok(Self { queue, ended })
     }
 
     /// Takes `piece` if there is room. False: lost.
     pub fn offer(&self, piece: Vec<u8>) -> bool {
-        let taken = self.queue.as_ref().is_some_and(|queue| {
-            let bytes = piece.len();
-            let waiting = self.counts.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
-            let taken = waiting + bytes <= BYTES_WAITING_MAX && queue.try_send(piece).is_ok();
-            if !taken {
-                self.counts.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            }
-            taken
-        });
+        let size = if self.queue.unit == Unit::Bytes { piece.len() as u64 } else { 1 };
+        let taken = self.queue.take(piece);
         if !taken {
-            self.counts.lost.fetch_add(1, Ordering::Relaxed);
+            self.queue.lost.fetch_add(size, Ordering::Relaxed);
         }
         taken
     }
 
     /// Nothing more will be offered: the thread ends when it has written what waits.
     pub fn close(&mut self) {
-        self.queue = None;
+        self.queue.close();
     }
 
     /// After [`Outlet::close`], waits for the thread's end, at most until `deadline`. True: all is written.
@@ -95,39 +122,89 @@ impl Outlet {
 
 impl Drop for Outlet {
     fn drop(&mut self) {
-        if self.queue.take().is_some() {
+        if self.queue.close() {
             self.wait_closed(Instant::now() + LAST_WORDS);
         }
     }
 }
 
-/// What waits, as far as it makes one batch; waits for the first piece. `None` when there will be no more.
-fn next_batch(inbox: &Receiver<Vec<u8>>, counts: &Counts) -> Option<Vec<Vec<u8>>> {
-    let mut batch = vec![inbox.recv().ok()?];
-    let mut bytes = batch[0].len();
-    while bytes < BATCH_BYTES {
-        let Ok(piece) = inbox.try_recv() else { break };
-        bytes += piece.len();
-        batch.push(piece);
+impl Queue {
+    /// Held for as long as it takes to move a piece: nobody waits for a reader with it.
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    counts.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
-    Some(batch)
+
+    fn take(&self, piece: Vec<u8>) -> bool {
+        let mut waiting = self.waiting();
+        let has_room = waiting.bytes + piece.len() <= BYTES_WAITING_MAX
+            && (self.unit != Unit::Frames || waiting.pieces.len() < FRAMES_WAITING_MAX);
+        if waiting.closed || !has_room {
+            return false;
+        }
+        waiting.bytes += piece.len();
+        // A serial port makes a piece of every character: alone, each would cost many times its size.
+        let joined = match waiting.pieces.back_mut() {
+            Some(last) if self.unit != Unit::Frames && last.len() + piece.len() <= BATCH_BYTES => {
+                last.extend_from_slice(&piece);
+                true
+            }
+            _ => false,
+        };
+        if !joined {
+            waiting.pieces.push_back(piece);
+        }
+        drop(waiting);
+        self.changed.notify_one();
+        true
+    }
+
+    /// True if it was open.
+    fn close(&self) -> bool {
+        let was_closed = std::mem::replace(&mut self.waiting().closed, true);
+        self.changed.notify_one();
+        !was_closed
+    }
+
+    /// What waits, as far as it makes one batch; waits for the first piece. `None` when there will be no more.
+    fn next_batch(&self) -> Option<Vec<Vec<u8>>> {
+        let mut waiting = self.waiting();
+        while waiting.pieces.is_empty() {
+            if waiting.closed {
+                return None;
+            }
+            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while bytes < BATCH_BYTES
+            && let Some(piece) = waiting.pieces.pop_front()
+        {
+            bytes += piece.len();
+            batch.push(piece);
+        }
+        waiting.bytes -= bytes;
+        Some(batch)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::{Sender, channel};
+
+    /// An outlet that writes nothing until the sender is dropped, and what it has written then.
+    fn held_up(unit: Unit) -> (Outlet, Sender<()>, Receiver<Vec<Vec<u8>>>) {
+        let (go, gate) = channel::<()>();
+        let (written, seen) = channel();
+        let outlet = Outlet::spawn("outlet".into(), unit, move |batch| {
+            let _ = gate.recv();
+            written.send(batch).is_ok()
+        });
+        (outlet.expect("a thread"), go, seen)
+    }
 
     #[test]
     fn an_outlet_that_stands_still_loses_whole_pieces_and_waits_for_nobody() {
-        let (go, gate) = channel::<()>();
-        let (written, seen) = channel();
-        let outlet = Outlet::spawn("outlet".into(), move |batch| {
-            let _ = gate.recv();
-            written.send(batch).is_ok()
-        })
-        .expect("a thread");
+        let (outlet, go, seen) = held_up(Unit::Frames);
         let piece = |n: usize| (n as u64).to_le_bytes().repeat(128);
         let taken: Vec<usize> = (0..8000).filter(|n| outlet.offer(piece(*n))).collect();
         assert!((4096..8000).contains(&taken.len()), "{} of 8000 KiB", taken.len());
@@ -135,5 +212,21 @@ mod tests {
         drop(outlet);
         let got: Vec<Vec<u8>> = seen.into_iter().flatten().collect();
         assert_eq!(got, taken.into_iter().map(piece).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_waits_for_a_console_is_bounded_in_bytes_however_small_its_pieces_are() {
+        let (outlet, go, seen) = held_up(Unit::Bytes);
+        let taken = (0..BYTES_WAITING_MAX + 3 * BATCH_BYTES).filter(|n| outlet.offer(vec![*n as u8])).count();
+        assert!(taken >= BYTES_WAITING_MAX, "{taken} characters");
+        assert_eq!(
+            outlet.queue.lost.load(Ordering::Relaxed),
+            (BYTES_WAITING_MAX + 3 * BATCH_BYTES - taken) as u64
+        );
+        assert!(outlet.queue.waiting().pieces.len() <= BYTES_WAITING_MAX / BATCH_BYTES + 1, "joined");
+        drop(go);
+        drop(outlet);
+        let got: Vec<u8> = seen.into_iter().flatten().flatten().collect();
+        assert!(got.iter().enumerate().all(|(n, byte)| *byte == n as u8) && got.len() == taken);
     }
 }

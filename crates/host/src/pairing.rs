@@ -25,6 +25,7 @@
 use crate::arbiter_file::random_bytes;
 use crate::events::EventSender;
 use crate::link::{LinkError, LinkReader, LinkSender, Patience};
+use crate::memory;
 use crate::proof::{Side, is_proof, prove};
 use pollux_arbiter::Secret;
 use pollux_codec::message::{DiskHello, Greet, Hello, Wire};
@@ -42,8 +43,8 @@ pub const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(120);
 const SLOWEST_BYTES_PER_S: u64 = 4 << 20;
 /// How long a peer that is turned away may take to read why.
 const LAST_WORD_PATIENCE: Duration = Duration::from_secs(1);
-/// The largest snapshot that is taken from a peer: the largest machine and its devices.
-const SNAPSHOT_BYTES_MAX: u64 = 65 << 30;
+/// Bytes of a snapshot besides RAM, at most: harts, devices and what they have begun.
+const DEVICES_BYTES_MAX: u64 = 256 << 20;
 
 /// Why two hosts do not become a pair.
 #[derive(Debug, thiserror::Error)]
@@ -279,6 +280,27 @@ pub fn turn_away(mut link: LinkSender, mut reader: LinkReader) {
     link.end(&mut reader, LAST_WORD_PATIENCE);
 }
 
+/// Whether the snapshot that a peer announces may be one of the machine that it announces, and finds room here: as
+/// itself, and again as the machine. `available`: bytes that this host has got to give, if it says.
+fn check_snapshot(hello: &Hello, available: Option<u64>) -> Result<(), String> {
+    let bytes = hello.snapshot_bytes;
+    // A page of RAM, and its number before it; and what a reset finds, which fits into RAM.
+    let ram = (hello.ram_bytes / 4096).saturating_mul(4096 + 4);
+    let most = ram.saturating_add(hello.ram_bytes).saturating_add(DEVICES_BYTES_MAX);
+    if bytes > most {
+        let ram = hello.ram_bytes;
+        return Err(format!(
+            "a snapshot of {bytes} bytes is more than a machine with {ram} bytes of RAM has: {most} at most"
+        ));
+    }
+    match available {
+        Some(available) if bytes > available / 2 => Err(format!(
+            "the snapshot has {bytes} bytes and becomes a machine of that size; this host has {available} bytes to give"
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// The backup's second half: takes the snapshot and builds the machine. When all else is at hand, say [`ready`].
 pub fn welcome(
     link: &mut LinkSender,
@@ -291,12 +313,7 @@ pub fn welcome(
         refuse(link, &reason);
         PairingError::Unfit(reason)
     };
-    if hello.snapshot_bytes > SNAPSHOT_BYTES_MAX {
-        return Err(unfit(
-            link,
-            format!("a snapshot of {} bytes is more than any machine has", hello.snapshot_bytes),
-        ));
-    }
+    check_snapshot(hello, memory::available()).map_err(|reason| unfit(link, reason))?;
     let patience = patience_for(hello.snapshot_bytes, stop);
     link.send_within(&Wire::Welcome, &patience)?;
     let mut snapshot = Vec::new();
@@ -307,6 +324,12 @@ pub fn welcome(
                     return Err(unfit(
                         link,
                         format!("a piece of the snapshot is out of place at byte {offset}"),
+                    ));
+                }
+                if snapshot.try_reserve(bytes.len()).is_err() {
+                    return Err(unfit(
+                        link,
+                        format!("this host has not got {offset} bytes for the snapshot"),
                     ));
                 }
                 snapshot.extend_from_slice(&bytes);
@@ -325,6 +348,10 @@ pub fn welcome(
         Ok(machine) => machine,
         Err(error) => return Err(unfit(link, error.to_string())),
     };
+    if machine.config().ram_bytes != hello.ram_bytes {
+        return Err(unfit(link, "the snapshot is of another machine than the Hello".into()));
+    }
+    drop(snapshot);
     check_read_only(machine.config(), disks).map_err(|reason| unfit(link, reason))?;
     Ok(machine)
 }
@@ -427,6 +454,33 @@ mod tests {
             assert!(primary.to_string().contains("read-only"), "{primary}");
             assert!(backup.to_string().contains("disk 0 is"), "{backup}");
         }
+    }
+
+    #[test]
+    fn a_snapshot_that_its_machine_could_not_have_or_this_host_could_not_hold_is_refused_before_it_is_taken()
+    {
+        let says = |ram_bytes, snapshot_bytes| Hello {
+            software: String::new(),
+            vm: "vm".into(),
+            generation: Generation(1),
+            harts: 1,
+            ram_bytes,
+            disks: Vec::new(),
+            heartbeat_ns: 1,
+            failure_ns: 2,
+            snapshot_bytes,
+        };
+        let [(_near, mut primary), (mut far, mut far_reader)] = connected();
+        let (stop, _inbox) = inbox();
+        let refused = welcome(&mut far, &mut far_reader, &says(16 << 20, 6 << 30), &[], &stop);
+        assert!(matches!(refused, Err(PairingError::Unfit(_))));
+        let answer = primary.receive_within(&Patience::new(STRANGER_PATIENCE, None)).expect("an answer");
+        assert_eq!(answer.name(), "Refuse", "no Welcome before it");
+        assert!(check_snapshot(&says(16 << 20, 17 << 20), Some(1 << 30)).is_ok());
+        assert!(check_snapshot(&says(16 << 20, 17 << 20), None).is_ok());
+        let small = check_snapshot(&says(8 << 30, 4 << 30), Some(6 << 30)).expect_err("no room for it twice");
+        assert!(small.contains("to give"), "{small}");
+        assert!(check_snapshot(&says(u64::MAX, u64::MAX), Some(6 << 30)).is_err());
     }
 
     #[test]

@@ -12,8 +12,9 @@ use crate::fence::Fence;
 use crate::link::LinkSender;
 use crate::net::{NetPort, announcement};
 use crate::outlet::LAST_WORDS;
+use crate::rate::Rate;
 use crate::recorder::Recorder;
-use crate::status::Status;
+use crate::status::{Status, Times};
 use pollux_node::wire::to_wire;
 use pollux_node::{DiskFault, Event, HostTime, Notice, Ports};
 use pollux_protocol::Message;
@@ -51,6 +52,7 @@ pub struct HostPorts {
     /// Every card that is plugged in somewhere reaches it, as the node was last told.
     net_reached: bool,
     net_event: Option<Event>,
+    entropy_rate: Rate,
 }
 
 impl Default for HostPorts {
@@ -74,6 +76,7 @@ impl Default for HostPorts {
             told_restart_ns: 0,
             net_reached: true,
             net_event: None,
+            entropy_rate: Rate::default(),
         }
     }
 }
@@ -279,7 +282,9 @@ impl Ports for HostPorts {
                 match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
                     Ok(got) => bytes.truncate(got),
                     Err(error) => {
-                        tracing::error!(%error, "the host has no random bytes to give");
+                        if let Some(left_out) = self.entropy_rate.take() {
+                            tracing::error!(%error, left_out, "the host has no random bytes to give");
+                        }
                         bytes.clear();
                     }
                 }
@@ -360,11 +365,19 @@ impl Ports for HostPorts {
             }
             Notice::WentLive(generation) => {
                 tracing::warn!(%generation, "this side is live: it has no backup");
-                self.with_status(|s| s.timeline.live_ns = now);
+                self.with_status(|s| {
+                    s.timeline.live_ns = now;
+                    s.protection = "took over".into();
+                    s.times = Times::of(&s.timeline);
+                });
             }
             Notice::WentSolo(generation) => {
                 tracing::warn!(%generation, "running on without a backup");
-                self.with_status(|s| s.timeline.won_ns = now);
+                self.with_status(|s| {
+                    s.timeline.won_ns = now;
+                    s.protection = "backup lost".into();
+                    s.times = Times::of(&s.timeline);
+                });
             }
             Notice::Restarted(times) => {
                 self.with_status(|s| s.restarts = *times);

@@ -6,10 +6,10 @@
 //! A thread writes, so that a slow disk does not slow the VM; what waits is bounded by making the VM wait. A
 //! failure to write ends the recording, loudly, and not the VM.
 
+use crate::outfile::{self, Content};
 use pollux_codec::logfile;
 use pollux_node::HostTime;
 use pollux_vocab::{Input, Record, RecordBody};
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -34,9 +34,11 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Starts a recording at `path` from the state in `snapshot`.
+    /// Starts a recording at `path` from the state in `snapshot`. Call it when nothing else can fail any more: a
+    /// former recording there is lost.
     pub fn create(path: &Path, snapshot: &[u8]) -> io::Result<Self> {
-        let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+        let file = outfile::create(path, Content::Recording).map_err(io::Error::other)?;
+        let mut file = BufWriter::with_capacity(1 << 20, file);
         file.write_all(&logfile::encode_header(snapshot.len() as u64))?;
         file.write_all(snapshot)?;
         let (batches, inbox) = sync_channel::<Vec<u8>>(BATCHES_WAITING);

@@ -5,10 +5,26 @@ use serde::{Deserialize, Serialize};
 /// A replica's account of itself. Times of the host are `CLOCK_MONOTONIC` nanoseconds.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Status {
+    /// This instance's name on its host.
+    #[serde(default)]
+    pub name: String,
+    /// The version of Pollux that it runs.
+    #[serde(default)]
+    pub version: String,
     /// The VM's name.
     pub vm: String,
     /// `solo`, `primary`, `backup`, `waiting`, `halted`.
     pub role: String,
+    /// Where the other replica is, or was.
+    #[serde(default)]
+    pub peer: Option<String>,
+    /// Whether another host could take over, or does take over from another: a pair.
+    #[serde(default)]
+    pub protected: bool,
+    /// The same with its history: `unprotected` (never was), `protected`, `backup lost`, `took over` (from a primary
+    /// that was lost).
+    #[serde(default)]
+    pub protection: String,
     /// The generation this side runs in.
     pub generation: u64,
     /// Process id.
@@ -56,6 +72,35 @@ pub struct Status {
     pub listen: Option<String>,
     /// When things happened, by name; see [`Timeline`].
     pub timeline: Timeline,
+    /// The same instants on the calendar.
+    #[serde(default)]
+    pub times: Times,
+}
+
+/// Instants on the calendar, milliseconds since 1970 by the host's wall clock; 0 for what has not happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Times {
+    /// The machine left reset on this side.
+    pub started_ms: u64,
+    /// The other side was found missing.
+    pub suspected_ms: u64,
+    /// This side had the right to go on: as a survivor, or alone.
+    pub won_ms: u64,
+    /// This side was live.
+    pub live_ms: u64,
+}
+
+impl Times {
+    /// What `timeline` says, on the calendar.
+    pub(crate) fn of(timeline: &Timeline) -> Self {
+        let on = |ns| if ns == 0 { 0 } else { crate::clock::wall_ms(pollux_node::HostTime(ns)) };
+        Self {
+            started_ms: on(timeline.started_ns),
+            suspected_ms: on(timeline.suspected_ns),
+            won_ms: on(timeline.won_ns),
+            live_ms: on(timeline.live_ns),
+        }
+    }
 }
 
 /// Instants of a failover, host nanoseconds; 0 for what has not happened.

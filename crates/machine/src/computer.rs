@@ -55,9 +55,23 @@ pub struct Computer {
     pub(crate) engine: Option<Box<dyn Engine>>,
 }
 
+/// Whether the host would give a machine with this much RAM its memory, what is noted of each page included. Asked
+/// because an allocation that fails ends the process.
+pub(crate) fn has_memory(ram_bytes: u64) -> bool {
+    let bytes = usize::try_from(ram_bytes.saturating_add(ram_bytes / 64)).unwrap_or(usize::MAX);
+    let mut probe = Vec::<u8>::new();
+    let given = probe.try_reserve_exact(bytes).is_ok();
+    // An allocation that nobody looks at may be optimised away, and then succeeds.
+    core::hint::black_box(&probe);
+    given
+}
+
 impl Computer {
     /// A computer at reset, with what `boot` names in its memory.
     pub fn new(config: &Config, boot: Boot<'_>) -> Result<Self, BootError> {
+        if !has_memory(config.ram_bytes) {
+            return Err(BootError::NoMemory { bytes: config.ram_bytes });
+        }
         let mut computer = Self::assemble(config, Board::new(config));
         let state = board::load(config, &boot, &mut computer.ram, &mut computer.board)?;
         computer.image = BootImage::of(config, &state, &computer.ram);

@@ -8,7 +8,7 @@
 
 use crate::board::Board;
 use crate::boot_image::{BootImage, is_kept};
-use crate::computer::Computer;
+use crate::computer::{Computer, has_memory};
 use crate::config::{Config, HARTS_MAX, SLOTS};
 use crate::hart::csr::Csrs;
 use crate::hart::pmp::Pmp;
@@ -207,16 +207,6 @@ fn is_buildable(config: &Config) -> bool {
         && config.ram_bytes.is_multiple_of(PAGE_BYTES)
         && (1..=HARTS_MAX).contains(&config.harts)
         && config.devices.len() <= SLOTS
-}
-
-/// Whether the host would give this much memory. Asked because an allocation that fails ends the process.
-fn has_memory(bytes: u64) -> bool {
-    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-    let mut probe = Vec::<u8>::new();
-    let given = probe.try_reserve_exact(bytes).is_ok();
-    // An allocation that nobody looks at may be optimised away, and then succeeds.
-    core::hint::black_box(&probe);
-    given
 }
 
 /// What a reset is to find, which is there if and only if the machine is reset in place.

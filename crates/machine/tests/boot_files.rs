@@ -353,6 +353,9 @@ fn impossible_machines_are_refused() {
     for ram_bytes in [0, 1, 4096, 2 * MIB, 4 * MIB + 4096, 4 * MIB + 1] {
         told(start(&Config { ram_bytes, ..good.clone() }), "RAM");
     }
+    for ram_bytes in [1 << 46, 1 << 62] {
+        told(start(&Config { ram_bytes, ..good.clone() }), "than this host has got to give");
+    }
     // A kernel belongs where its device tree would be: the smallest machine is for firmware alone.
     let least = Config { ram_bytes: 4 * MIB, ..good };
     told(start(&least), "device tree");

@@ -11,7 +11,7 @@ use clap::Args;
 use pollux_arbiter::{GENERATION_MAX, Secret};
 use pollux_codec::message::{Greet, Hello};
 use pollux_host::arbiter_file::FileArbiter;
-use pollux_host::console::{Console, ConsoleTarget};
+use pollux_host::console::ConsoleTarget;
 use pollux_host::events::EventSender;
 use pollux_host::net::{NetPort, NetTarget};
 use pollux_host::ports::HostPorts;
@@ -19,8 +19,7 @@ use pollux_host::{clock, drive, link, pairing};
 use pollux_machine::Computer;
 use pollux_node::{DiskMode, Node, Pacing, Ports, Settings, Standby};
 use pollux_protocol::Backup;
-use pollux_vocab::ConsoleId;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
@@ -84,10 +83,9 @@ pub fn run(args: BackupArgs) -> Result<u8> {
     // What they hold is read when a primary comes: they may be copied anew until then.
     build::open_disks(&disks, false)?;
     if let Some(ms) = args.disk_hang_ms {
-        ports.set_disk_hang_after(std::time::Duration::from_millis(ms));
+        ports.set_disk_hang_after(Duration::from_millis(ms));
     }
-    let opened = Console::open(&console, ConsoleId::Uart, &ports.sender());
-    ports.add_console(ConsoleId::Uart, opened.context("cannot open the console")?);
+    build::open_console(&console, &build::disk_inputs(&disks), &mut ports)?;
     tracing::info!(%address, "waiting for a primary");
     let asked = arbiter.clone();
     let door = Door::open(listener, move |link, reader| meet(link, reader, &asked))?;
@@ -99,7 +97,12 @@ pub fn run(args: BackupArgs) -> Result<u8> {
     };
     engine::install(&mut paired.machine, args.engine)?;
     let hello = paired.hello.clone();
-    build::with_status(&ports, |status| status.vm.clone_from(&hello.vm));
+    let peer = paired.peer.to_string();
+    build::with_status(&ports, |status| {
+        status.vm.clone_from(&hello.vm);
+        status.peer = Some(peer);
+        status.timeline.started_ns = clock::now().0;
+    });
     let tenure = Tenure::backing(arbiter, build::holder_id(), &paired.greet)?;
     let settings = settings(&hello, &disks);
     let standby = begin(paired, &nets, &tenure, settings, &mut ports)?;
@@ -121,6 +124,7 @@ struct Paired {
     images: build::Images,
     link: link::LinkSender,
     reader: link::LinkReader,
+    peer: SocketAddr,
 }
 
 /// Opens what needed the machine, then says that this side is ready, last of all.
@@ -174,7 +178,7 @@ fn accept(
 
 /// Reads this side's disks as they are now, compares, and takes the machine.
 fn pair(visitor: Visitor, args: &BackupArgs, disks: &[(u8, DiskSpec)], stop: &EventSender) -> Result<Paired> {
-    let Visitor { greet, hello, mut link, mut reader, .. } = visitor;
+    let Visitor { greet, hello, mut link, mut reader, peer } = visitor;
     let opened = open_disks(disks, !args.trust_disks, stop);
     let fits = opened.and_then(|(images, own)| {
         check(&hello, args, &own)?;
@@ -182,7 +186,7 @@ fn pair(visitor: Visitor, args: &BackupArgs, disks: &[(u8, DiskSpec)], stop: &Ev
     });
     let (images, own) = fits.inspect_err(|reason| pairing::refuse(&mut link, &format!("{reason:#}")))?;
     let machine = pairing::welcome(&mut link, &mut reader, &hello, &own, stop)?;
-    Ok(Paired { greet, hello, machine, images, link, reader })
+    Ok(Paired { greet, hello, machine, images, link, reader, peer })
 }
 
 /// Opens the disks, and reads them if they are to be compared, in a thread that may be left behind.

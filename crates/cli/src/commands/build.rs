@@ -3,15 +3,17 @@
 use crate::config::{DiskSpec, DiskSpecMode, OnTerm, Vm};
 use anyhow::{Context, Result, bail};
 use pollux_codec::message::DiskHello;
-use pollux_host::console::Console;
+use pollux_host::console::{Console, ConsoleTarget};
 use pollux_host::control;
 use pollux_host::disk::Image;
 use pollux_host::net::NetPort;
+use pollux_host::outfile::Inputs;
 use pollux_host::pairing::OwnDisk;
 use pollux_host::ports::HostPorts;
 use pollux_machine::{Boot, Computer, Config, DeviceConfig};
 use pollux_node::{Event, HandoverCause};
 use pollux_vocab::ConsoleId;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,13 +30,30 @@ pub fn disk_bytes(spec: &DiskSpec) -> Result<u64> {
     Ok(Image::open(&spec.path, true, false)?.bytes())
 }
 
-fn read_boot_file(path: &Path, what: &str) -> Result<Vec<u8>> {
-    let length =
-        std::fs::metadata(path).with_context(|| format!("cannot read the {what} {}", path.display()))?.len();
-    if length > BOOT_FILE_BYTES_MAX {
-        bail!("the {what} {} has {length} bytes; that is no {what}", path.display());
+/// Reads a regular file of at most `max` bytes. Anything else (a device, a pipe) may have no end.
+pub fn read_file(path: &Path, what: &str, max: u64) -> Result<Vec<u8>> {
+    let cannot = || format!("cannot read the {what} {}", path.display());
+    let found = std::fs::metadata(path).with_context(cannot)?;
+    if !found.is_file() {
+        bail!("the {what} {} is no regular file", path.display());
     }
-    std::fs::read(path).with_context(|| format!("cannot read the {what} {}", path.display()))
+    let length = found.len();
+    if length > max {
+        bail!("the {what} {} has {length} bytes; that is no {what}, {max} are the most", path.display());
+    }
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(length as usize).with_context(|| {
+        format!("the {what} {} has {length} bytes, which this host has not got to give", path.display())
+    })?;
+    // A file that grows meanwhile is cut off, not followed.
+    std::fs::File::open(path)
+        .and_then(|file| file.take(length).read_to_end(&mut bytes))
+        .with_context(cannot)?;
+    Ok(bytes)
+}
+
+fn read_boot_file(path: &Path, what: &str) -> Result<Vec<u8>> {
+    read_file(path, what, BOOT_FILE_BYTES_MAX)
 }
 
 /// Builds the machine in its reset state.
@@ -59,6 +78,9 @@ pub fn build_machine(vm: &Vm) -> Result<Computer> {
 /// Opens and plugs in disks, networks and the console.
 pub fn plug_in(vm: &Vm, ports: &mut HostPorts, images: Images) -> Result<()> {
     plug_disks(ports, images, vm.args.disk_hang_ms)?;
+    if vm.nets.is_empty() {
+        tracing::info!("no --net: the VM has no network card");
+    }
     for (slot, mac, spec) in &vm.nets {
         ports.add_net(*slot, *mac, NetPort::open(&spec.target()?, *slot, &ports.sender())?);
     }
@@ -77,13 +99,48 @@ pub fn plug_disks(ports: &mut HostPorts, images: Images, hang_ms: Option<u64>) -
 }
 
 fn plug_console(vm: &Vm, ports: &mut HostPorts) -> Result<()> {
-    let console =
-        Console::open(&vm.console, ConsoleId::Uart, &ports.sender()).context("cannot open the console")?;
-    if let pollux_host::console::ConsoleTarget::Socket(path) = &vm.console {
+    open_console(&vm.console, &inputs(vm), ports)
+}
+
+/// Opens a console that is none of the `inputs`, and plugs it in.
+pub fn open_console(target: &ConsoleTarget, inputs: &Inputs, ports: &mut HostPorts) -> Result<()> {
+    if let ConsoleTarget::File(path) = target {
+        inputs.refuse(path).context("cannot open the console")?;
+    }
+    let console = Console::open(target, ConsoleId::Uart, &ports.sender()).with_context(|| match target {
+        ConsoleTarget::Socket(path) => format!("cannot open the console at {}", path.display()),
+        _ => "cannot open the console".into(),
+    })?;
+    if let ConsoleTarget::Socket(path) = target {
         with_status(ports, |status| status.console = Some(path.display().to_string()));
     }
     ports.add_console(ConsoleId::Uart, console);
     Ok(())
+}
+
+/// What a VM is made of: nothing is written over these.
+pub fn inputs(vm: &Vm) -> Inputs {
+    let mut inputs = disk_inputs(&vm.disks);
+    let args = &vm.args;
+    let files = [
+        ("kernel", &args.kernel),
+        ("initial RAM disk", &args.initrd),
+        ("firmware", &args.bios),
+        ("VM file", &args.source),
+    ];
+    for (what, path) in files {
+        if let Some(path) = path {
+            inputs.add(what, path);
+        }
+    }
+    inputs
+}
+
+/// The same of disks alone.
+pub fn disk_inputs(disks: &[(u8, DiskSpec)]) -> Inputs {
+    let mut inputs = Inputs::default();
+    disks.iter().for_each(|(slot, spec)| inputs.add(&format!("image of disk {slot}"), &spec.path));
+    inputs
 }
 
 /// Changes the status.
@@ -93,16 +150,20 @@ pub fn with_status(ports: &HostPorts, change: impl FnOnce(&mut pollux_host::stat
 
 /// Makes the run folder, private to this user, and serves the control socket of `instance` in it.
 pub fn serve_control(ports: &HostPorts, instance: &str) -> Result<PathBuf> {
-    use std::os::unix::fs::DirBuilderExt;
-    let folder = control::run_folder();
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&folder)
-        .with_context(|| format!("cannot make the run folder {}", folder.display()))?;
+    let folder = control::make_run_folder()
+        .with_context(|| format!("cannot use the run folder {}", control::run_folder().display()))?;
+    with_status(ports, |status| {
+        status.name = instance.into();
+        status.version = env!("CARGO_PKG_VERSION").into();
+        status.pid = std::process::id();
+    });
     let path = folder.join(format!("{instance}.sock"));
-    control::serve(&path, ports.status.clone(), ports.sender())
-        .with_context(|| format!("cannot serve the control socket {}", path.display()))?;
+    control::serve(&path, ports.status.clone(), ports.sender()).with_context(|| {
+        let path = path.display();
+        format!(
+            "cannot serve the control socket {path}; if an instance named {instance} runs, give this one another name: --name, or --instance of a backup"
+        )
+    })?;
     Ok(path)
 }
 

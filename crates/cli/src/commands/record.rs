@@ -37,13 +37,17 @@ pub fn run(args: RecordArgs) -> Result<u8> {
     let (images, _) = build::open_disks(&vm.disks, false)?;
     let mut machine = build::build_machine(&vm)?;
     engine::install(&mut machine, vm.args.engine)?;
-    let recorder = Recorder::create(&args.log, &machine.snapshot())
-        .with_context(|| format!("cannot write the recording {}", args.log.display()))?;
     let mut ports = HostPorts::default();
     build::with_status(&ports, |status| status.vm.clone_from(&vm.name));
     let control = build::serve_control(&ports, &vm.name)?;
     build::stop_on_signals(&ports, OnTerm::Stop)?;
     build::plug_in(&vm, &mut ports, images)?;
+    // Last: what is refused has written over nothing.
+    let written = build::inputs(&vm).refuse(&args.log).map_err(anyhow::Error::from);
+    let recorder = written
+        .and_then(|()| Ok(Recorder::create(&args.log, &machine.snapshot())?))
+        .with_context(|| format!("cannot write the recording {}", args.log.display()));
+    let recorder = recorder.inspect_err(|_| drop(std::fs::remove_file(&control)))?;
     ports.set_recorder(recorder);
     let protocol = Primary::new_solo(vm.settings.protocol.clone(), Generation(0), clock::now(), Lsn(1));
     let (outcome, _) = run::run_live(machine, protocol, &vm, &mut ports);

@@ -5,6 +5,7 @@ use crate::{engine, exit};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use pollux_codec::logfile::{LogEnd, LogItem, LogReader};
+use pollux_host::outfile::{self, Content};
 use pollux_machine::{Computer, Machine};
 use pollux_node::Divergence;
 use pollux_node::replay::{Replay, Replayed, SLICE_STEPS};
@@ -79,7 +80,11 @@ impl Log {
                     );
                     expected = Some(header.snapshot_bytes);
                 }
-                Some(LogItem::Snapshot { bytes, .. }) => snapshot.extend_from_slice(&bytes),
+                Some(LogItem::Snapshot { bytes, .. }) => {
+                    let more = snapshot.try_reserve(bytes.len());
+                    more.context("the recording's snapshot is larger than this host has got memory to give")?;
+                    snapshot.extend_from_slice(&bytes);
+                }
                 Some(LogItem::Records(records)) => {
                     log.records.extend(records);
                     break;
@@ -132,9 +137,7 @@ pub fn run(args: &ReplayArgs) -> Result<u8> {
     let begun = Instant::now();
     let (mut log, first) = Log::open(&args.log)?;
     let snapshot = match &args.from {
-        Some(path) => {
-            std::fs::read(path).with_context(|| format!("cannot read the snapshot {}", path.display()))?
-        }
+        Some(path) => super::build::read_file(path, "snapshot", SNAPSHOT_BYTES_MAX)?,
         None => first,
     };
     let mut machine = Computer::restore(&snapshot).context("the snapshot that the replay starts from")?;
@@ -272,8 +275,9 @@ fn finish(
         }
     }
     if let Some(path) = &args.snapshot {
-        std::fs::write(path, replay.machine().snapshot())
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        let snapshot = replay.machine().snapshot();
+        let mut file = outfile::create(path, Content::Snapshot)?;
+        file.write_all(&snapshot).with_context(|| format!("cannot write {}", path.display()))?;
     }
     let (records, inputs, digests) = replay.counts();
     let digest = replay.machine().digest();

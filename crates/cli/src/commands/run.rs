@@ -25,6 +25,9 @@ use std::time::{Duration, Instant};
 /// How long to try to reach the backup at the start.
 const BACKUP_PATIENCE: Duration = Duration::from_secs(30);
 
+/// The largest snapshot that is read: the largest machine and its devices.
+const SNAPSHOT_BYTES_MAX: u64 = 65 << 30;
+
 #[derive(Args, Debug)]
 pub struct RunArgs {
     /// The VM's description (TOML); every key is also a flag, and flags win
@@ -93,8 +96,7 @@ fn is_stopped(error: &anyhow::Error) -> bool {
 
 fn start_machine(vm: &Vm, snapshot: Option<&Path>) -> Result<Computer> {
     let Some(path) = snapshot else { return build::build_machine(vm) };
-    let bytes =
-        std::fs::read(path).with_context(|| format!("cannot read the snapshot {}", path.display()))?;
+    let bytes = build::read_file(path, "snapshot", SNAPSHOT_BYTES_MAX)?;
     let machine =
         Computer::restore(&bytes).map_err(|e| anyhow::anyhow!("snapshot {}: {e}", path.display()))?;
     let wanted = &vm.machine;
@@ -149,6 +151,7 @@ fn start_under(
     tenure.claim()?;
     let primary = pair(tenure, vm, own, (machine, &snapshot), ports, stream)
         .inspect_err(|_| tenure.end(tenure.generation))?;
+    build::with_status(ports, |status| status.peer = Some(backup.into()));
     tracing::info!(%backup, vm = vm.name, icount = %machine.icount(), "protected");
     Ok(primary)
 }

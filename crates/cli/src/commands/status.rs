@@ -3,11 +3,13 @@
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use pollux_host::console::RawTerminal;
-use pollux_host::control::{Request, ask, run_folder};
+use pollux_host::control::{ControlError, Request, ask, ask_within, own_run_folder, run_folder};
 use pollux_host::status::Status;
+use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long a guest that is asked to shut down may take by default, in seconds.
@@ -45,8 +47,11 @@ pub struct StopArgs {
     pub power_button: bool,
 }
 
+/// How long one instance may take to answer; all are asked at once.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 fn instances(only: Option<&str>) -> Result<Vec<(String, PathBuf)>> {
-    let folder = run_folder();
+    let folder = own_folder()?;
     if let Some(name) = only {
         return Ok(vec![(name.into(), folder.join(format!("{name}.sock")))]);
     }
@@ -67,37 +72,50 @@ fn instances(only: Option<&str>) -> Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
+fn own_folder() -> Result<PathBuf> {
+    own_run_folder().with_context(|| format!("cannot use the run folder {}", run_folder().display()))
+}
+
+/// What each instance answers, in order; all are asked at once, so that one that hangs holds up none.
+fn ask_all(instances: Vec<(String, PathBuf)>) -> Vec<(String, Result<Value, ControlError>)> {
+    std::thread::scope(|scope| {
+        let ask = |path: PathBuf| move || ask_within(&path, Request::Status, PATIENCE);
+        let asked: Vec<_> =
+            instances.into_iter().map(|(name, path)| (name, scope.spawn(ask(path)))).collect();
+        let answer = |(name, thread): (String, ScopedJoinHandle<'_, _>)| {
+            let crashed = || ControlError::Answer { path: name.clone().into(), what: "no answer".into() };
+            let answer = thread.join().unwrap_or_else(|_| Err(crashed()));
+            (name, answer)
+        };
+        asked.into_iter().map(answer).collect()
+    })
+}
+
+/// Whether nobody is there: the socket was left behind by a process that was killed.
+fn is_gone(error: &ControlError) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound};
+    matches!(error, ControlError::Connect { source, .. } if matches!(source.kind(), ConnectionRefused | NotFound))
+}
+
 pub fn status(args: &StatusArgs) -> Result<u8> {
     let mut shown = 0;
-    for (name, path) in instances(args.instance.as_deref())? {
-        let answer = match ask(&path, Request::Status) {
-            Ok(answer) => answer,
+    for (name, answer) in ask_all(instances(args.instance.as_deref())?) {
+        let answer = match answer {
+            Ok(answer) => Some(answer),
             Err(error) if args.instance.is_some() => return Err(error.into()),
-            // A socket left behind by an instance that was killed.
-            Err(_) => continue,
+            Err(error) if is_gone(&error) => continue,
+            Err(_) => None,
         };
         if args.json {
-            println!("{answer}");
+            println!("{}", as_json(&name, answer));
         } else {
-            let status: Status =
-                serde_json::from_value(answer).context("an instance of another version answered")?;
             if shown == 0 {
                 println!(
-                    "{:<20} {:<12} {:<8} {:>4} {:>16} {:>9} {:>9} {:>6}",
-                    "INSTANCE", "VM", "ROLE", "GEN", "ICOUNT", "LAG ms", "LOG MiB", "HELD"
+                    "{:<20} {:<12} {:<8} {:<11} {:>4} {:>16} {:>9} {:>9} {:>6}",
+                    "INSTANCE", "VM", "ROLE", "PROTECTION", "GEN", "ICOUNT", "LAG ms", "LOG MiB", "HELD"
                 );
             }
-            println!(
-                "{:<20} {:<12} {:<8} {:>4} {:>16} {:>9.1} {:>9.1} {:>6}",
-                name,
-                status.vm,
-                status.role,
-                status.generation,
-                status.icount,
-                status.lag_ns as f64 / 1e6,
-                status.log_bytes as f64 / 1_048_576.0,
-                status.held
-            );
+            show(&name, answer)?;
         }
         shown += 1;
     }
@@ -107,8 +125,38 @@ pub fn status(args: &StatusArgs) -> Result<u8> {
     Ok(0)
 }
 
+/// An answer with the instance's name, or the name of one that hangs.
+fn as_json(name: &str, answer: Option<Value>) -> Value {
+    let answers = answer.is_some();
+    let mut object = answer.filter(Value::is_object).unwrap_or_else(|| json!({}));
+    object["name"] = name.into();
+    object["answers"] = answers.into();
+    object
+}
+
+fn show(name: &str, answer: Option<Value>) -> Result<()> {
+    let Some(answer) = answer else {
+        println!("{name:<20} not answering (it hangs, or is stopped)");
+        return Ok(());
+    };
+    let status: Status = serde_json::from_value(answer).context("an instance of another version answered")?;
+    println!(
+        "{:<20} {:<12} {:<8} {:<11} {:>4} {:>16} {:>9.1} {:>9.1} {:>6}",
+        name,
+        status.vm,
+        status.role,
+        status.protection,
+        status.generation,
+        status.icount,
+        status.lag_ns as f64 / 1e6,
+        status.log_bytes as f64 / 1_048_576.0,
+        status.held
+    );
+    Ok(())
+}
+
 pub fn stop(args: &StopArgs) -> Result<u8> {
-    stop_at(&run_folder().join(format!("{}.sock", args.instance)), args)
+    stop_at(&own_folder()?.join(format!("{}.sock", args.instance)), args)
 }
 
 /// Stops the instance whose control socket is at `path`.
@@ -153,7 +201,7 @@ fn has_ended(path: &Path, patience: Duration) -> bool {
 }
 
 pub fn console(args: &ConsoleArgs) -> Result<u8> {
-    let control = run_folder().join(format!("{}.sock", args.instance));
+    let control = own_folder()?.join(format!("{}.sock", args.instance));
     let answer = ask(&control, Request::Status)?;
     let Some(path) = answer["console"].as_str() else {
         bail!("{} has no console socket; start it with --console socket", args.instance);

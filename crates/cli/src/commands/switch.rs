@@ -2,8 +2,11 @@
 
 use anyhow::{Context, Result};
 use clap::Args;
+use pollux_host::outfile::{self, Content};
 use pollux_switch::{Config, Forward, Stopper, Subnet, Switch, SwitchAddr};
-use std::path::PathBuf;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 #[derive(Args, Debug)]
 pub struct SwitchArgs {
@@ -24,6 +27,18 @@ pub struct SwitchArgs {
     pub bound: Option<PathBuf>,
 }
 
+/// Writes the addresses whole or not at all, over nothing but a former list.
+fn write_bound(path: &Path, text: &str) -> Result<()> {
+    let cannot = || format!("cannot write {}", path.display());
+    drop(outfile::open(path, Content::Addresses)?);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let readable = std::fs::Permissions::from_mode(0o644);
+    let mut file = tempfile::Builder::new().permissions(readable).tempfile_in(folder).with_context(cannot)?;
+    file.write_all(text.as_bytes()).with_context(cannot)?;
+    file.persist(path).with_context(cannot)?;
+    Ok(())
+}
+
 pub fn run(args: SwitchArgs) -> Result<u8> {
     let mut config = Config::new(args.listen);
     config.forwards = args.forward;
@@ -38,10 +53,7 @@ pub fn run(args: SwitchArgs) -> Result<u8> {
     }
     if let Some(path) = &args.bound {
         let text: String = bound.forwards.iter().map(|address| format!("{address}\n")).collect();
-        let temporary = path.with_extension("new");
-        std::fs::write(&temporary, text)
-            .and_then(|()| std::fs::rename(&temporary, path))
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        write_bound(path, &text)?;
     }
     let stopper = Stopper::new().context("cannot make a stopper")?;
     let mut signals = signal_hook::iterator::Signals::new([

@@ -10,6 +10,7 @@ use pollux_host::control::{Request, ask};
 use pollux_host::status::Status;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
+use std::io::PipeWriter;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -72,6 +73,8 @@ pub struct Options {
     pub backup_wrapper: Vec<String>,
     pub primary_args: Vec<String>,
     pub backup_args: Vec<String>,
+    /// Where both sides' standard error goes, instead of into their logs.
+    pub stderr: Option<PipeWriter>,
 }
 
 impl Default for Options {
@@ -86,6 +89,7 @@ impl Default for Options {
             backup_wrapper: vec![],
             primary_args: ["--kernel", TINY, "--memory", "16M"].map(String::from).to_vec(),
             backup_args: vec![],
+            stderr: None,
         }
     }
 }
@@ -111,12 +115,27 @@ pub struct Pair {
 }
 
 pub fn spawn(folder: &Path, name: &str, wrapper: &[String], args: &[String]) -> Process {
+    spawn_saying_into(folder, name, wrapper, args, None)
+}
+
+/// The same; what it says on standard error goes into a pipe, if there is one.
+pub fn spawn_saying_into(
+    folder: &Path,
+    name: &str,
+    wrapper: &[String],
+    args: &[String],
+    pipe: Option<&PipeWriter>,
+) -> Process {
     let log = folder.join(format!("{name}.log"));
     let file = File::create(&log).expect("a log");
     let mut words = wrapper.iter().cloned().chain([POLLUX.to_owned()]).chain(args.iter().cloned());
     let mut command = Command::new(words.next().expect("a program"));
     command.args(words).env("POLLUX_RUN_DIR", folder).stdin(Stdio::null());
-    command.stdout(file.try_clone().expect("a log")).stderr(file);
+    command.stdout(file.try_clone().expect("a log"));
+    match pipe {
+        Some(pipe) => command.stderr(pipe.try_clone().expect("a descriptor")),
+        None => command.stderr(file),
+    };
     Process { child: command.spawn().expect("the program starts"), log }
 }
 
@@ -162,12 +181,13 @@ impl Pair {
         let mut args = strings(&["backup", "--listen", &options.backup_listen, "--instance", "backup"]);
         args.extend(strings(&["--arbiter", &arbiter, "--disk", &disk(1), "--net", &net]));
         args.extend(options.backup_args.iter().cloned());
-        let backup = spawn(&folder, "backup", &options.backup_wrapper, &args);
+        let pipe = options.stderr.as_ref();
+        let backup = spawn_saying_into(&folder, "backup", &options.backup_wrapper, &args, pipe);
         let listen = eventually("the backup listens", || status(&folder, "backup").ok()?.listen);
         let mut args = strings(&["run", "--name", "vm", "--backup", &listen, "--arbiter", &arbiter]);
         args.extend(strings(&["--disk", &disk(0), "--net", &net, "--console", "none"]));
         args.extend(options.primary_args.iter().cloned());
-        let primary = spawn(&folder, "primary", &options.primary_wrapper, &args);
+        let primary = spawn_saying_into(&folder, "primary", &options.primary_wrapper, &args, pipe);
         Self { primary, backup, switch, service, folder, disks, _keep: keep }
     }
 

@@ -32,6 +32,14 @@ pub enum BootError {
     /// The configuration is impossible.
     #[error("impossible machine: {0}")]
     Config(&'static str),
+    /// The host has not the memory.
+    #[error(
+        "a machine with {bytes} bytes of RAM is more than this host has got to give; give it less --memory"
+    )]
+    NoMemory {
+        /// How much it wants.
+        bytes: u64,
+    },
     /// A file without content.
     #[error("the {what} file is empty")]
     Empty {
