@@ -151,6 +151,12 @@ impl<'a> Story<'a> {
 
     fn turn(&mut self) {
         self.now += Duration::from_millis(1);
+        for guest in &mut self.guests {
+            // Signs of life: a port that gives none is closed, and the story is over.
+            if !guest.hostile && guest.stream.write(&wire::BEAT).is_ok_and(|n| n < wire::BEAT.len()) {
+                guest.hostile = true;
+            }
+        }
         let mut events = Vec::new();
         self.switch.wait(Some(Duration::ZERO), &mut events).expect("epoll");
         assert!(self.switch.turn(&events, self.now));
@@ -174,6 +180,10 @@ impl<'a> Story<'a> {
         }
         while let Some(prefix) = guest.heard[at..].first_chunk::<4>() {
             let len = u32::from_le_bytes(*prefix) as usize;
+            if len == 0 {
+                at += 4; // A sign of life.
+                continue;
+            }
             assert!((14..=wire::FRAME_BYTES_MAX).contains(&len), "a frame of {len} bytes");
             let Some(frame) = guest.heard.get(at + 4..at + 4 + len) else { break };
             if frame[6..12] == GATEWAY_MAC {
@@ -213,8 +223,8 @@ impl<'a> Story<'a> {
     /// Bytes that are no frames: from then on this guest's stream has no meaning to us.
     fn send_bytes(&mut self, who: usize) {
         let bytes = self.choices.piece();
-        // What looks like a frame is held to the same rule: a length of zero ends the connection.
-        let mut ended = vec![0; 4];
+        // What looks like a frame is held to the same rule: a length of one ends the connection.
+        let mut ended = vec![1, 0, 0, 0];
         ended.extend_from_slice(bytes);
         let bytes = if self.choices.one_in(2) { &ended[..] } else { &bytes[..bytes.len().min(3)] };
         self.guests[who].hostile = true;

@@ -1,6 +1,10 @@
 //! A network card in a real switch: what becomes of frames when the switch goes and comes back, and when this side
 //! may have been replaced.
 
+#[path = "../../switch/tests/common/cable.rs"]
+mod cable;
+
+use cable::Cable;
 use pollux_host::clock;
 use pollux_host::net::{NetPort, NetTarget, announcement};
 use pollux_host::ports::HostPorts;
@@ -10,7 +14,7 @@ use pollux_vocab::{Generation, Output};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const GUEST: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
 const OTHER: [u8; 6] = [0x52, 0x54, 0, 0x65, 0x43, 0x21];
@@ -108,6 +112,40 @@ fn a_port_reconnects_to_a_switch_that_is_back_and_announces_the_guest_again() {
     while frames.recv().expect("the switch lives") != frame(OTHER, GUEST, 2) {}
     drop(ports);
     second.stop();
+}
+
+/// `POLLUX_CUT_S=600 cargo test -p pollux-host --test network a_cut_cable -- --nocapture` measures a longer cut.
+#[test]
+fn a_cut_cable_shows_while_it_lasts_and_the_port_is_back_soon_after_it() {
+    let cut_for = std::env::var("POLLUX_CUT_S").map_or(5.0, |text| text.parse().expect("seconds"));
+    let switch = Switch::bind(Config::new(SwitchAddr::Tcp("127.0.0.1:0".into())))
+        .expect("a port of the loopback is free");
+    let cable = Cable::to(&switch.bound().listen);
+    let stopper = Stopper::new().expect("a descriptor");
+    let thread = std::thread::spawn({
+        let stopper = stopper.clone();
+        move || switch.run(&stopper)
+    });
+    let mut ports = HostPorts::default();
+    let port = NetPort::open(&NetTarget::Switch(cable.addr.clone()), 0, &ports.sender()).expect("there");
+    ports.add_net(0, GUEST, port);
+    cable.set_cut(true);
+    let cut = Instant::now();
+    turn(&mut ports, true, |ports| !ports.nets_down().is_empty());
+    let noticed = cut.elapsed();
+    std::thread::sleep(Duration::from_secs_f64(cut_for).saturating_sub(noticed));
+    cable.set_cut(false);
+    let mended = Instant::now();
+    turn(&mut ports, true, |ports| ports.nets_down().is_empty());
+    let back = mended.elapsed();
+    println!("a cut of {cut_for} s: noticed after {noticed:?}, the port was back {back:?} after its end");
+    assert!(
+        back < Duration::from_secs(10),
+        "{back:?}: promised are 1.2 s, on a machine with nothing else to do"
+    );
+    drop(ports);
+    stopper.stop();
+    thread.join().expect("no panic").expect("in order");
 }
 
 #[test]

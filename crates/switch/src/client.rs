@@ -1,15 +1,18 @@
 //! The VM's end of a port: connect, then send frames from one thread and receive them on another.
 //!
 //! Invariant: a frame is either whole in the stream or not in it at all; after any error the port is dead and
-//! the caller connects again (the switch keeps the guest's connections meanwhile).
+//! the caller connects again (the switch keeps the guest's connections meanwhile). A switch that is silent for
+//! [`SILENCE_MAX`] is such an error; whoever waits in [`PortReceiver::recv`] gives this side's signs of life.
 //!
 //! Not here: when to reconnect, and the announcement of the MAC after a failover: the host decides both.
 
 use crate::config::SwitchAddr;
 use crate::stream::Stream;
-use crate::wire::{self, FRAME_BYTES_MAX, FRAME_BYTES_MIN, FrameBuffer, HELLO, WireError};
+use crate::wire::{
+    self, BEAT, BEAT_EVERY, FRAME_BYTES_MAX, FRAME_BYTES_MIN, FrameBuffer, HELLO, SILENCE_MAX, WireError,
+};
 use std::io::{self, Read, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long to wait between two attempts to reach a switch that is not there yet.
@@ -38,6 +41,9 @@ pub enum PortError {
     /// the switch closed the port
     #[error("the switch closed the port")]
     Closed,
+    /// nothing was heard of the switch for too long
+    #[error("nothing was heard of the switch for {} s: the network between, or its host, is down", SILENCE_MAX.as_secs())]
+    Silent,
     /// a frame outside the limits was to be sent
     #[error("a frame of {0} bytes cannot be sent: the limits are {FRAME_BYTES_MIN} and {FRAME_BYTES_MAX}")]
     FrameLength(usize),
@@ -74,7 +80,7 @@ impl PortClient {
         let mut hello = [0; HELLO.len()];
         (&stream).read_exact(&mut hello).map_err(closed_or_io)?;
         wire::check_hello(hello)?;
-        stream.set_read_timeout(None)?;
+        stream.set_read_timeout(Some(BEAT_EVERY))?;
         Ok(Self { stream: Arc::new(stream) })
     }
 
@@ -87,9 +93,11 @@ impl PortClient {
     /// The sending and the receiving half, each for a thread of its own.
     #[must_use]
     pub fn split(self) -> (PortSender, PortReceiver) {
-        let sender = PortSender { stream: Arc::clone(&self.stream), waiting: Vec::new() };
-        let receiver = PortReceiver { stream: self.stream, buffer: FrameBuffer::new(RECV_BUFFER_BYTES) };
-        (sender, receiver)
+        let sent = Arc::new(Mutex::new(Instant::now()));
+        let sender =
+            PortSender { stream: Arc::clone(&self.stream), waiting: Vec::new(), sent: Arc::clone(&sent) };
+        let buffer = FrameBuffer::new(RECV_BUFFER_BYTES);
+        (sender, PortReceiver { stream: self.stream, buffer, sent, quiet: 0 })
     }
 }
 
@@ -111,6 +119,8 @@ impl PortCloser {
 pub struct PortSender {
     stream: Arc<Stream>,
     waiting: Vec<u8>,
+    /// When something was sent last; held while something is being sent.
+    sent: Arc<Mutex<Instant>>,
 }
 
 impl PortSender {
@@ -126,7 +136,13 @@ impl PortSender {
 
     /// Writes out what is waiting. Blocks while the socket is full, at most two seconds: then the port is dead.
     pub fn flush(&mut self) -> Result<(), PortError> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         let written = (&*self.stream).write_all(&self.waiting);
+        *sent = Instant::now();
+        drop(sent);
         self.waiting.clear();
         if written.is_err() {
             // Part of a frame may be out: nothing sent after it would be understood.
@@ -141,10 +157,14 @@ impl PortSender {
 pub struct PortReceiver {
     stream: Arc<Stream>,
     buffer: FrameBuffer,
+    sent: Arc<Mutex<Instant>>,
+    /// For how many times [`BEAT_EVERY`] nothing has come. Counted, not timed: a process that stood still listens
+    /// before it judges.
+    quiet: u32,
 }
 
 impl PortReceiver {
-    /// Waits for the next frame and puts it into `frame`, whose old content is lost.
+    /// Waits for the next frame and puts it into `frame`, whose old content is lost. Gives signs of life meanwhile.
     pub fn recv(&mut self, frame: &mut Vec<u8>) -> Result<(), PortError> {
         loop {
             if let Some(next) = self.buffer.next_frame()? {
@@ -152,13 +172,39 @@ impl PortReceiver {
                 frame.extend_from_slice(next);
                 return Ok(());
             }
-            match (&*self.stream).read(self.buffer.space()) {
+            let read = (&*self.stream).read(self.buffer.space());
+            self.beat()?;
+            match read {
                 Ok(0) => return Err(PortError::Closed),
-                Ok(n) => self.buffer.filled(n),
+                Ok(n) => {
+                    self.quiet = 0;
+                    self.buffer.filled(n);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                    self.quiet += 1;
+                    if BEAT_EVERY * self.quiet >= SILENCE_MAX {
+                        self.stream.shutdown();
+                        return Err(PortError::Silent);
+                    }
+                }
                 Err(error) => return Err(closed_or_io(error)),
             }
         }
+    }
+
+    /// Says that this side lives, if it has said nothing for long. Not while the other half is sending: then it does.
+    fn beat(&self) -> Result<(), PortError> {
+        let Ok(mut sent) = self.sent.try_lock() else { return Ok(()) };
+        if sent.elapsed() < BEAT_EVERY {
+            return Ok(());
+        }
+        *sent = Instant::now();
+        let written = (&*self.stream).write_all(&BEAT);
+        if written.is_err() {
+            self.stream.shutdown();
+        }
+        written.map_err(closed_or_io)
     }
 
     /// A frame that has already arrived, without waiting and without a system call: false if there is none.

@@ -23,7 +23,7 @@ pub struct Config {
     pub listen: SwitchAddr,
     /// The network that the gateway and the guests are in.
     pub subnet: Subnet,
-    /// The gateway's address; a guest that connects to it reaches the host's loopback.
+    /// The gateway's address; with `host_loopback` a guest that connects to it reaches the host's loopback.
     pub gateway: Ipv4Addr,
     /// The address at which guests find a resolver; `None`: guests are told of no resolver.
     pub dns: Option<Ipv4Addr>,
@@ -38,14 +38,19 @@ pub struct Config {
     pub forwards: Vec<Forward>,
     /// Whether guests may connect to the outside at all.
     pub nat: bool,
-    /// Whether the gateway's address leads a guest to the host's loopback (needs `nat`).
+    /// Whether the gateway's address leads a guest to the host's loopback (needs `nat`). Off unless asked for: what
+    /// listens there trusts whoever reaches it.
     pub host_loopback: bool,
     /// How long a forwarded connection waits for the guest to accept it before its client is reset.
     pub connect_timeout: Duration,
     /// Ports at a time; more are turned away.
     pub ports_max: usize,
-    /// TCP connections at a time through the gateway; more are reset.
+    /// Ports at a time from one host's address (all Unix sockets count as one host).
+    pub ports_per_peer_max: usize,
+    /// TCP connections at a time through the gateway; more clients wait in the backlog, a guest's SYN is dropped.
     pub tcp_flows_max: usize,
+    /// Of these, how many one guest may open outward.
+    pub tcp_flows_per_guest_max: usize,
     /// UDP mappings at a time, each way; the longest idle one makes room for a new one.
     pub udp_flows_max: usize,
     /// Bytes that wait for a slow port; frames beyond are dropped and counted.
@@ -68,10 +73,12 @@ impl Config {
             reservations: Vec::new(),
             forwards: Vec::new(),
             nat: true,
-            host_loopback: true,
+            host_loopback: false,
             connect_timeout: Duration::from_secs(5),
-            ports_max: 64,
-            tcp_flows_max: 1024,
+            ports_max: 256,
+            ports_per_peer_max: 64,
+            tcp_flows_max: 4096,
+            tcp_flows_per_guest_max: 1024,
             udp_flows_max: 1024,
             port_queue_bytes: 4 * 1024 * 1024,
             tcp_buffer_bytes: 128 * 1024,

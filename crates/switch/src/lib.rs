@@ -40,4 +40,4 @@ pub use client::{PortClient, PortCloser, PortError, PortReceiver, PortSender};
 pub use config::{Config, Forward, MacAddr, ParseError, Proto, Subnet, SwitchAddr};
 pub use stats::{GatewaySnapshot, PortSnapshot, Snapshot, Stats};
 pub use switch::{Bound, Stopper, Switch, SwitchError, run};
-pub use wire::{FRAME_BYTES_MAX, WireError};
+pub use wire::{BEAT_EVERY, FRAME_BYTES_MAX, SILENCE_MAX, WireError};

@@ -6,7 +6,7 @@
 use crate::poller::{Poller, Token, Watch};
 use crate::stats::{PortCounters, count};
 use crate::stream::Stream;
-use crate::wire::{self, FrameBuffer, HELLO, PREFIX_BYTES, WireError};
+use crate::wire::{self, BEAT, BEAT_EVERY, FrameBuffer, HELLO, PREFIX_BYTES, SILENCE_MAX, WireError};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +23,10 @@ const READ_BYTES: usize = 256 * 1024;
 pub(crate) enum PortEnd {
     #[error("it closed the connection")]
     Closed,
+    #[error("nothing was heard of it for {} s: the network between, or its host, is down", SILENCE_MAX.as_secs())]
+    Silent,
+    #[error("it never said hello")]
+    NoHello,
     #[error("{0}")]
     Wire(#[from] WireError),
     #[error("{0}")]
@@ -38,7 +42,10 @@ pub(crate) struct Port {
     /// Whether the peer's hello was seen; before it, nothing is sent to the port but ours.
     greeted: bool,
     /// When the port is closed if it has not said hello.
-    pub(crate) hello_due: Instant,
+    hello_due: Instant,
+    /// When something was heard of it, and sent to it, last.
+    heard: Instant,
+    sent: Instant,
     output: Vec<u8>,
     /// How much of `output` is already written.
     written: usize,
@@ -63,6 +70,8 @@ impl Port {
             input: FrameBuffer::new(READ_BYTES),
             greeted: false,
             hello_due: now + HELLO_TIMEOUT,
+            heard: now,
+            sent: now,
             output: HELLO.to_vec(),
             written: 0,
             queue_bytes_max,
@@ -78,12 +87,41 @@ impl Port {
         self.greeted
     }
 
+    /// When the port has to be looked at though nothing happened.
+    pub(crate) fn due(&self) -> Instant {
+        if self.greeted { (self.sent + BEAT_EVERY).min(self.heard + SILENCE_MAX) } else { self.hello_due }
+    }
+
+    /// Gives a sign of life if it is time for one; an error if the peer owes one.
+    pub(crate) fn keep_alive(&mut self, now: Instant) -> Result<(), PortEnd> {
+        if !self.greeted {
+            return if now < self.hello_due { Ok(()) } else { Err(PortEnd::NoHello) };
+        }
+        if now >= self.heard + SILENCE_MAX {
+            return Err(PortEnd::Silent);
+        }
+        if now >= self.sent + BEAT_EVERY {
+            self.sent = now;
+            // What waits already says as much when it leaves.
+            if self.output.is_empty() {
+                self.output.extend_from_slice(&BEAT);
+            }
+        }
+        Ok(())
+    }
+
+    /// This process stood still: what the peer said meanwhile is heard before it is judged.
+    pub(crate) fn listen_first(&mut self, now: Instant) {
+        self.heard = now;
+        self.hello_due = self.hello_due.max(now + HELLO_TIMEOUT);
+    }
+
     pub(crate) fn peer(&self) -> &str {
         &self.counters.peer
     }
 
     /// Reads what is there, within its turn, and hands every frame to `deliver`.
-    pub(crate) fn read(&mut self, mut deliver: impl FnMut(&[u8])) -> Result<(), PortEnd> {
+    pub(crate) fn read(&mut self, now: Instant, mut deliver: impl FnMut(&[u8])) -> Result<(), PortEnd> {
         let mut turn = TURN_BYTES;
         while turn > 0 {
             let space = self.input.space();
@@ -96,6 +134,7 @@ impl Port {
                 Err(error) => return Err(error.into()),
             };
             self.input.filled(n);
+            self.heard = now;
             if !self.greeted {
                 let Some(hello) = self.input.take() else { return Ok(()) };
                 wire::check_hello(hello)?;

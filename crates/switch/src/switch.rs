@@ -24,6 +24,9 @@ use tracing::{info, warn};
 
 /// How long nobody is accepted after the system had no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A turn that comes so long after the last one (they come twice a [`BEAT_EVERY`] at least while there are ports) finds a
+/// process that was not scheduled.
+const STANDSTILL: Duration = Duration::from_secs(2);
 /// Connections accepted from a listener before others get their turn.
 const ACCEPTS_PER_TURN: usize = 64;
 
@@ -94,6 +97,11 @@ pub struct Switch {
     next_port: u64,
     ports_max: usize,
     port_queue_bytes: usize,
+    ports_per_peer_max: usize,
+    /// When the loop was in its last turn.
+    turned: Instant,
+    /// Whether clients are left in their backlogs, for want of room.
+    full: bool,
     /// Set while nobody is accepted, for want of descriptors.
     accept_again: Option<Instant>,
     /// Frames read from the port at hand, before they are switched; kept for its room.
@@ -163,6 +171,9 @@ impl Switch {
             ports: BTreeMap::new(),
             next_port: PortId::GATEWAY.0 + 1,
             ports_max: config.ports_max,
+            ports_per_peer_max: config.ports_per_peer_max,
+            turned: now,
+            full: false,
             port_queue_bytes: config.port_queue_bytes,
             accept_again: None,
             arrived: Arrived::default(),
@@ -211,6 +222,7 @@ impl Switch {
         }
         self.keep_deadlines(now);
         self.gateway.work(now);
+        self.take_waiting_clients();
         self.hand_out(now);
         self.flush_ports();
         true
@@ -218,8 +230,8 @@ impl Switch {
 
     /// How long nothing will be due.
     fn idle_for(&mut self, now: Instant) -> Option<Duration> {
-        let hello = self.ports.values().filter(|port| !port.greeted()).map(|port| port.hello_due).min();
-        let due = [hello, self.accept_again].into_iter().flatten().min();
+        let port = self.ports.values().map(Port::due).min();
+        let due = [port, self.accept_again].into_iter().flatten().min();
         let due = due.map(|due| due.saturating_duration_since(now));
         [due, self.gateway.idle_for(now)].into_iter().flatten().min()
     }
@@ -246,6 +258,12 @@ impl Switch {
                 warn!(%peer, ports_max = self.ports_max, "a port is turned away: there are too many");
                 continue;
             }
+            let host = host_of(&peer);
+            let same = self.ports.values().filter(|port| host_of(port.peer()) == host).count();
+            if same >= self.ports_per_peer_max {
+                warn!(%peer, max = self.ports_per_peer_max, "a port is turned away: its host has too many");
+                continue;
+            }
             let id = self.next_port;
             self.next_port += 1;
             let counters = self.stats.add_port(id, peer);
@@ -260,6 +278,11 @@ impl Switch {
 
     fn accept_clients(&mut self, index: usize, now: Instant) {
         for _ in 0..ACCEPTS_PER_TURN {
+            if !self.gateway.has_room() {
+                // They wait in the backlog until a connection ends.
+                self.full = true;
+                return self.watch_forwards(Watch::Nothing);
+            }
             let Some(forward) = self.forwards.iter().find(|forward| forward.index == index) else { return };
             match forward.listener.accept() {
                 Ok((client, _)) => self.gateway.accepted(&self.poller, client, forward.guest, now),
@@ -280,12 +303,27 @@ impl Switch {
     }
 
     fn watch_listeners(&self, watch: Watch) {
-        let mut results = vec![self.poller.change(&self.listener, Token::Listener, watch)];
-        for TcpForward { index, listener, .. } in &self.forwards {
-            results.push(self.poller.change(listener, Token::TcpForward(*index), watch));
+        if let Err(error) = self.poller.change(&self.listener, Token::Listener, watch) {
+            warn!(%error, "the listener cannot be watched as it should");
         }
-        if let Some(error) = results.into_iter().find_map(Result::err) {
-            warn!(%error, "a listener cannot be watched as it should");
+        self.watch_forwards(if self.full { Watch::Nothing } else { watch });
+    }
+
+    fn watch_forwards(&self, watch: Watch) {
+        for TcpForward { index, listener, .. } in &self.forwards {
+            if let Err(error) = self.poller.change(listener, Token::TcpForward(*index), watch) {
+                warn!(%error, "a forward's listener cannot be watched as it should");
+            }
+        }
+    }
+
+    /// Clients that waited for room are taken again.
+    fn take_waiting_clients(&mut self) {
+        if self.full && self.gateway.has_room() {
+            self.full = false;
+            if self.accept_again.is_none() {
+                self.watch_forwards(Watch::Input);
+            }
         }
     }
 
@@ -300,7 +338,7 @@ impl Switch {
         }
         let was_greeted = port.greeted();
         let mut arrived = std::mem::take(&mut self.arrived);
-        let read = port.read(|frame| arrived.push(frame));
+        let read = port.read(now, |frame| arrived.push(frame));
         if !was_greeted && port.greeted() {
             info!(port = id, peer = port.peer(), "a port connected");
         }
@@ -346,11 +384,19 @@ impl Switch {
             self.accept_again = None;
             self.watch_listeners(Watch::Input);
         }
-        let silent = |port: &Port| !port.greeted() && now >= port.hello_due;
-        let silent: Vec<u64> =
-            self.ports.iter().filter(|(_, port)| silent(port)).map(|(&id, _)| id).collect();
-        for id in silent {
-            self.close_port(id, &"it never said hello");
+        let stood_still = now.saturating_duration_since(self.turned) >= STANDSTILL;
+        self.turned = now;
+        let mut silent = Vec::new();
+        for (&id, port) in &mut self.ports {
+            if stood_still {
+                port.listen_first(now);
+            }
+            if let Err(reason) = port.keep_alive(now) {
+                silent.push((id, reason));
+            }
+        }
+        for (id, reason) in silent {
+            self.close_port(id, &reason);
         }
     }
 
@@ -385,6 +431,11 @@ impl Switch {
             }
         }
     }
+}
+
+/// Which host a peer's name stands for: its address without the port.
+fn host_of(peer: &str) -> &str {
+    peer.rsplit_once(':').map_or(peer, |(host, _)| host)
 }
 
 impl Arrived {

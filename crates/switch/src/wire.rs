@@ -1,12 +1,16 @@
 //! The port protocol: how Ethernet frames travel between a VM's process and the switch.
 //!
 //! Over a stream (Unix or TCP): each side sends an 8-byte hello, then frames, each a little-endian `u32`
-//! length and that many bytes (destination address first, no FCS). Nothing else; either side may close.
+//! length and that many bytes (destination address first, no FCS). A length of 0 is a *sign of life*: each side
+//! sends one when it has sent nothing else for [`BEAT_EVERY`], and gives the port up when it has heard nothing for
+//! [`SILENCE_MAX`]. TCP alone would notice a cut cable after minutes. Nothing else; either side may close.
 //!
 //! Invariant: a reader never holds more than one frame of an unfinished length, and a length out of range
 //! ends the connection, because after it the stream has no meaning.
 //!
 //! Not here: sockets (`stream`), who gets which frame (`fabric`).
+
+use std::time::Duration;
 
 /// The longest Ethernet frame a port carries, in bytes: a 64 KiB segment (TSO) with its headers.
 pub const FRAME_BYTES_MAX: usize = 65_550;
@@ -15,7 +19,15 @@ pub(crate) const FRAME_BYTES_MIN: usize = 14;
 /// Bytes of the length that precedes each frame.
 pub(crate) const PREFIX_BYTES: usize = 4;
 /// What both sides send first: magic, version (u16 LE), two reserved zero bytes.
-pub(crate) const HELLO: [u8; 8] = *b"PLXP\x01\x00\x00\x00";
+pub(crate) const HELLO: [u8; 8] = *b"PLXP\x02\x00\x00\x00";
+/// The version in it. Version 1 had no signs of life.
+const VERSION: u16 = 2;
+/// A length that no frame has.
+pub(crate) const BEAT: [u8; PREFIX_BYTES] = [0; PREFIX_BYTES];
+/// How long a side sends nothing before it gives a sign of life.
+pub const BEAT_EVERY: Duration = Duration::from_millis(500);
+/// A peer of which nothing is heard for so long is gone.
+pub const SILENCE_MAX: Duration = Duration::from_secs(3);
 
 /// Why a peer's bytes are not the port protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -25,7 +37,7 @@ pub enum WireError {
     Magic([u8; 4]),
     /// port protocol version {0} is not spoken here
     #[error(
-        "port protocol version {0} is not spoken here, only version 1: run the same release on both ends"
+        "port protocol version {0} is not spoken here, only version {VERSION}: run the same release on both ends"
     )]
     Version(u16),
     /// frame of {0} bytes announced
@@ -40,7 +52,7 @@ pub(crate) fn check_hello(hello: [u8; 8]) -> Result<(), WireError> {
         return Err(WireError::Magic([m0, m1, m2, m3]));
     }
     match u16::from_le_bytes([v0, v1]) {
-        1 => Ok(()),
+        VERSION => Ok(()),
         other => Err(WireError::Version(other)),
     }
 }
@@ -88,8 +100,11 @@ impl FrameBuffer {
         Some(taken)
     }
 
-    /// The next whole frame, if there is one.
+    /// The next whole frame, if there is one. Signs of life are passed over.
     pub(crate) fn next_frame(&mut self) -> Result<Option<&[u8]>, WireError> {
+        while self.bytes[self.start..self.end].starts_with(&BEAT) {
+            self.start += PREFIX_BYTES;
+        }
         let held = &self.bytes[self.start..self.end];
         let Some(prefix) = held.first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
         let length = u32::from_le_bytes(*prefix);
@@ -137,8 +152,21 @@ mod tests {
     }
 
     #[test]
+    fn signs_of_life_between_frames_are_passed_over() {
+        let mut stream = [BEAT, BEAT].concat();
+        push_frame(&mut stream, &[7; 14]);
+        stream.extend(BEAT);
+        let mut buffer = FrameBuffer::new(0);
+        buffer.space()[..stream.len()].copy_from_slice(&stream);
+        buffer.filled(stream.len());
+        assert_eq!(buffer.next_frame(), Ok(Some(&[7; 14][..])));
+        assert_eq!(buffer.next_frame(), Ok(None));
+        assert_eq!((buffer.start, buffer.end), (stream.len(), stream.len()));
+    }
+
+    #[test]
     fn a_length_out_of_range_is_refused_before_its_bytes_arrive() {
-        for length in [0u32, 13, FRAME_BYTES_MAX as u32 + 1, u32::MAX] {
+        for length in [1u32, 13, FRAME_BYTES_MAX as u32 + 1, u32::MAX] {
             let mut buffer = FrameBuffer::new(0);
             buffer.space()[..4].copy_from_slice(&length.to_le_bytes());
             buffer.filled(4);
@@ -150,6 +178,6 @@ mod tests {
     fn only_our_own_magic_and_version_are_let_in() {
         assert_eq!(check_hello(HELLO), Ok(()));
         assert_eq!(check_hello(*b"GET / HT"), Err(WireError::Magic(*b"GET ")));
-        assert_eq!(check_hello(*b"PLXP\x02\x00\x00\x00"), Err(WireError::Version(2)));
+        assert_eq!(check_hello(*b"PLXP\x01\x00\x00\x00"), Err(WireError::Version(1)));
     }
 }

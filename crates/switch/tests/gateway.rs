@@ -348,6 +348,51 @@ fn an_outage_without_a_failover_ends_with_the_next_retransmission() {
 }
 
 #[test]
+fn clients_beyond_the_bound_wait_in_the_backlog_and_are_served_when_a_place_is_free() {
+    let switch = start(|config| {
+        forward(config);
+        config.tcp_flows_max = 1;
+    });
+    let mut guest = Guest::up(1, port(switch.connect()));
+    let address = switch.bound.forwards[0];
+    let host = thread::spawn(move || {
+        let mut first = client(address);
+        let mut second = client(address);
+        let mut byte = [0];
+        first.write_all(b"1").and_then(|()| first.read_exact(&mut byte)).unwrap();
+        second.write_all(b"2").unwrap();
+        second.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        let waits = second.read_exact(&mut byte).unwrap_err().kind();
+        assert!(matches!(waits, ErrorKind::WouldBlock | ErrorKind::TimedOut), "{waits}: not reset");
+        drop(first);
+        second.set_read_timeout(Some(SOON)).unwrap();
+        second.read_exact(&mut byte).unwrap();
+        byte
+    });
+    assert_eq!(run_with(&mut guest, host), *b"2");
+}
+
+#[test]
+fn another_machine_at_an_address_is_found_by_the_first_call_that_nobody_answers() {
+    let switch = start(forward);
+    let mut old = Guest::up(1, port(switch.connect()));
+    let address = switch.bound.forwards[0];
+    let echo = move || {
+        let mut stream = client(address);
+        let mut byte = [0];
+        stream.write_all(b"x").and_then(|()| stream.read_exact(&mut byte)).unwrap();
+    };
+    run_with(&mut old, thread::spawn(echo));
+    drop(old.detach());
+    // A static address, and not a word before somebody asks.
+    let mut new = Guest::new(9, port(switch.connect()));
+    new.adopt(GUEST, GATEWAY);
+    let started = Instant::now();
+    run_with(&mut new, thread::spawn(echo));
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+}
+
+#[test]
 fn an_idle_switch_sleeps_whatever_state_its_connections_are_in() {
     let switch = start(forward);
     let mut guest = Guest::up(1, port(switch.connect()));

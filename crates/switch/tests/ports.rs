@@ -1,8 +1,11 @@
 //! Ports: switching between them, moving, and what happens to those that misbehave.
 mod common;
 
+use common::cable::Cable;
 use common::{GATEWAY_MAC, Guest, Port, gratuitous_arp, port, start};
-use pollux_switch::{Config, FRAME_BYTES_MAX, PortClient, PortError, Switch, SwitchAddr, SwitchError};
+use pollux_switch::{
+    BEAT_EVERY, Config, FRAME_BYTES_MAX, PortClient, PortError, SILENCE_MAX, Switch, SwitchAddr, SwitchError,
+};
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
@@ -87,7 +90,7 @@ fn a_port_that_does_not_read_loses_frames_and_delays_nobody() {
         SwitchAddr::Tcp(_) => unreachable!(),
     })
     .unwrap();
-    deaf.write_all(b"PLXP\x01\0\0\0").unwrap();
+    deaf.write_all(b"PLXP\x02\0\0\0").unwrap();
     std::thread::sleep(SILENCE);
     for _ in 0..2000 {
         send(&mut a, &frame([0xff; 6], A, 1514));
@@ -105,6 +108,10 @@ fn a_port_that_does_not_read_loses_frames_and_delays_nobody() {
     let _ = deaf.read_to_end(&mut stream);
     let mut rest = &stream[8..];
     while rest.len() >= 4 + 1514 {
+        if rest[..4] == [0; 4] {
+            rest = &rest[4..]; // A sign of life.
+            continue;
+        }
         assert_eq!(rest[..4], 1514u32.to_le_bytes());
         rest = &rest[4 + 1514..];
     }
@@ -114,12 +121,12 @@ fn a_port_that_does_not_read_loses_frames_and_delays_nobody() {
 fn whoever_does_not_speak_the_protocol_is_disconnected_and_the_rest_goes_on() {
     let switch = start(|config| config.listen = SwitchAddr::Tcp("127.0.0.1:0".into()));
     let SwitchAddr::Tcp(address) = &switch.bound.listen else { unreachable!() };
-    let hello = b"PLXP\x01\0\0\0";
+    let hello = b"PLXP\x02\0\0\0";
     let oversize = [&hello[..], &(FRAME_BYTES_MAX as u32 + 1).to_le_bytes()].concat();
     let giant = [&hello[..], &u32::MAX.to_le_bytes(), &[0; 1000]].concat();
     let runt = [&hello[..], &13u32.to_le_bytes(), &[0; 13]].concat();
     let garbage: Vec<u8> = (0..100_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    let next_version = b"PLXP\x02\0\0\0";
+    let next_version = b"PLXP\x03\0\0\0";
     for bytes in [&oversize[..], &giant, &runt, &garbage, b"GET / HTTP/1.1\r\n\r\n", next_version] {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
@@ -147,6 +154,71 @@ fn a_client_refuses_to_send_what_is_no_frame_and_learns_that_the_switch_is_gone(
     let error = PortClient::connect(&listen, Duration::from_millis(100)).unwrap_err();
     assert!(matches!(error, PortError::Connect { .. }), "{error}");
     assert!(started.elapsed() < Duration::from_secs(1));
+}
+
+/// Waits for what the switch's thread brings about.
+fn eventually(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
+    let started = Instant::now();
+    while !done() {
+        if started.elapsed() > limit {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
+#[test]
+fn a_cut_that_closes_nothing_is_noticed_at_both_ends_and_a_quiet_port_is_not_taken_for_one() {
+    let switch = start(|config| config.listen = SwitchAddr::Tcp("127.0.0.1:0".into()));
+    let cable = Cable::to(&switch.bound.listen);
+    let (_sender, mut receiver) = PortClient::connect(&cable.addr, Duration::from_secs(5)).unwrap().split();
+    let ended = std::thread::spawn(move || receiver.recv(&mut Vec::new()));
+    let ports = || switch.stats.snapshot().ports.len();
+    assert!(eventually(Duration::from_secs(2), || ports() == 1));
+    std::thread::sleep(SILENCE_MAX + 2 * BEAT_EVERY);
+    assert!(!ended.is_finished() && ports() == 1, "nobody has anything to say, and both live");
+    cable.set_cut(true);
+    let cut = Instant::now();
+    // Five times what is promised: the machine may be busy with other things.
+    assert!(eventually(5 * SILENCE_MAX, || ended.is_finished() && ports() == 0), "the cut is not noticed");
+    assert!(cut.elapsed() + BEAT_EVERY * 2 > SILENCE_MAX, "too soon");
+    assert!(matches!(ended.join().unwrap(), Err(PortError::Silent)));
+    cable.set_cut(false);
+    let back = PortClient::connect(&cable.addr, Duration::from_secs(5));
+    assert!(back.is_ok() && eventually(Duration::from_secs(2), || ports() == 1));
+}
+
+#[test]
+fn a_peer_that_speaks_another_version_is_told_so_by_its_own_end() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = SwitchAddr::Tcp(listener.local_addr().unwrap().to_string());
+    let old = std::thread::spawn(move || {
+        let mut stream = listener.accept().unwrap().0;
+        stream.write_all(b"PLXP\x01\0\0\0").unwrap();
+        stream
+    });
+    let error = PortClient::connect(&addr, Duration::from_secs(5)).unwrap_err();
+    assert!(error.to_string().contains("version 1 is not spoken here"), "{error}");
+    drop(old.join());
+}
+
+#[test]
+fn one_host_cannot_take_all_ports() {
+    let switch = start(|config| {
+        config.listen = SwitchAddr::Tcp("127.0.0.1:0".into());
+        (config.ports_max, config.ports_per_peer_max) = (3, 2);
+    });
+    let SwitchAddr::Tcp(addr) = switch.bound.listen.clone() else { panic!() };
+    let greedy: Vec<_> = (0..3).map(|_| std::net::TcpStream::connect(&addr).unwrap()).collect();
+    assert!(eventually(Duration::from_secs(2), || switch.stats.snapshot().ports.len() == 2));
+    // From another address of this host there is still room.
+    let other = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None);
+    let other = other.unwrap();
+    rustix::net::bind(&other, &"127.0.0.2:0".parse::<std::net::SocketAddrV4>().unwrap()).unwrap();
+    rustix::net::connect(&other, &addr.parse::<std::net::SocketAddrV4>().unwrap()).unwrap();
+    assert!(eventually(Duration::from_secs(2), || switch.stats.snapshot().ports.len() == 3));
+    drop(greedy);
 }
 
 #[test]

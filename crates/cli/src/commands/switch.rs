@@ -22,6 +22,9 @@ pub struct SwitchArgs {
     /// Guests may not connect to the outside
     #[arg(long)]
     pub no_nat: bool,
+    /// A guest that connects to the gateway's address reaches this host's loopback, and whatever listens there
+    #[arg(long)]
+    pub host_loopback: bool,
     /// Write the addresses that were bound to this file, one a line
     #[arg(long, value_name = "FILE")]
     pub bound: Option<PathBuf>,
@@ -43,6 +46,8 @@ pub fn run(args: SwitchArgs) -> Result<u8> {
     let mut config = Config::new(args.listen);
     config.forwards = args.forward;
     config.nat = !args.no_nat;
+    config.host_loopback = args.host_loopback;
+    fit_descriptors(&mut config);
     if let Some(subnet) = args.subnet {
         config.subnet = subnet;
     }
@@ -70,4 +75,30 @@ pub fn run(args: SwitchArgs) -> Result<u8> {
     tracing::info!(listen = %bound.listen, "switching");
     switch.run(&stopper)?;
     Ok(0)
+}
+
+/// Descriptors that are for nothing but the switch itself: listeners, the log, the counters.
+const DESCRIPTORS_KEPT: u64 = 64;
+
+/// Raises this process's limit of descriptors as far as it may, and fits the connections into it: guests may use up
+/// their share, and ports and forwards still get theirs.
+fn fit_descriptors(config: &mut Config) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let now = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
+    let Some(now) = now else { return };
+    let others =
+        DESCRIPTORS_KEPT + (config.ports_max + 2 * config.udp_flows_max + config.forwards.len()) as u64;
+    let room = now.saturating_sub(others).max(1).min(config.tcp_flows_max as u64) as usize;
+    if room < config.tcp_flows_max {
+        tracing::warn!(
+            limit = now,
+            connections = room,
+            "the limit of open files leaves room for fewer TCP connections than {}; raise it with `ulimit -n`",
+            config.tcp_flows_max
+        );
+        config.tcp_flows_max = room;
+    }
+    config.tcp_flows_per_guest_max = config.tcp_flows_per_guest_max.min(room.div_ceil(2));
 }

@@ -39,6 +39,8 @@ use udp::{Names, ToGuest, UdpFlows};
 const NEIGHBORS_MAX: usize = 64;
 /// The least time between two nudges of the stack.
 const NUDGE_QUIET: Duration = Duration::from_millis(50);
+/// How often a guest that does not answer is asked for anew.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 /// How often idle UDP mappings are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_secs(10);
 /// Turns of moving bytes and polling smoltcp before other descriptors get theirs.
@@ -59,6 +61,7 @@ pub(crate) struct Gateway {
     udp: UdpFlows,
     stats: Stats,
     expire_at: Instant,
+    ask_at: Instant,
     /// Whether the last turns left something to move.
     busy: bool,
 }
@@ -88,10 +91,11 @@ impl Gateway {
             stack: Stack::new(mac, config.gateway, config.subnet.prefix, seed, now),
             neighbors: BTreeMap::new(),
             dhcp: DhcpServer::new(&config, names.dns),
-            tcp: TcpFlows::new(config.tcp_flows_max, config.tcp_buffer_bytes, config.connect_timeout),
+            tcp: TcpFlows::new(&config),
             udp: UdpFlows::new(names, config.udp_flows_max),
             stats,
             expire_at: now + EXPIRE_EVERY,
+            ask_at: now,
             busy: false,
             config,
         }
@@ -115,7 +119,8 @@ impl Gateway {
         }
         let until = |at: Instant| at.saturating_duration_since(now);
         let udp = (!self.udp.is_empty()).then(|| until(self.expire_at));
-        [self.stack.idle_for(now), self.tcp.due().map(until), udp].into_iter().flatten().min()
+        let ask = self.tcp.is_calling().then(|| until(self.ask_at));
+        [self.stack.idle_for(now), self.tcp.due().map(until), udp, ask].into_iter().flatten().min()
     }
 
     /// Moves bytes between host sockets and the stack, and lets the stack work.
@@ -127,6 +132,7 @@ impl Gateway {
             }
             self.stack.poll(now);
         }
+        self.ask_again(now);
         if now >= self.expire_at {
             self.expire_at = now + EXPIRE_EVERY;
             self.udp.expire(now);
@@ -168,7 +174,7 @@ impl Gateway {
             // which DHCP never gives out.
             return arp.sender.is_unspecified();
         }
-        self.learn(arp.sender, arp.sender_mac);
+        self.learn(arp.sender, arp.sender_mac, now);
         if arp.sender == arp.target {
             // A gratuitous ARP (RFC 5227, 3): somebody announces itself, after a failover for example.
             self.nudge(now);
@@ -190,12 +196,12 @@ impl Gateway {
             && let Some((_, dhcp::SERVER_PORT, payload)) = packet::parse_udp(&packet)
             && (packet.destination.is_broadcast() || packet.destination == self.config.gateway)
         {
-            return self.handle_dhcp(payload);
+            return self.handle_dhcp(payload, now);
         }
         if !self.is_guest(packet.source) {
             return false;
         }
-        self.learn(packet.source, source);
+        self.learn(packet.source, source, now);
         match packet.protocol {
             IpProtocol::Tcp if is_unicast(packet.destination) => {
                 self.handle_tcp(poller, packet, frame, now);
@@ -239,14 +245,14 @@ impl Gateway {
         }
     }
 
-    fn handle_dhcp(&mut self, payload: &[u8]) -> bool {
+    fn handle_dhcp(&mut self, payload: &[u8], now: Instant) -> bool {
         let Some(dhcp) = &mut self.dhcp else { return true };
         let Some(reply) = dhcp.handle(payload) else { return false };
         let from = SocketAddrV4::new(self.config.gateway, dhcp::SERVER_PORT);
         let to = SocketAddrV4::new(reply.address, dhcp::CLIENT_PORT);
         packet::emit_udp(&mut self.stack.queues, (reply.mac, self.mac), from, to, &reply.payload);
         if let Some((guest, mac)) = reply.bound {
-            self.learn(guest, mac);
+            self.learn(guest, mac, now);
         }
         true
     }
@@ -273,15 +279,31 @@ impl Gateway {
 
     /// Remembers where a guest is, and tells smoltcp, which would otherwise have to ask, and learns of a
     /// guest's new place only from an answer to a question.
-    fn learn(&mut self, guest: Ipv4Addr, mac: MacAddr) {
+    fn learn(&mut self, guest: Ipv4Addr, mac: MacAddr, now: Instant) {
         if is_group(mac) || mac == self.mac || self.neighbors.get(&guest) == Some(&mac) {
             return;
         }
         if self.neighbors.len() >= NEIGHBORS_MAX && !self.neighbors.contains_key(&guest) {
             self.neighbors.pop_first();
         }
-        self.neighbors.insert(guest, mac);
+        let known = self.neighbors.insert(guest, mac).is_some();
         self.tell(guest, mac);
+        if known {
+            // Another machine has the address now: what waits for the old one goes to it at once.
+            self.stack.nudge(now, Duration::ZERO);
+        }
+    }
+
+    /// Asks anew where the guests are that have not answered a call. What is known of them may be of a machine that
+    /// is gone, and smoltcp would believe it for a minute.
+    fn ask_again(&mut self, now: Instant) {
+        if now < self.ask_at {
+            return;
+        }
+        self.ask_at = now + ASK_EVERY;
+        for guest in self.tcp.unanswered(&self.stack, now) {
+            packet::emit_arp_request(&mut self.stack.queues, self.mac, self.config.gateway, guest);
+        }
     }
 
     fn tell(&mut self, guest: Ipv4Addr, mac: MacAddr) {
@@ -302,6 +324,11 @@ impl Gateway {
                 self.tell(guest, mac);
             }
         }
+    }
+
+    /// Whether one more client can be taken.
+    pub(crate) fn has_room(&self) -> bool {
+        self.tcp.has_room()
     }
 
     /// A client was accepted on a TCP forward to `guest`.
@@ -401,6 +428,8 @@ mod tests {
         config.dns_upstream = Some("127.0.0.53:53".parse().unwrap());
         let gateway = |config: &Config| Gateway::new(config.clone(), Stats::default(), Instant::now());
         let outside = |config: &Config, to: &str| gateway(config).outside(to.parse().unwrap());
+        assert_eq!(outside(&config, "10.0.2.2:80"), None, "off unless asked for");
+        config.host_loopback = true;
         assert_eq!(outside(&config, "10.0.2.2:80"), Some("127.0.0.1:80".parse().unwrap()));
         assert_eq!(outside(&config, "10.0.2.3:53"), Some("127.0.0.53:53".parse().unwrap()));
         assert_eq!(outside(&config, "192.0.2.7:80"), Some("192.0.2.7:80".parse().unwrap()));

@@ -10,17 +10,19 @@
 //! ```
 //!
 //! Invariants: bytes wait only in the two sockets' bounded buffers, so each side feels the other's
-//! back-pressure; an end of one direction is passed on as such (half-close), a reset as a reset; a flow with a
-//! direction closed and nothing moving ends after [`HALF_CLOSED_MAX`], all others last as long as both ends
-//! want, however long the guest is silent. That is what carries a connection over a failover.
+//! back-pressure; an end of one direction is passed on as such (half-close), a reset as a reset; a flow lasts as long
+//! as both ends want, however long the guest is silent. That is what carries a connection over a failover. Ends that
+//! are gone without a word are found by probes: the host's TCP probes its end, and smoltcp the guest once a direction
+//! is closed ([`PROBE_EVERY`], [`PROBE_PATIENCE`]).
 
+use crate::config::Config;
 use crate::gateway::stack::Stack;
 use crate::poller::{Event, Poller, Token, Watch};
 use crate::stats::{GatewayCounters, count};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
-use smoltcp::wire::{IpEndpoint, IpListenEndpoint};
+use smoltcp::wire::{IpAddress, IpEndpoint, IpListenEndpoint};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
@@ -29,11 +31,22 @@ use tracing::debug;
 
 /// How long the host may take to reach a server for a guest.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a flow with one direction closed may move nothing.
-const HALF_CLOSED_MAX: Duration = Duration::from_secs(120);
+/// How often a guest is asked whether it still knows a connection of which one direction is closed, and how long it
+/// may owe the answer: longer than any outage that is not the guest's end.
+const PROBE_EVERY: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(30);
+const PROBE_PATIENCE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(900);
+/// When the host's TCP asks a silent client or server, how often, and how many questions may stay open.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_PROBES: u32 = 10;
+/// How long a guest that is called may be silent before it is looked for anew.
+const UNANSWERED_AFTER: Duration = Duration::from_secs(1);
 /// The gateway's own ports for forwarded connections. Many, so that one comes round again only after the
 /// guest's TIME-WAIT.
 const FIRST_PORT: u16 = 10_000;
+
+/// The first address in the order of addresses.
+const LOWEST: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
 
 /// A guest's end of a connection, and the end that it believes to talk to.
 type Tuple = (SocketAddrV4, SocketAddrV4);
@@ -71,8 +84,8 @@ struct Flow {
     /// The host's direction has been passed on to its end, and the guest's.
     host_over: bool,
     guest_over: bool,
-    /// When bytes or an end last moved, and whether they did since the last pump.
-    moved: Instant,
+    begun: Instant,
+    /// Whether bytes or an end moved since the last pump.
     stirred: bool,
 }
 
@@ -97,13 +110,16 @@ pub(crate) struct TcpFlows {
     next_id: u64,
     next_port: u16,
     flows_max: usize,
+    per_guest_max: usize,
     buffer_bytes: usize,
     connect_timeout: Duration,
     due: Option<Instant>,
+    /// Whether the last pump found a guest that has not answered a call yet.
+    calling: bool,
 }
 
 impl TcpFlows {
-    pub(crate) fn new(flows_max: usize, buffer_bytes: usize, connect_timeout: Duration) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         Self {
             flows: BTreeMap::new(),
             by_tuple: BTreeMap::new(),
@@ -111,11 +127,37 @@ impl TcpFlows {
             dying: Vec::new(),
             next_id: 0,
             next_port: FIRST_PORT,
-            flows_max,
-            buffer_bytes,
-            connect_timeout,
+            flows_max: config.tcp_flows_max,
+            per_guest_max: config.tcp_flows_per_guest_max,
+            buffer_bytes: config.tcp_buffer_bytes,
+            connect_timeout: config.connect_timeout,
             due: None,
+            calling: false,
         }
+    }
+
+    /// Whether one more flow is possible.
+    pub(crate) fn has_room(&self) -> bool {
+        self.flows.len() < self.flows_max
+    }
+
+    /// Whether a guest is being called.
+    pub(crate) fn is_calling(&self) -> bool {
+        self.calling
+    }
+
+    /// The guests that have been called for [`UNANSWERED_AFTER`] and have not answered.
+    pub(crate) fn unanswered(&self, stack: &Stack, now: Instant) -> BTreeSet<Ipv4Addr> {
+        let late = |flow: &Flow| now.saturating_duration_since(flow.begun) >= UNANSWERED_AFTER;
+        let called = |flow: &Flow| match (&flow.phase, flow.origin) {
+            (Phase::Opening { handle, .. }, Origin::Forward(_)) if late(flow) => {
+                match stack.sockets.get::<Socket>(*handle).remote_endpoint()?.addr {
+                    IpAddress::Ipv4(address) => Some(address),
+                }
+            }
+            _ => None,
+        };
+        self.flows.values().filter_map(called).collect()
     }
 
     /// When a flow has to be looked at though nothing happened.
@@ -139,7 +181,7 @@ impl TcpFlows {
         }
         host.set_nonblocking(true)?;
         host.set_nodelay(true)?;
-        sockopt::set_socket_keepalive(&host, true)?;
+        keep_alive(&host)?;
         let id = self.next_id;
         poller.add(&host, Token::TcpFlow(id), Watch::Edges)?;
         let port = self.free_port();
@@ -176,8 +218,14 @@ impl TcpFlows {
             }
             return;
         }
-        let server = server.filter(|_| self.flows.len() < self.flows_max);
         let Some(server) = server else { return stack.push(frame) };
+        let guest = *tuple.0.ip();
+        let its =
+            self.by_tuple.range((SocketAddrV4::new(guest, 0), LOWEST)..).map(|(tuple, _)| *tuple.0.ip());
+        if !self.has_room() || its.take_while(|ip| *ip == guest).count() >= self.per_guest_max {
+            // No answer: the guest asks again, and finds room when a connection has ended.
+            return;
+        }
         let id = self.next_id;
         let dialed = dial(server).and_then(|host| {
             poller.add(&host, Token::TcpFlow(id), Watch::Edges)?;
@@ -284,8 +332,9 @@ impl TcpFlows {
         }
         let mut moved = false;
         let mut over = Vec::new();
-        self.due = None;
+        (self.due, self.calling) = (None, false);
         for (&id, flow) in &mut self.flows {
+            self.calling |= matches!(flow.phase, Phase::Opening { .. });
             let fate = flow.pump(stack, counters, now);
             moved |= std::mem::take(&mut flow.stirred) || fate != Fate::Lives;
             match fate {
@@ -323,20 +372,19 @@ impl Flow {
             error: false,
             host_over: false,
             guest_over: false,
-            moved: now,
+            begun: now,
             stirred: false,
         }
     }
 
-    fn stir(&mut self, now: Instant) {
-        self.moved = now;
+    fn stir(&mut self) {
         self.stirred = true;
     }
 
     fn due(&self) -> Option<Instant> {
         match self.phase {
             Phase::Dialing { due, .. } | Phase::Opening { due, .. } => Some(due),
-            Phase::Open { .. } => (self.host_over || self.guest_over).then(|| self.moved + HALF_CLOSED_MAX),
+            Phase::Open { .. } => None,
         }
     }
 
@@ -362,7 +410,7 @@ impl Flow {
         if self.error {
             return Fate::Failed("the host's end was reset");
         }
-        let pumped = self.feed_host(socket, now).and_then(|()| self.feed_guest(socket, now));
+        let pumped = self.feed_host(socket).and_then(|()| self.feed_guest(socket));
         if pumped.is_err() {
             return Fate::Failed("the host's end was reset");
         }
@@ -376,7 +424,7 @@ impl Flow {
     }
 
     /// From smoltcp's receive buffer into the host's socket.
-    fn feed_host(&mut self, socket: &mut Socket<'static>, now: Instant) -> io::Result<()> {
+    fn feed_host(&mut self, socket: &mut Socket<'static>) -> io::Result<()> {
         while self.writable && socket.can_recv() {
             let host = &mut &self.host;
             let written = socket.recv(|bytes| match host.write(bytes) {
@@ -384,7 +432,7 @@ impl Flow {
                 Err(error) => (0, Err(error)),
             });
             match written {
-                Ok(Ok(_)) => self.stir(now),
+                Ok(Ok(_)) => self.stir(),
                 Ok(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(Err(error)) => return Err(error),
@@ -395,7 +443,8 @@ impl Flow {
             matches!(socket.state(), State::CloseWait | State::Closing | State::LastAck | State::TimeWait);
         if said_all && !socket.can_recv() && !self.guest_over {
             self.guest_over = true;
-            self.stir(now);
+            self.stir();
+            probe(socket);
             // If the client is gone already there is nobody left to tell.
             let _ = self.host.shutdown(std::net::Shutdown::Write);
         }
@@ -403,7 +452,7 @@ impl Flow {
     }
 
     /// From the host's socket into smoltcp's send buffer.
-    fn feed_guest(&mut self, socket: &mut Socket<'static>, now: Instant) -> io::Result<()> {
+    fn feed_guest(&mut self, socket: &mut Socket<'static>) -> io::Result<()> {
         while self.readable && !self.host_over && socket.can_send() {
             let host = &mut &self.host;
             let read = socket.send(|room| match host.read(room) {
@@ -413,11 +462,12 @@ impl Flow {
             match read {
                 Ok(Ok((0, _))) => {
                     self.host_over = true;
-                    self.stir(now);
+                    self.stir();
                     socket.close();
+                    probe(socket);
                 }
                 Ok(Ok((n, room))) => {
-                    self.stir(now);
+                    self.stir();
                     // epoll(7), question 9: a short read says that the stream is dry, its end excepted.
                     self.readable = n == room || self.ended;
                 }
@@ -463,5 +513,21 @@ fn dial(server: SocketAddr) -> io::Result<TcpStream> {
     }
     let host = TcpStream::from(socket);
     host.set_nodelay(true)?;
+    keep_alive(&host)?;
     Ok(host)
+}
+
+/// Lets the host's TCP find out that its peer is gone without a word.
+fn keep_alive(host: &TcpStream) -> io::Result<()> {
+    sockopt::set_socket_keepalive(host, true)?;
+    sockopt::set_tcp_keepidle(host, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(host, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(host, KEEPALIVE_PROBES)?;
+    Ok(())
+}
+
+/// Lets smoltcp find out that the guest has forgotten a connection of which one direction is closed.
+fn probe(socket: &mut Socket<'static>) {
+    socket.set_keep_alive(Some(PROBE_EVERY));
+    socket.set_timeout(Some(PROBE_PATIENCE));
 }

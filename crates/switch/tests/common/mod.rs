@@ -4,6 +4,8 @@
 //! [`Guest::detach`] and, later, [`Guest::attach`] to another port with everything else as it was.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part of what is public here")]
 
+pub mod cable;
+
 use pollux_switch::{
     Bound, Config, PortClient, PortCloser, PortSender, Stats, Stopper, Switch, SwitchAddr, SwitchError,
 };
@@ -36,6 +38,8 @@ pub struct Running {
 pub fn start(change: impl FnOnce(&mut Config)) -> Running {
     let directory = tempfile::tempdir().unwrap();
     let mut config = Config::new(SwitchAddr::Unix(directory.path().join("switch")));
+    // The servers that guests call are on this host's loopback.
+    config.host_loopback = true;
     change(&mut config);
     let switch = Switch::bind(config).unwrap();
     let (bound, stats, stopper) = (switch.bound().clone(), switch.stats(), Stopper::new().unwrap());
@@ -136,7 +140,8 @@ pub struct Guest {
     card: Card,
     port: Option<Port>,
     started: Instant,
-    dhcp: SocketHandle,
+    /// None: its address is static.
+    dhcp: Option<SocketHandle>,
     echoes: Vec<SocketHandle>,
     udp_echo: SocketHandle,
     pub address: Option<Ipv4Addr>,
@@ -151,7 +156,7 @@ impl Guest {
         config.random_seed = last.into();
         let iface = Interface::new(config, &mut card, StackInstant::ZERO);
         let mut sockets = SocketSet::new(Vec::new());
-        let dhcp = sockets.add(dhcpv4::Socket::new());
+        let dhcp = Some(sockets.add(dhcpv4::Socket::new()));
         let echoes = (0..12).map(|_| sockets.add(tcp_socket())).collect();
         let mut echo = udp::Socket::new(packets(), packets());
         echo.bind(ECHO_PORT).unwrap();
@@ -167,6 +172,16 @@ impl Guest {
         let mut guest = Self::new(last, port);
         assert!(guest.run_until(Duration::from_secs(5), |guest| guest.address.is_some()), "no DHCP lease");
         guest
+    }
+
+    /// The guest has this address by itself, and asks nobody.
+    pub fn adopt(&mut self, address: Ipv4Addr, router: Ipv4Addr) {
+        self.sockets.remove(self.dhcp.take().unwrap());
+        self.address = Some(address);
+        self.iface.update_ip_addrs(|addresses| {
+            addresses.push(IpCidr::new(address.into(), 24)).unwrap();
+        });
+        self.iface.routes_mut().add_default_ipv4_route(router).unwrap();
     }
 
     pub fn now(&self) -> StackInstant {
@@ -235,9 +250,8 @@ impl Guest {
     }
 
     fn serve(&mut self) {
-        if let Some(dhcpv4::Event::Configured(lease)) =
-            self.sockets.get_mut::<dhcpv4::Socket>(self.dhcp).poll()
-        {
+        let event = self.dhcp.and_then(|dhcp| self.sockets.get_mut::<dhcpv4::Socket>(dhcp).poll());
+        if let Some(dhcpv4::Event::Configured(lease)) = event {
             self.address = Some(lease.address.address());
             self.dns = lease.dns_servers.first().copied();
             let router = lease.router.unwrap();
