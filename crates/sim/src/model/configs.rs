@@ -133,10 +133,10 @@ pub const CONFIGS: [Config; 20] = [
     },
     Config {
         name: "network",
-        about: "a host loses the service network; the link ends",
+        about: "a host loses the service network",
         quick: true,
         starting: false,
-        bounds: Bounds { slices: 1, inputs: 0, net_losses: 1, link_ends: 1, ..CALM },
+        bounds: Bounds { slices: 1, inputs: 0, net_losses: 1, ..CALM },
     },
     Config {
         name: "crash-long",
