@@ -1,8 +1,9 @@
 //! A VM's description: a TOML file, flags, or both. Every key of the file is also a flag; a flag wins.
 
+pub use crate::choices::{ClockMode, OnEnd, OnNetLoss, OnTerm};
 use crate::engine::Engine;
 use anyhow::{Context, Result, bail, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use pollux_host::console::ConsoleTarget;
 use pollux_host::net::NetTarget;
 use pollux_machine::config::RNG_SEED_BYTES;
@@ -97,48 +98,6 @@ pub struct VmArgs {
     #[arg(skip)]
     #[serde(skip)]
     pub source: Option<PathBuf>,
-}
-
-/// What a signal that ends this process does to the VM.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnTerm {
-    /// Give it to the backup; if there is none, or it does not take it, end it
-    #[default]
-    Handover,
-    /// End it, on both sides
-    Stop,
-}
-
-/// What a primary does that clients do not reach any more.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnNetLoss {
-    /// Gives the VM to the backup
-    #[default]
-    Handover,
-    /// Keeps it
-    Stay,
-}
-
-/// How the guest's clock goes.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ClockMode {
-    /// With the host's
-    Real,
-    /// At a fixed rate of the instruction count, jumping over idle waits
-    Virtual,
-}
-
-/// What becomes of a VM whose guest has come to an end.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnEnd {
-    /// It begins again, in place, and stays protected
-    Restart,
-    /// It ends, on both sides
-    Stop,
 }
 
 /// A disk as a flag or a `[[disk]]` table.

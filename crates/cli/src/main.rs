@@ -5,6 +5,7 @@
 // In a binary nothing is reachable from outside; `pub` here means "for the other files".
 #![allow(unreachable_pub)]
 
+mod choices;
 mod commands;
 mod config;
 mod engine;

@@ -4,7 +4,7 @@
 //! everything else (completions, acknowledgements, verdicts, an operator's orders) is never lost. Its number is
 //! bounded by what the node itself has asked for, or by the protocol's window.
 
-use pollux_node::Event;
+use pollux_node::{Event, HandoverCause};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -55,7 +55,7 @@ impl EventSender {
         if matches!(event, Event::Packet { .. }) && !self.packets.take_place() {
             return Ok(());
         }
-        if event == Event::Stop {
+        if matches!(event, Event::Stop | Event::HandOver(HandoverCause::Terminate)) {
             self.stopping.store(true, Ordering::Release);
         }
         self.events.send(event).map_err(|_| NodeEnded)

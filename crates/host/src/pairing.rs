@@ -25,7 +25,7 @@
 use crate::arbiter_file::random_bytes;
 use crate::events::EventSender;
 use crate::link::{LinkError, LinkReader, LinkSender, Patience};
-use crate::memory;
+use crate::memory::{self, check_snapshot};
 use crate::proof::{Side, is_proof, prove};
 use pollux_arbiter::Secret;
 use pollux_codec::message::{DiskHello, Greet, Hello, Wire};
@@ -43,8 +43,6 @@ pub const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(120);
 const SLOWEST_BYTES_PER_S: u64 = 4 << 20;
 /// How long a peer that is turned away may take to read why.
 const LAST_WORD_PATIENCE: Duration = Duration::from_secs(1);
-/// Bytes of a snapshot besides RAM, at most: harts, devices and what they have begun.
-const DEVICES_BYTES_MAX: u64 = 256 << 20;
 
 /// Why two hosts do not become a pair.
 #[derive(Debug, thiserror::Error)]
@@ -278,27 +276,6 @@ pub fn refuse(link: &mut LinkSender, reason: &str) {
 pub fn turn_away(mut link: LinkSender, mut reader: LinkReader) {
     refuse(&mut link, "it is busy with another primary, or with too many peers at once; try again later");
     link.end(&mut reader, LAST_WORD_PATIENCE);
-}
-
-/// Whether the snapshot that a peer announces may be one of the machine that it announces, and finds room here: as
-/// itself, and again as the machine. `available`: bytes that this host has got to give, if it says.
-fn check_snapshot(hello: &Hello, available: Option<u64>) -> Result<(), String> {
-    let bytes = hello.snapshot_bytes;
-    // A page of RAM, and its number before it; and what a reset finds, which fits into RAM.
-    let ram = (hello.ram_bytes / 4096).saturating_mul(4096 + 4);
-    let most = ram.saturating_add(hello.ram_bytes).saturating_add(DEVICES_BYTES_MAX);
-    if bytes > most {
-        let ram = hello.ram_bytes;
-        return Err(format!(
-            "a snapshot of {bytes} bytes is more than a machine with {ram} bytes of RAM has: {most} at most"
-        ));
-    }
-    match available {
-        Some(available) if bytes > available / 2 => Err(format!(
-            "the snapshot has {bytes} bytes and becomes a machine of that size; this host has {available} bytes to give"
-        )),
-        _ => Ok(()),
-    }
 }
 
 /// The backup's second half: takes the snapshot and builds the machine. When all else is at hand, say [`ready`].

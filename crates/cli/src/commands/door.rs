@@ -13,7 +13,7 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 /// Peers that are spoken to, or turned away, at one time. Others wait in the kernel's backlog.
@@ -61,10 +61,7 @@ impl Door {
 
     /// The next who has proven itself, if one comes within `patience`.
     pub fn next(&self, patience: Duration) -> Option<Visitor> {
-        match self.visitors.recv_timeout(patience) {
-            Ok(visitor) => Some(visitor),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.visitors.recv_timeout(patience).ok()
     }
 
     /// Whether there is no place for anybody else.
