@@ -9,14 +9,16 @@
 //! - An AMO that faults because the page may be read but not written may set the page's accessed bit.
 //! - Floating-point state may be called dirty when it is not. QEMU does not call it dirty when only `fflags`
 //!   changed.
+//! - QEMU does not execute a `fround` whose result nobody reads, and so raises none of its exceptions.
+//! - An entry with N whose PPN is reserved faults; QEMU may set its accessed bit all the same.
 //!
 //! Where more than a few bits would have to be corrected the generators leave the case out, and say so there.
 
 use crate::record::{
-    CSR, Case, LOG, LOG_TRAPS, LOG_WORDS, MCAUSE, MTVAL, Placed, RECORD_BYTES, SCAUSE, STVAL, set_word,
+    CSR, Case, FCSR, LOG, LOG_TRAPS, LOG_WORDS, MCAUSE, MTVAL, Placed, RECORD_BYTES, SCAUSE, STVAL, set_word,
     traps, word,
 };
-use pollux_isa::Format;
+use pollux_isa::{Format, Opcode};
 
 /// Cause of an illegal instruction.
 const ILLEGAL: u64 = 2;
@@ -28,6 +30,11 @@ const SRET: u64 = 0x1020_0073;
 const FS_SD: u64 = 1 << 63 | 3 << 13;
 /// Accessed bit of a page-table entry.
 const ACCESSED: u64 = 1 << 6;
+/// N of a page-table entry, and the PPN's lowest bits, of which one pattern alone is no reserved one.
+const NAPOT: u64 = 1 << 63;
+const PPN_LOW: (u64, u64) = (0xf << 10, 8 << 10);
+/// Invalid and inexact in `fcsr`.
+const NV_NX: u64 = 0x11;
 
 /// Where word `field` of entry `trap` of the log is.
 fn logged(trap: usize, field: usize) -> usize {
@@ -46,6 +53,15 @@ pub(crate) fn amend(case: &Case, judged: &mut [u8], ours: &[u8]) {
         let tables = (RECORD_BYTES..judged.len()).step_by(8);
         tables.for_each(|at| accept(judged, ours, at, |theirs, mine| theirs == mine | ACCESSED));
     }
+    let tables = (RECORD_BYTES..judged.len()).step_by(8);
+    let reserved = |entry: u64| entry & NAPOT != 0 && entry & PPN_LOW.0 != PPN_LOW.1;
+    tables
+        .for_each(|at| accept(judged, ours, at, |theirs, mine| reserved(mine) && theirs == mine | ACCESSED));
+    if case.code.iter().any(rounds_to_integer) {
+        accept(judged, ours, FCSR, |theirs, mine| {
+            mine & !NV_NX == theirs & !NV_NX && mine & theirs == theirs
+        });
+    }
     for at in (0..LOG_TRAPS).map(|trap| logged(trap, 4)).chain([CSR]) {
         let is_on = |status| status & FS_SD != 0;
         accept(judged, ours, at, |theirs, mine| is_on(theirs) && mine == theirs | FS_SD);
@@ -62,6 +78,11 @@ fn accept(judged: &mut [u8], ours: &[u8], at: usize, free: impl Fn(u64, u64) -> 
 
 fn format_of(inst: &Placed) -> Option<Format> {
     Some(inst.decode()?.opcode.info()?.format)
+}
+
+fn rounds_to_integer(inst: &Placed) -> bool {
+    let rounds = [Opcode::FroundS, Opcode::FroundnxS, Opcode::FroundD, Opcode::FroundnxD];
+    inst.decode().is_some_and(|inst| rounds.contains(&inst.opcode))
 }
 
 fn has(case: &Case, format: Format) -> bool {

@@ -149,8 +149,17 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// QEMU's compare-and-swap into x0 writes its zero itself, and what reads that later goes wrong.
+    fn away_from_zero(word: u32, len: usize) -> u32 {
+        let swaps = [Opcode::AmocasW, Opcode::AmocasD, Opcode::AmocasQ];
+        let inst = if len == 4 { decode(word) } else { None };
+        let into_zero = inst.is_some_and(|inst| swaps.contains(&inst.opcode) && inst.rd == 0);
+        if into_zero { word | 10 << 7 } else { word }
+    }
+
     /// Puts an instruction down.
     fn place(&mut self, word: u32, len: usize) {
+        let word = Self::away_from_zero(word, len);
         let certain = self.case.code.len() >= self.uncertain_until;
         self.case.code.push(Placed { at: self.at, word, len, certain });
         self.uncertain_until = self.uncertain_until.max(core::mem::take(&mut self.skipping_to));

@@ -255,7 +255,7 @@ fn a_wrong_word_destroys_no_file() {
         refused(f, &[&log[..], &vm].concat(), &[file, "left as it is"]);
         refused(f, &["switch", "--listen", &switch, "--bound", file], &[file, "left as it is"]);
     }
-    let arbiter = named("arbiter");
+    let arbiter = arbiter(f);
     let (console, listen) = (format!("file={disk}"), "127.0.0.1:0");
     let words = ["backup", "--listen", listen, "--arbiter", &arbiter, "--disk", &disk, "--console", &console];
     refused(f, &words, &[&disk, "left as it is"]);

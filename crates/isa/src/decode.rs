@@ -122,7 +122,8 @@ mod tests {
 
     #[test]
     fn every_row_decodes_to_itself() {
-        for info in OPCODES {
+        // `zext.h` is `packw` with x0, and has a row of its own.
+        for info in OPCODES.iter().filter(|info| info.name != "packw") {
             let inst = decode(info.value).unwrap_or_else(|| panic!("{} does not decode", info.name));
             assert_eq!(inst.opcode, info.opcode, "{}", info.name);
         }

@@ -190,14 +190,14 @@ fn a_board_has_all_its_slots_and_no_others() {
     let with = |count: u8, change: &dyn Fn(&mut Vec<u8>)| {
         let mut all = sections(&snapshot);
         let content = &mut section(&mut all, SLOTS).2;
-        assert_eq!(content[0], 8, "their number comes first");
+        assert_eq!(content[0], 9, "their number comes first");
         content[0] = count;
         change(content);
         refusal(&sealed(&all))
     };
     // The last slot is empty: eight zeros, as postcard writes them.
-    let short = with(7, &|content| content.truncate(content.len() - 8));
-    let long = with(9, &|content| content.extend([0; 8]));
+    let short = with(8, &|content| content.truncate(content.len() - 8));
+    let long = with(10, &|content| content.extend([0; 8]));
     assert_eq!([short, long], [(); 2].map(|()| SnapshotError::Malformed { kind: SLOTS }));
 }
 

@@ -295,9 +295,9 @@ pub(crate) const MUTANTS: [Mutant; 38] = [
         name: "handover-is-a-grant",
         rule: "a handover is no right to run: the arbiter is asked",
         file: BACKUP,
-        old: "Message::Handover { last, .. } if last <= self.received => {\n                    self.move_on(Cause::PrimaryGone(now));",
+        old: "Message::Handover { last, .. } if last <= self.received => {\n                    self.move_on(Cause::HandedOver(now));",
         new: "Message::Handover { last, .. } if last <= self.received => {\n                    \
-              self.move_on(Cause::PrimaryGone(now));\n                    \
+              self.move_on(Cause::HandedOver(now));\n                    \
               self.commands.clear();\n                    self.move_on(Cause::Won);",
     },
     Mutant {
