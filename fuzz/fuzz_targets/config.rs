@@ -6,10 +6,14 @@
 #![no_main]
 #![allow(dead_code, unreachable_pub, reason = "the sources have more than is fuzzed")]
 
+#[path = "../../crates/cli/src/choices.rs"]
+mod choices;
 #[path = "../../crates/cli/src/config.rs"]
 mod config;
 #[path = "../../crates/cli/src/engine.rs"]
 mod engine;
+#[path = "../../crates/cli/src/files.rs"]
+mod files;
 #[path = "../../crates/switch/src/config.rs"]
 mod switch_config;
 

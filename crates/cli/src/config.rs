@@ -257,7 +257,7 @@ impl VmArgs {
     /// Reads `file`, if given, and lays these flags over it.
     pub fn merged_with(self, file: Option<&Path>) -> Result<Self> {
         let Some(path) = file else { return Ok(self) };
-        let bytes = crate::commands::build::read_file(path, "VM file", VM_FILE_BYTES_MAX)?;
+        let bytes = crate::files::read_file(path, "VM file", VM_FILE_BYTES_MAX)?;
         let text =
             String::from_utf8(bytes).with_context(|| format!("{} is not a VM file", path.display()))?;
         let folder = path.parent().unwrap_or(Path::new("."));

@@ -10,6 +10,7 @@ mod commands;
 mod config;
 mod engine;
 mod exit;
+mod files;
 mod logs;
 mod tenure;
 

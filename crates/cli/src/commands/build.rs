@@ -1,6 +1,7 @@
 //! What `run`, `backup` and `record` share: opening what a VM needs, and plugging it into the ports.
 
 use crate::config::{DiskSpec, DiskSpecMode, OnTerm, Vm};
+pub use crate::files::read_file;
 use anyhow::{Context, Result, bail};
 use pollux_codec::message::DiskHello;
 use pollux_host::console::{Console, ConsoleTarget};
@@ -13,7 +14,6 @@ use pollux_host::ports::HostPorts;
 use pollux_machine::{Boot, Computer, Config, DeviceConfig};
 use pollux_node::{Event, HandoverCause};
 use pollux_vocab::ConsoleId;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,28 +28,6 @@ pub fn open_disk(spec: &DiskSpec) -> Result<Image> {
 /// A disk's size, for building the machine.
 pub fn disk_bytes(spec: &DiskSpec) -> Result<u64> {
     Ok(Image::open(&spec.path, true, false)?.bytes())
-}
-
-/// Reads a regular file of at most `max` bytes. Anything else (a device, a pipe) may have no end.
-pub fn read_file(path: &Path, what: &str, max: u64) -> Result<Vec<u8>> {
-    let cannot = || format!("cannot read the {what} {}", path.display());
-    let found = std::fs::metadata(path).with_context(cannot)?;
-    if !found.is_file() {
-        bail!("the {what} {} is no regular file", path.display());
-    }
-    let length = found.len();
-    if length > max {
-        bail!("the {what} {} has {length} bytes; that is no {what}, {max} are the most", path.display());
-    }
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(length as usize).with_context(|| {
-        format!("the {what} {} has {length} bytes, which this host has not got to give", path.display())
-    })?;
-    // A file that grows meanwhile is cut off, not followed.
-    std::fs::File::open(path)
-        .and_then(|file| file.take(length).read_to_end(&mut bytes))
-        .with_context(cannot)?;
-    Ok(bytes)
 }
 
 fn read_boot_file(path: &Path, what: &str) -> Result<Vec<u8>> {
