@@ -1,7 +1,7 @@
 //! `cargo xtask guests`: the committed guest programs are what their sources make.
 //!
-//! Each `guests/NAME/build.sh` is run in a copy of its folder, and the ELF files that come out are compared with
-//! the committed ones. Without the cross compiler nothing is checked, and that is said. Compilers differ: under another
+//! Each `guests/NAME/build.sh` is run in a copy of the folder of all guests (one may take sources from another), and the
+//! ELF files that come out are compared with the committed ones. Without the cross compiler nothing is checked, and that is said. Compilers differ: under another
 //! version than `compiler-version` names, the guest is built and not compared, and that is said, too.
 
 use anyhow::{Context, Result, bail, ensure};
@@ -33,8 +33,9 @@ pub(crate) fn run(root: &Path) -> Result<()> {
 /// Rebuilds one guest; returns how many programs were compared.
 fn check(guest: &Path, version: &str) -> Result<usize> {
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let copy = scratch.path().join("guest");
-    copy_files(guest, &copy)?;
+    let copies = scratch.path().join("guests");
+    copy_files(guest.parent().context("a guest lies in a folder")?, &copies)?;
+    let copy = copies.join(guest.file_name().context("a guest's folder has a name")?);
     let committed = programs(&copy)?;
     ensure!(!committed.is_empty(), "no program (*.elf) is committed");
     for program in &committed {
@@ -115,19 +116,37 @@ mod tests {
 
     #[test]
     fn a_program_that_its_sources_do_not_make_is_found() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("room");
+        let guests = tempfile::tempdir().expect("a temporary folder");
+        let guest = guests.path().join("tiny");
+        fs::create_dir(&guest).expect("room");
+        let write = |name: &str, text: &str| fs::write(guest.join(name), text).expect("room");
         write("build.sh", "cat source > tiny.elf");
         write("source", "one");
         write("tiny.elf", "one");
         write("compiler-version", "1\n");
-        assert_eq!(check(folder.path(), "1").expect("equal"), 1);
+        assert_eq!(check(&guest, "1").expect("equal"), 1);
         write("source", "two");
-        let error = check(folder.path(), "1").expect_err("unequal");
+        let error = check(&guest, "1").expect_err("unequal");
         assert!(error.to_string().contains("not what its sources make with gcc 1"), "{error}");
-        assert_eq!(check(folder.path(), "2").expect("it builds"), 0, "another compiler proves nothing");
+        assert_eq!(check(&guest, "2").expect("it builds"), 0, "another compiler proves nothing");
         write("build.sh", "exit 1");
-        assert!(check(folder.path(), "1").is_err());
-        assert_eq!(fs::read(folder.path().join("tiny.elf")).expect("untouched"), b"one");
+        assert!(check(&guest, "1").is_err());
+        assert_eq!(fs::read(guest.join("tiny.elf")).expect("untouched"), b"one");
+    }
+
+    #[test]
+    fn a_guest_may_take_sources_from_its_neighbour() {
+        let guests = tempfile::tempdir().expect("a temporary folder");
+        for (name, text) in [
+            ("tiny/library", "shared"),
+            ("reboot/build.sh", "cat ../tiny/library > reboot.elf"),
+            ("reboot/reboot.elf", "shared"),
+            ("reboot/compiler-version", "1"),
+        ] {
+            let path = guests.path().join(name);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("room");
+            fs::write(path, text).expect("room");
+        }
+        assert_eq!(check(&guests.path().join("reboot"), "1").expect("built"), 1);
     }
 }
