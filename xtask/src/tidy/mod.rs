@@ -17,6 +17,8 @@ mod unsafety;
 mod wire;
 mod words;
 
+pub(crate) use purity::PURE;
+
 use anyhow::{Result, bail};
 use source::Source;
 use std::path::Path;
