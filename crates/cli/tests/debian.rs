@@ -364,21 +364,25 @@ fn fail_over(image: &pollux_image::Image, recorded: &Path, snapshot: &str, share
     }
 }
 
-/// Writes key after key; kills the primary after `before`; goes on for half a second. Returns how many were acknowledged.
+/// Writes key after key; kills the primary after `before`; goes on for half a second and for ten writes, however slow
+/// the host. Returns how many were acknowledged.
 fn write_through_a_kill(pair: &mut Pair, client: &mut BufReader<TcpStream>, before: Duration) -> usize {
+    const AFTERWARDS: usize = 10;
     let begun = Instant::now();
-    let (mut written, mut killed) = (0, false);
-    while begun.elapsed() < before + Duration::from_millis(500) {
-        if !killed && begun.elapsed() >= before {
+    let (mut written, mut killed_at) = (0, None);
+    while begun.elapsed() < before + Duration::from_millis(500)
+        || killed_at.is_none_or(|at| written < at + AFTERWARDS)
+    {
+        assert!(begun.elapsed() < Duration::from_secs(120), "{written} writes, killed at {killed_at:?}");
+        if killed_at.is_none() && begun.elapsed() >= before && written > 0 {
             pair.primary.signal(Signal::KILL);
             let _ = pair.primary.child.wait();
-            killed = true;
+            killed_at = Some(written);
         }
         let answer = redis(client, &format!("SET failover:{written} value-{written}"));
         assert_eq!(answer.expect("the connection lives"), "+OK", "{}", pair.backup.log());
         written += 1;
     }
-    assert!(killed && written > 10, "{written} writes");
     assert_eq!(pair.backup_status().expect("it is live").role, "solo");
     written
 }
