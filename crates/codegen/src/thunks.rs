@@ -46,6 +46,27 @@ pub struct Thunks {
     pub end: u32,
 }
 
+impl Thunks {
+    /// Names for listings.
+    #[must_use]
+    pub fn names(&self) -> [(&'static str, u32); 12] {
+        [
+            ("enter", self.enter),
+            ("step", self.step),
+            ("remember_load", self.remember_load),
+            ("remember_store", self.remember_store),
+            ("remember_load_aligned", self.remember_load_aligned),
+            ("remember_store_aligned", self.remember_store_aligned),
+            ("leave_at", self.leave_at),
+            ("find", self.find),
+            ("page_at", self.page_at),
+            ("ecall", self.ecall),
+            ("sret", self.sret),
+            ("status_changed", self.status_changed),
+        ]
+    }
+}
+
 /// What callers of `enter` expect to find again (System V ABI).
 const SAVED: [Reg; 6] = [RBX, RBP, R12, R13, R14, R15];
 /// Keeps the stack aligned to 16 in translated code: a return address and six registers are 56 bytes.
