@@ -17,13 +17,6 @@ pub enum Engine {
     Jit,
 }
 
-impl Engine {
-    /// As `--engine` has it.
-    pub fn name(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-    }
-}
-
 /// Gives the machine the engine that was asked for: by default the JIT where there is one.
 pub fn install(machine: &mut Computer, wanted: Option<Engine>) -> Result<()> {
     if wanted == Some(Engine::Interpreter) {

@@ -1,18 +1,8 @@
 //! Exit statuses: stable, so that scripts and supervisors may rely on them.
 
+pub use pollux_host::exit::{DISK, DIVERGED, FAILED, HALTED, RESET};
 use pollux_node::{DiskFault, HaltCause, Outcome};
 use pollux_protocol::HaltReason;
-
-/// Something went wrong before or outside of the guest; the message says what.
-pub const FAILED: u8 = 1;
-/// This replica must not run on: somebody else holds the VM's generation, or the peer said so.
-pub const HALTED: u8 = 70;
-/// The replicas, or the recording and its replay, differ.
-pub const DIVERGED: u8 = 71;
-/// This host's disk failed, or hangs, where the other's did not.
-pub const DISK: u8 = 72;
-/// The guest asked for a reset.
-pub const RESET: u8 = 73;
 
 /// Another replica holds the VM: it must not be started here.
 #[derive(Debug)]
@@ -29,6 +19,11 @@ impl std::error::Error for HeldElsewhere {}
 /// The status of a command that failed.
 pub fn of_error(error: &anyhow::Error) -> u8 {
     if error.downcast_ref::<HeldElsewhere>().is_some() { HALTED } else { FAILED }
+}
+
+/// The status of a trial (`demo`, `bench`, `chaos`): did it find what it should have?
+pub fn of_trial(passed: bool) -> u8 {
+    if passed { 0 } else { FAILED }
 }
 
 /// Shown at the end of `--help`.

@@ -53,13 +53,13 @@ enum Command {
     /// Copy files to or from a guest, with the host's scp
     Cp(commands::ssh::CpArgs),
     /// See a real service survive `kill -9` of its primary
-    Demo(commands::demo::DemoArgs),
+    Demo(pollux_lab::demo::DemoArgs),
     /// Time guest workloads on Pollux and on QEMU, side by side
-    Bench(commands::bench::BenchArgs),
+    Bench(pollux_lab::bench::BenchArgs),
     /// Run whole deployments with faults in virtual time, each from a seed, and check what clients see
     Simulate(commands::simulate::SimulateArgs),
     /// Break real pairs of Debian with redis at random, and check what their clients see
-    Chaos(commands::chaos::ChaosArgs),
+    Chaos(pollux_lab::chaos::ChaosArgs),
     /// Inspect or reset who may run a VM
     Arbiter(commands::arbiter::ArbiterArgs),
 }
@@ -79,10 +79,10 @@ fn main() -> ExitCode {
         Command::Image(args) => commands::image::run(args),
         Command::Ssh(args) => commands::ssh::ssh(args),
         Command::Cp(args) => commands::ssh::cp(args),
-        Command::Demo(args) => commands::demo::run(&args),
-        Command::Bench(args) => commands::bench::run(&args),
+        Command::Demo(args) => pollux_lab::demo::run(&args).map(exit::of_trial),
+        Command::Bench(args) => pollux_lab::bench::run(&args).map(exit::of_trial),
         Command::Simulate(args) => commands::simulate::run(&args),
-        Command::Chaos(args) => commands::chaos::run(&args),
+        Command::Chaos(args) => pollux_lab::chaos::run(&args).map(exit::of_trial),
         Command::Arbiter(args) => commands::arbiter::run(&args),
     };
     let code = match result {

@@ -12,6 +12,7 @@ pub mod disk;
 pub mod disk_fault;
 pub mod drive;
 pub mod events;
+pub mod exit;
 pub mod fence;
 pub mod image;
 pub mod link;

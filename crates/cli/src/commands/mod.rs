@@ -2,18 +2,12 @@
 
 pub mod arbiter;
 pub mod backup;
-pub mod bench;
 pub mod build;
-pub mod chaos;
-pub mod demo;
 pub mod door;
-pub mod guest_files;
 pub mod image;
 pub mod image_import;
 pub mod image_machine;
-pub mod processes;
 pub mod record;
-pub mod redis;
 pub mod replay;
 pub mod run;
 pub mod simulate;

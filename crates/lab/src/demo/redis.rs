@@ -3,7 +3,7 @@
 use super::clients::Clients;
 use super::fleet::Fleet;
 use super::history::Exchange;
-use crate::commands::redis::Connection;
+use crate::redis::Connection;
 use anyhow::{Context, Result, ensure};
 use pollux_host::clock;
 use std::net::SocketAddr;

@@ -4,8 +4,8 @@
 use super::base::{Base, from_reset};
 use super::cable::Cable;
 use super::plan::Plan;
-use crate::commands::guest_files::GuestFiles;
-use crate::commands::processes::{spawn_within, status_of, wait_for};
+use crate::guest_files::GuestFiles;
+use crate::processes::{spawn_within, status_of, wait_for};
 use anyhow::{Context, Result, bail};
 use pollux_host::arbiter_file::FileArbiter;
 use pollux_host::status::Status;

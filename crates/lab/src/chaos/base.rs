@@ -3,8 +3,8 @@
 
 use super::clients::wait_ready;
 use super::pair::Hub;
-use crate::commands::guest_files::GuestFiles;
-use crate::commands::processes::spawn_within;
+use crate::guest_files::GuestFiles;
+use crate::processes::spawn_within;
 use anyhow::{Context, Result, bail, ensure};
 use pollux_host::control::{Request, ask};
 use std::cell::RefCell;

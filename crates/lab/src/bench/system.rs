@@ -3,7 +3,7 @@
 use super::console::{Pass, listen};
 use super::guest::Guest;
 use super::{Plan, native, say};
-use crate::commands::processes::{spawn, status_of, wait_for};
+use crate::processes::{spawn, status_of, wait_for};
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use pollux_host::arbiter_file::FileArbiter;

@@ -70,7 +70,7 @@ impl GuestFiles {
         }
         say("looking for the Debian image (the first time it is built: a few minutes)");
         let options = BuildOptions { cache_dir: source.cache.clone(), ..BuildOptions::default() };
-        let image: Image = pollux_image::build(&options, &mut crate::commands::image::Bar::default()).context(
+        let image: Image = pollux_image::build(&options, &mut crate::bar::Bar::default()).context(
             "cannot build the Debian guest; give one of your own with --kernel, --initrd and --disk, or try `pollux demo --guest tiny`, which needs no download",
         )?;
         Ok(Self {

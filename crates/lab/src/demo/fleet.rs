@@ -1,8 +1,8 @@
 //! The demo's processes: a switch, a backup, a primary, each a `pollux` of its own.
 
 use super::DemoArgs;
-use crate::commands::guest_files::GuestFiles;
-use crate::commands::processes::{spawn, status_of, wait_for};
+use crate::guest_files::GuestFiles;
+use crate::processes::{spawn, status_of, wait_for};
 use anyhow::{Context, Result, bail};
 use pollux_host::arbiter_file::FileArbiter;
 use pollux_host::status::Status;
@@ -65,7 +65,7 @@ impl Fleet {
         })?;
         let arbiter = path.join("arbiter");
         FileArbiter::init(&arbiter)?;
-        let engine = args.engine.map(|engine| format!("--engine={}", engine.name()));
+        let engine = args.engine.as_ref().map(|engine| format!("--engine={engine}"));
         let backup = spawn(&path, "backup", |c| {
             c.args(["backup", "--listen", "127.0.0.1:0", "--instance", "backup", "--arbiter"]).arg(&arbiter);
             c.arg("--disk").arg(&disks[1]).args(["--net", &format!("switch={switch_addr}")]);

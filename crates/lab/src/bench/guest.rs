@@ -2,7 +2,7 @@
 
 use super::system::System;
 use super::{BenchArgs, Plan, say};
-use crate::commands::image::Bar;
+use crate::bar::Bar;
 use anyhow::{Context, Result};
 use pollux_image::{BuildOptions, Image};
 use std::fs;

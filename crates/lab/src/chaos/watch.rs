@@ -9,7 +9,7 @@
 //! Invariant: a side is asked in a thread of its own, because one that is stopped does not answer.
 
 use super::pair::INSTANCES;
-use crate::commands::processes::status_of;
+use crate::processes::status_of;
 use pollux_host::status::Status;
 use pollux_switch::Stats;
 use std::collections::BTreeMap;

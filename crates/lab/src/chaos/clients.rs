@@ -2,7 +2,7 @@
 //!
 //! A connection that breaks is not opened again: it ends the client with an error, and that is a violation.
 
-use crate::commands::redis::Connection;
+use crate::redis::Connection;
 use anyhow::{Context, Result, anyhow, ensure};
 use pollux_host::clock;
 use pollux_sim::{Effect, Operation, Random};
