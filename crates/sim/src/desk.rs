@@ -139,7 +139,7 @@ impl Ports for Desk<'_> {
             self.say(format_args!("sends {} (x{copies})", short(&message)));
         }
         let is_handover = matches!(message, Message::Handover { .. });
-        let bytes = wire::to_wire(message).encode();
+        let bytes = wire::to_wire(message).encode_in_pieces();
         if is_handover {
             self.world.hosts[self.me].asks.handle_handover();
         }

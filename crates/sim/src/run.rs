@@ -100,3 +100,30 @@ fn build(plan: &Plan, prepared: &Prepared, timeline: Timeline) -> World {
     });
     World::new(plan.clone(), hosts, image, timeline)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::FaultKind;
+
+    #[test]
+    fn a_link_that_takes_longer_than_the_failure_timeout_over_a_large_record_is_no_dead_one() {
+        let prepared = Prepared::boot();
+        for seed in 1..=40 {
+            let mut plan = Plan::draw(seed, Some(MachineKind::Model)).only(&[]);
+            plan.draw_thin(&mut Random::new(seed, "thin links"));
+            let mut until_ns = 0;
+            // One after the other: together they would take longer than a standstill may.
+            for fault in
+                plan.faults.iter_mut().filter(|fault| matches!(fault.kind, FaultKind::LongFrame { .. }))
+            {
+                fault.at_ns = until_ns;
+                until_ns += 3 * plan.failure_ns;
+            }
+            plan.faults.retain(|fault| fault.at_ns < crate::plan::HEALED_NS);
+            plan.faults.sort_by_key(|fault| fault.at_ns);
+            let report = run(&plan, &prepared, false);
+            assert_eq!((report.violation, report.stats.takeovers), (None, [0, 0]), "seed {seed}: {plan}");
+        }
+    }
+}

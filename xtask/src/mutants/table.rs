@@ -260,7 +260,7 @@ pub(crate) const MUTANTS: [Mutant; 38] = [
         name: "sure-too-long",
         rule: "what was released leaves only as long as its side is sure of its place",
         file: PRIMARY,
-        old: "self.silence.away_at().min(spoken).min(self.silence.deadline())",
+        old: "self.silence.away_at().min(spoken).min(self.silence.assured_until())",
         new: "self.silence.away_at().max(spoken)",
     },
     Mutant {
