@@ -98,7 +98,7 @@ fn bytes_of_a_message_that_is_not_whole_are_signs_of_life_on_both_sides() {
     let mut p = Primary::new_protected(Settings::default(), G1, at(0));
     let mut b = Backup::new(Settings::default(), G1, at(0));
     b.handle_message(at(0), Message::Heartbeat { generation: G1 });
-    for ms in (0..4_000).step_by(200) {
+    for ms in (0..=4_000).step_by(100) {
         p.handle_tick(at(ms));
         p.handle_bytes(at(ms));
         all(|| p.poll_message());
@@ -111,10 +111,11 @@ fn bytes_of_a_message_that_is_not_whole_are_signs_of_life_on_both_sides() {
         (vec![], vec![]),
         "the link is slow, not dead"
     );
-    b.handle_tick(at(4_000));
-    b.handle_tick(at(4_099));
+    for ms in [4_100, 4_200, 4_299] {
+        b.handle_tick(at(ms));
+    }
     assert_eq!(all(|| b.poll_command()), []);
-    b.handle_tick(at(4_100));
+    b.handle_tick(at(4_300));
     assert_eq!(
         all(|| b.poll_command()),
         [BackupCommand::Claim(G2)],
