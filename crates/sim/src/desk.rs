@@ -123,6 +123,7 @@ impl Ports for Desk<'_> {
         let event = host.inbox.pop_front();
         match event {
             Some(Event::Verdict(_, Verdict::Won)) => host.asks.handle_won(),
+            Some(Event::Message(_)) => host.asks.handle_heard(),
             Some(Event::Stop) => host.won_first |= host.asks.has_won(),
             _ => {}
         }

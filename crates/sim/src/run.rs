@@ -8,18 +8,15 @@ use crate::machines::model::{Model, pattern};
 use crate::machines::{BLOCK, DISK, MachineKind, Observed, Tally};
 use crate::plan::Plan;
 use crate::random::Random;
+use crate::storage::FIRST;
 use crate::timeline::Timeline;
 use crate::world::{Host, Stats, World};
 use pollux_machine::Machine;
 use pollux_node::{DiskMode, Live, Node, Pacing, Settings, Standby};
 use pollux_protocol::{Backup, Primary};
-use pollux_vocab::Generation;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-
-/// The pair starts in this generation.
-const FIRST: Generation = Generation(1);
 
 /// What a run came to.
 #[derive(Clone, Debug)]
