@@ -1,7 +1,7 @@
 //! What a peer may say: frames, messages, records.
 //!
 //! Held true of any bytes, as they are and with right checksums: no panic; the messages that come out do not depend
-//! on the pieces that the bytes arrive in; a message that came out, encoded, comes out again.
+//! on the pieces that the bytes arrive in; a message that came out, encoded, comes out again, whole or in pieces.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -35,7 +35,10 @@ fn check(bytes: &[u8]) {
     whole.0.iter().for_each(|wire| wire.encode_into(&mut again));
     // A batch of more records than fit into one frame is not made by decoding one.
     let (second, error, end) = decode(&again, again.len().max(1));
-    assert_eq!((second, error, end), (whole.0, None, again.len() as u64));
+    assert_eq!((&second, error, end), (&whole.0, None, again.len() as u64));
+    let again: Vec<u8> = second.iter().flat_map(Wire::encode_in_pieces).collect();
+    let (third, error, end) = decode(&again, again.len().max(1));
+    assert_eq!((third, error, end), (second, None, again.len() as u64));
 }
 
 fuzz_target!(|bytes: &[u8]| {

@@ -5,6 +5,7 @@
 //! hostile, and that one computes checksums well. The layouts are those of `docs/wire.md`.
 
 use pollux_codec::crc32c;
+use pollux_codec::message::kind;
 use pollux_codec::{frame, logfile, snapshot};
 
 fn put_u32(bytes: &mut [u8], at: usize, value: u32) {
@@ -26,6 +27,10 @@ pub fn frames(bytes: &mut [u8]) {
         head[6..8].fill(0);
         let stored = (u32_at(head, 8) as usize).min(rest.len());
         put_u32(head, 8, stored as u32);
+        // A frame that comes in one piece is sealed as well; one level of that is all there may be.
+        if head[4] == kind::PIECE && rest[..stored].get(4) == Some(&kind::RECORDS) {
+            frames(&mut rest[..stored]);
+        }
         put_u32(head, 20, crc32c(&rest[..stored]));
         let crc = crc32c(&head[..24]);
         put_u32(head, 24, crc);

@@ -76,6 +76,53 @@ fn a_backup_whose_disk_hangs_leaves_the_pair_and_the_vm_goes_on() {
     assert_eq!(pair.primary_status().expect("it runs").role, "solo");
 }
 
+/// A primary for the backup that waits there.
+fn primary(folder: &Path, listen: &str, disk: &Path) -> Process {
+    let arbiter = folder.join("arbiter").display().to_string();
+    let mut args =
+        strings(&["run", "--name", "vm", "--kernel", TINY, "--memory", "16M", "--console", "none"]);
+    args.extend(strings(&["--backup", listen, "--arbiter", &arbiter, "--disk", &disk.display().to_string()]));
+    spawn(folder, "vm", &[], &args)
+}
+
+#[test]
+fn a_disk_that_is_copied_anew_while_its_backup_waits_makes_a_pair_and_one_that_differs_does_not() {
+    // Over the old file, and beside it and then in its place.
+    for replaces in [false, true] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [ours, theirs] = ["primary.img", "backup.img"].map(|name| folder.path().join(name));
+        std::fs::write(&ours, vec![7; 1 << 20]).expect("room");
+        std::fs::write(&theirs, vec![8; 1 << 20]).expect("room");
+        let arbiter = arbiter(folder.path());
+        let mut args = strings(&["backup", "--listen", "127.0.0.1:0", "--instance", "backup"]);
+        args.extend(strings(&["--arbiter", &arbiter, "--disk", &theirs.display().to_string()]));
+        let mut backup = spawn(folder.path(), "backup", &[], &args);
+        let listen = eventually("the backup listens", || status(folder.path(), "backup").ok()?.listen);
+
+        let mut refused = primary(folder.path(), &listen, &ours);
+        let ended = refused.wait(Duration::from_secs(20)).expect("it does not run without its backup");
+        assert_eq!(ended.code(), Some(1), "{}", refused.log());
+        for side in [&refused, &backup] {
+            let words =
+                "disk 0 differs in content from the primary's; replicated disks start as equal copies";
+            assert!(side.log().contains(words), "replaces {replaces}: {}", side.log());
+        }
+        assert!(backup.is_running(), "it waits for another: {}", backup.log());
+
+        if replaces {
+            let copy = folder.path().join("copy.img");
+            std::fs::copy(&ours, &copy).and_then(|_| std::fs::rename(&copy, &theirs)).expect("room");
+        } else {
+            std::fs::copy(&ours, &theirs).expect("room");
+        }
+        let mut paired = primary(folder.path(), &listen, &ours);
+        eventually("they are a pair", || {
+            assert!(paired.is_running(), "replaces {replaces}: {}", paired.log());
+            status(folder.path(), "backup").ok().filter(|status| status.role == "backup" && status.icount > 0)
+        });
+    }
+}
+
 #[test]
 fn a_hung_disk_is_shown_and_does_not_keep_a_vm_that_runs_alone_from_being_stopped() {
     let folder = tempfile::tempdir().expect("a folder");

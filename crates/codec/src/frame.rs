@@ -8,10 +8,11 @@
 //! anything that a version could have changed, so that two versions that meet always say so. The version
 //! covers the frame and the messages in it. Layout: `docs/wire.md`, "Frame".
 //!
-//! Not here: what payloads mean ([`crate::message`], [`crate::record`]).
+//! Not here: what payloads mean ([`crate::message`], [`crate::record`]); frames in pieces ([`crate::piece`]).
 
 use crate::crc::crc32c;
-use crate::message::Wire;
+use crate::message::{Wire, kind};
+use crate::piece::Assembly;
 use crate::record::RecordError;
 use crate::varint::Cursor;
 use alloc::vec::Vec;
@@ -19,8 +20,10 @@ use pollux_vocab::Generation;
 
 /// The first three bytes of every frame.
 pub const MAGIC: [u8; 3] = *b"PLX";
-/// The version of frames and messages that this build writes, and the only one it reads.
-pub const VERSION: u8 = 1;
+/// The version of frames and messages that this build writes.
+pub const VERSION: u8 = 2;
+/// The oldest one that it reads: version 1 is version 2 without pieces.
+pub const VERSION_OLDEST: u8 = 1;
 /// Bytes before the payload.
 pub const HEADER_BYTES: usize = 28;
 /// Most bytes a payload may have, packed or not: 64 MiB.
@@ -116,6 +119,14 @@ pub enum FrameError {
         /// What is wrong.
         error: RecordError,
     },
+    /// a piece of a frame that does not fit
+    #[error("byte {offset}: a piece of a frame {what}; its writer is faulty")]
+    Piece {
+        /// Where its own frame starts.
+        offset: u64,
+        /// What is wrong.
+        what: &'static str,
+    },
 }
 
 impl FrameError {
@@ -132,7 +143,8 @@ impl FrameError {
             | Self::Unpackable { offset }
             | Self::UnknownKind { offset, .. }
             | Self::Malformed { offset, .. }
-            | Self::Records { offset, .. } => offset,
+            | Self::Records { offset, .. }
+            | Self::Piece { offset, .. } => offset,
         }
     }
 }
@@ -202,21 +214,56 @@ fn unpack(stored: &[u8]) -> Option<Vec<u8>> {
     (written == len).then_some(payload)
 }
 
-struct Header {
-    kind: u8,
+/// The first bytes of a frame, checked.
+pub(crate) struct Header {
+    pub(crate) kind: u8,
     flags: u8,
-    stored_bytes: usize,
-    generation: Generation,
+    pub(crate) stored_bytes: usize,
+    pub(crate) generation: Generation,
     payload_crc: u32,
 }
 
+/// How many bytes the frame at the start of `bytes` has, going by its header alone; `None` if that is not there.
+#[must_use]
+pub fn whole_bytes(bytes: &[u8]) -> Option<usize> {
+    let stored = bytes.get(8..HEADER_BYTES)?.first_chunk::<4>()?;
+    usize::try_from(u32::from_le_bytes(*stored)).ok()?.checked_add(HEADER_BYTES)
+}
+
+/// The kind of the frame at the start of `bytes`, unchecked.
+pub(crate) fn kind_of(bytes: &[u8]) -> Option<u8> {
+    bytes.get(4).copied()
+}
+
+/// Its generation, unchecked.
+pub(crate) fn generation_of(bytes: &[u8]) -> Option<Generation> {
+    Cursor::new(bytes.get(12..)?).u64().map(Generation)
+}
+
+const fn is_spoken(version: u8) -> bool {
+    VERSION_OLDEST <= version && version <= VERSION
+}
+
+/// The frame with that header, of `stored` bytes.
+pub(crate) fn open(header: &Header, stored: &[u8], offset: u64) -> Result<Frame, FrameError> {
+    if crc32c(stored) != header.payload_crc {
+        return Err(FrameError::PayloadDamaged { offset });
+    }
+    let payload = if header.flags & FLAG_LZ4 == 0 {
+        stored.to_vec()
+    } else {
+        unpack(stored).ok_or(FrameError::Unpackable { offset })?
+    };
+    Ok(Frame { offset, kind: header.kind, generation: header.generation, payload })
+}
+
 /// Checks a header, the parts that never move first.
-fn header(bytes: &[u8; HEADER_BYTES], offset: u64) -> Result<Header, FrameError> {
+pub(crate) fn header(bytes: &[u8; HEADER_BYTES], offset: u64) -> Result<Header, FrameError> {
     let [a, b, c, version, kind, flags, ..] = *bytes;
     if [a, b, c] != MAGIC {
         return Err(FrameError::NotAFrame { offset, found: [a, b, c, version] });
     }
-    if version != VERSION {
+    if !is_spoken(version) {
         return Err(FrameError::Version { offset, found: version });
     }
     let mut cursor = Cursor::new(&bytes[6..]);
@@ -241,7 +288,8 @@ fn header(bytes: &[u8; HEADER_BYTES], offset: u64) -> Result<Header, FrameError>
 /// Takes a stream apart into messages, whatever pieces it arrives in. Push bytes as they come, then poll until
 /// nothing is left.
 ///
-/// Holds what was pushed and not yet polled, at most one incomplete frame if polled after every push.
+/// Holds what was pushed and not yet polled, at most one incomplete frame if polled after every push, and the pieces of
+/// one more.
 #[derive(Clone, Debug, Default)]
 pub struct FrameDecoder {
     buffer: Vec<u8>,
@@ -249,6 +297,10 @@ pub struct FrameDecoder {
     taken: usize,
     /// Where `buffer[taken]` is in the stream.
     offset: u64,
+    /// The pieces so far of a frame that comes in such.
+    assembly: Assembly,
+    /// Frames come whole: in a file, where nothing is urgent.
+    only_whole: bool,
     failed: Option<FrameError>,
 }
 
@@ -259,10 +311,10 @@ impl FrameDecoder {
         Self::default()
     }
 
-    /// At `offset` of a stream whose start somebody else has read.
+    /// At `offset` of a file whose start somebody else has read. It holds no pieces.
     #[must_use]
-    pub fn at(offset: u64) -> Self {
-        Self { offset, ..Self::default() }
+    pub fn of_file(offset: u64) -> Self {
+        Self { offset, only_whole: true, ..Self::default() }
     }
 
     /// Takes the next bytes of the stream. After an error they are ignored.
@@ -284,14 +336,35 @@ impl FrameDecoder {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let wire = self.next().and_then(|frame| frame.map(Wire::decode).transpose());
-        wire.inspect_err(|error| {
+        self.next_message().inspect_err(|error| {
             self.failed = Some(error.clone());
             // Everything before the damage is good: the offset stays where the bad frame starts.
             self.offset = error.offset();
             self.buffer = Vec::new();
+            self.assembly = Assembly::default();
             self.taken = 0;
         })
+    }
+
+    fn next_message(&mut self) -> Result<Option<Wire>, FrameError> {
+        while let Some(frame) = self.next()? {
+            let offset = frame.offset;
+            let wrong = |what| Err(FrameError::Piece { offset, what });
+            match frame.kind {
+                kind::PIECE if self.only_whole => return wrong("stands in a file, where frames are whole"),
+                kind::PIECE => {
+                    if let Some(whole) = self.assembly.push(&frame)? {
+                        return Wire::decode(whole).map(Some);
+                    }
+                }
+                kind::HEARTBEAT | kind::ACK | kind::NETWORK => return Wire::decode(frame).map(Some),
+                _ if self.assembly.is_open() => {
+                    return wrong("is followed by another message than may overtake");
+                }
+                _ => return Wire::decode(frame).map(Some),
+            }
+        }
+        Ok(None)
     }
 
     fn next(&mut self) -> Result<Option<Frame>, FrameError> {
@@ -304,21 +377,14 @@ impl FrameDecoder {
         let Some(stored) = bytes.get(HEADER_BYTES..HEADER_BYTES + header.stored_bytes) else {
             return Ok(None);
         };
-        if crc32c(stored) != header.payload_crc {
-            return Err(FrameError::PayloadDamaged { offset });
-        }
-        let payload = if header.flags & FLAG_LZ4 == 0 {
-            stored.to_vec()
-        } else {
-            unpack(stored).ok_or(FrameError::Unpackable { offset })?
-        };
+        let frame = open(&header, stored, offset)?;
         let whole = HEADER_BYTES + header.stored_bytes;
         self.taken += whole;
         self.offset += whole as u64;
-        Ok(Some(Frame { offset, kind: header.kind, generation: header.generation, payload }))
+        Ok(Some(frame))
     }
 
-    /// Where in the stream the next frame starts: everything before it has been polled and is good.
+    /// Where in the stream the next frame starts: everything before it has been polled, or taken as a piece, and is good.
     #[must_use]
     pub const fn offset(&self) -> u64 {
         self.offset
@@ -343,5 +409,5 @@ fn short(bytes: &[u8], offset: u64) -> Option<FrameError> {
     if [a, b, c] != MAGIC {
         return Some(FrameError::NotAFrame { offset, found: [a, b, c, version] });
     }
-    (version != VERSION).then_some(FrameError::Version { offset, found: version })
+    (!is_spoken(version)).then_some(FrameError::Version { offset, found: version })
 }

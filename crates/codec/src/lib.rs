@@ -11,7 +11,7 @@
 //! - What version 1 wrote decodes for ever: golden files under `tests/golden/`.
 //!
 //! Map: [`crc`] and [`varint`] are the atoms; [`frame`] puts a payload into a checked envelope; [`record`] is
-//! the payload of log frames; [`message`] is what replicas say; [`logfile`] a recording; [`snapshot`] the
+//! the payload of log frames; [`message`] is what replicas say, [`piece`] how they say what is long; [`logfile`] a recording; [`snapshot`] the
 //! container of a machine's state.
 //!
 //! Not here: files, sockets (sans-I/O: bytes in, values out), and what any of it means.
@@ -25,6 +25,7 @@ pub mod crc;
 pub mod frame;
 pub mod logfile;
 pub mod message;
+pub mod piece;
 pub mod record;
 pub mod snapshot;
 pub mod varint;

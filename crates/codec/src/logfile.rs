@@ -278,7 +278,7 @@ impl LogReader {
         let Some((header, len)) = parse_header(&self.buffer)? else { return Ok(None) };
         self.buffer.drain(..len);
         let bytes = header.snapshot_bytes;
-        self.frames = FrameDecoder::at((len as u64).saturating_add(bytes));
+        self.frames = FrameDecoder::of_file((len as u64).saturating_add(bytes));
         self.stage = Stage::Snapshot { bytes, done: 0 };
         Ok(Some(LogItem::Header(header)))
     }

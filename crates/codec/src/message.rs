@@ -5,7 +5,8 @@
 //!
 //! Layout: `docs/wire.md`, "Messages". Not here: when to say what (`pollux-protocol`), and to whom.
 
-use crate::frame::{self, Frame, FrameError, Packing};
+use crate::frame::{self, Frame, FrameError, HEADER_BYTES, Packing};
+use crate::piece::{self, PIECE_BYTES_MAX};
 use crate::record;
 use crate::varint::{self, Cursor};
 use alloc::string::String;
@@ -204,6 +205,8 @@ pub mod kind {
     pub const HANDOVER: u8 = 12;
     /// [`super::Wire::Network`]
     pub const NETWORK: u8 = 16;
+    /// A piece of a long frame ([`crate::piece`]): no message of its own.
+    pub const PIECE: u8 = 17;
 }
 
 /// Longest piece of a snapshot in one frame, in bytes; longer [`Wire::State`] messages are split.
@@ -215,6 +218,18 @@ impl Wire {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         self.encode_into(&mut out);
+        out
+    }
+
+    /// The message as the channel has it: long frames in pieces, between which a heartbeat may be sent.
+    #[must_use]
+    pub fn encode_in_pieces(&self) -> Vec<u8> {
+        let frames = self.encode();
+        if frames.len() <= HEADER_BYTES + PIECE_BYTES_MAX {
+            return frames;
+        }
+        let mut out = Vec::with_capacity(frames.len() + frames.len() / PIECE_BYTES_MAX * HEADER_BYTES);
+        piece::cut(&mut out, &frames);
         out
     }
 

@@ -5,6 +5,7 @@
 
 pub mod arbiter_file;
 mod attached;
+mod backlog;
 pub mod clock;
 pub mod console;
 pub mod control;

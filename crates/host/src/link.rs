@@ -1,26 +1,29 @@
 //! The channel between two replicas: one TCP connection.
 //!
 //! Sending never blocks the VM: what the kernel does not take at once waits in a backlog, whose size the protocol
-//! bounds by the window of unacknowledged log. Received frames are decoded by a thread of their own. Damage,
-//! end of file and every error become [`Event::LinkLost`], once.
+//! bounds by the window of unacknowledged log. The log travels in short frames, and a heartbeat does not wait behind it.
+//! Received frames are decoded by a thread of their own; bytes that are no whole message yet are told of as well, and
+//! what the node has not taken in is bounded ([`crate::events`]): beyond that the peer's TCP waits. Damage, end of file
+//! and every error become [`Event::LinkLost`], once.
 
+use crate::backlog::Backlog;
 use crate::events::EventSender;
 use pollux_codec::frame::FrameDecoder;
 use pollux_codec::message::Wire;
 use pollux_node::Event;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
-use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 /// Bytes read from the socket at a time.
 const READ_BYTES: usize = 256 * 1024;
-/// Bytes offered to the kernel at a time.
-const OFFER_BYTES: usize = 256 * 1024;
 /// A peer that does not take this much is as good as gone.
 const BACKLOG_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// Bytes of a message that is not whole are told of at most this often: a peer that drips must not flood the node.
+const TELL_BYTES_EVERY: Duration = Duration::from_millis(5);
 
 /// How often a step of the handshake looks whether it is to end before its time.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -82,13 +85,15 @@ pub struct LinkReader {
     stream: TcpStream,
     decoder: FrameDecoder,
     buffer: Vec<u8>,
+    /// When the node was last told of bytes that are no whole message yet.
+    told_bytes: Option<Instant>,
 }
 
 /// The sending half.
 #[derive(Debug)]
 pub struct LinkSender {
     stream: TcpStream,
-    backlog: VecDeque<u8>,
+    backlog: Backlog,
     broken: bool,
     sent_bytes: u64,
 }
@@ -96,53 +101,76 @@ pub struct LinkSender {
 /// Makes the two halves of a connected link.
 pub fn split(stream: TcpStream) -> io::Result<(LinkSender, LinkReader)> {
     stream.set_nodelay(true)?;
-    let reader =
-        LinkReader { stream: stream.try_clone()?, decoder: FrameDecoder::new(), buffer: vec![0; READ_BYTES] };
-    Ok((LinkSender { stream, backlog: VecDeque::new(), broken: false, sent_bytes: 0 }, reader))
+    let reader = LinkReader {
+        stream: stream.try_clone()?,
+        decoder: FrameDecoder::new(),
+        buffer: vec![0; READ_BYTES],
+        told_bytes: None,
+    };
+    Ok((LinkSender { stream, backlog: Backlog::default(), broken: false, sent_bytes: 0 }, reader))
 }
 
 impl LinkReader {
     /// The next message; waits for it.
     pub fn receive(&mut self) -> Result<Wire, LinkError> {
         loop {
-            match self.decoder.poll() {
-                Ok(Some(wire)) => return Ok(wire),
-                Ok(None) => {}
-                Err(error) => return Err(LinkError::Garbage(error.to_string())),
+            if let Some(wire) = self.poll()? {
+                return Ok(wire);
             }
-            match self.stream.read(&mut self.buffer) {
-                Ok(0) => return Err(LinkError::Closed),
-                Ok(n) => self.decoder.push(&self.buffer[..n]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
+            self.read()?;
+        }
+    }
+
+    fn poll(&mut self) -> Result<Option<Wire>, LinkError> {
+        self.decoder.poll().map_err(|error| LinkError::Garbage(error.to_string()))
+    }
+
+    /// Waits for bytes. False: none have come, and none may be missing.
+    fn read(&mut self) -> Result<bool, LinkError> {
+        match self.stream.read(&mut self.buffer) {
+            Ok(0) => Err(LinkError::Closed),
+            Ok(n) => {
+                self.decoder.push(&self.buffer[..n]);
+                Ok(true)
             }
+            Err(error) if is_pause(&error) => Ok(false),
+            Err(error) => Err(error.into()),
         }
     }
 
     /// The next message, the whole of it within `patience`: for the handshake.
     pub fn receive_within(&mut self, patience: &Patience) -> Result<Wire, LinkError> {
         loop {
-            match self.decoder.poll() {
-                Ok(Some(wire)) => return Ok(wire),
-                Ok(None) => {}
-                Err(error) => return Err(LinkError::Garbage(error.to_string())),
+            if let Some(wire) = self.poll()? {
+                return Ok(wire);
             }
             self.stream.set_read_timeout(Some(patience.slice()?))?;
-            match self.stream.read(&mut self.buffer) {
-                Ok(0) => return Err(LinkError::Closed),
-                Ok(n) => self.decoder.push(&self.buffer[..n]),
-                Err(error) if is_pause(&error) => {}
-                Err(error) => return Err(error.into()),
-            }
+            self.read()?;
         }
     }
 
-    /// Turns this half into a thread that feeds the node. `count` is called with the bytes of each message.
+    /// The next message; waits for it, and tells `events` of bytes that are none yet.
+    fn receive_telling(&mut self, events: &EventSender) -> Result<Wire, LinkError> {
+        let mut has_read = false;
+        loop {
+            if let Some(wire) = self.poll()? {
+                return Ok(wire);
+            }
+            if has_read && self.told_bytes.is_none_or(|told| told.elapsed() >= TELL_BYTES_EVERY) {
+                self.told_bytes = Some(Instant::now());
+                // A node that has ended shows when a message comes.
+                let _ = events.send(Event::LinkBytes);
+            }
+            has_read = self.read()?;
+        }
+    }
+
+    /// Turns this half into a thread that feeds the node.
     pub fn spawn(mut self, events: EventSender) -> io::Result<()> {
         self.stream.set_read_timeout(None)?;
         std::thread::Builder::new().name("link".into()).spawn(move || {
             loop {
-                let event = match self.receive() {
+                let event = match self.receive_telling(&events) {
                     Ok(wire) => match pollux_node::wire::from_wire(wire) {
                         Some(message) => Event::Message(message),
                         None => {
@@ -172,11 +200,15 @@ impl LinkSender {
         if self.broken {
             return;
         }
-        let bytes = wire.encode();
+        let bytes = wire.encode_in_pieces();
         self.sent_bytes += bytes.len() as u64;
+        if matches!(wire, Wire::Heartbeat { .. }) && !self.backlog.is_empty() {
+            self.backlog.push_ahead(&bytes);
+            return;
+        }
         // While something waits the kernel is full: it is asked again by `pump`, once a turn, not once a message.
         let taken = if self.backlog.is_empty() { self.offer(&bytes) } else { 0 };
-        self.backlog.extend(&bytes[taken..]);
+        self.backlog.push(&bytes, taken);
         if self.backlog.len() > BACKLOG_BYTES_MAX {
             tracing::error!("the peer takes nothing; the link is given up");
             self.give_up();
@@ -187,7 +219,7 @@ impl LinkSender {
     pub fn pump(&mut self) -> bool {
         if !self.broken {
             let stream = &self.stream;
-            if drain(&mut self.backlog, |bytes| offer(stream, bytes)).is_err() {
+            if self.backlog.drain(|bytes| offer(stream, bytes)).is_err() {
                 self.give_up();
             }
         }
@@ -268,24 +300,6 @@ impl Drop for LinkSender {
     }
 }
 
-/// Hands the front of `backlog` to `offer`, piece by piece and in place, until it takes no more: the cost is that of
-/// what is taken, and of one piece, however much waits.
-fn drain(
-    backlog: &mut VecDeque<u8>,
-    mut offer: impl FnMut(&[u8]) -> Result<usize, Errno>,
-) -> Result<(), Errno> {
-    loop {
-        let front = backlog.as_slices().0;
-        let piece = &front[..front.len().min(OFFER_BYTES)];
-        let offered = piece.len();
-        let taken = offer(piece)?;
-        backlog.drain(..taken);
-        if taken < offered || backlog.is_empty() {
-            return Ok(());
-        }
-    }
-}
-
 /// Gives the kernel as much as it takes without waiting.
 fn offer(stream: &TcpStream, bytes: &[u8]) -> Result<usize, Errno> {
     let mut taken = 0;
@@ -305,32 +319,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_backlog_leaves_in_order_and_in_pieces_however_little_is_taken() {
-        let sent: Vec<u8> = (0..3 * OFFER_BYTES + 5).map(|i| (i % 251) as u8).collect();
-        let mut backlog: VecDeque<u8> = sent.iter().copied().collect();
-        let mut got = Vec::new();
-        while !backlog.is_empty() {
-            let offer = |bytes: &[u8]| {
-                assert!(bytes.len() <= OFFER_BYTES);
-                let taken = bytes.len().min(100_003);
-                got.extend_from_slice(&bytes[..taken]);
-                Ok(taken)
-            };
-            drain(&mut backlog, offer).expect("no error");
+    fn a_heartbeat_does_not_wait_behind_a_long_log() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let stream = TcpStream::connect(listener.local_addr().expect("bound")).expect("listening");
+        let (mut sender, _) = split(stream).expect("connected");
+        let (_, mut reader) = split(listener.accept().expect("connecting").0).expect("connected");
+        let generation = pollux_vocab::Generation(1);
+        let data = (0..4_000_000).flat_map(|i: u64| i.wrapping_pow(7).to_le_bytes()).collect();
+        let body = pollux_vocab::RecordBody::Input(pollux_vocab::Input::Packet { slot: 0, frame: data });
+        let record =
+            pollux_vocab::Record { lsn: pollux_vocab::Lsn(1), icount: pollux_vocab::Icount(1), body };
+        let released = pollux_vocab::Lsn(0);
+        sender.send(&Wire::Records { generation, released, records: vec![record] });
+        sender.send(&Wire::Heartbeat { generation });
+        let reading = std::thread::spawn(move || [reader.receive(), reader.receive()]);
+        while sender.pump() {
+            std::thread::yield_now();
         }
-        assert_eq!(got, sent);
-    }
-
-    #[test]
-    fn a_full_kernel_is_offered_one_piece_of_a_long_backlog() {
-        let mut backlog: VecDeque<u8> = vec![7; 64 * OFFER_BYTES].into();
-        let mut offered = 0;
-        let offer = |bytes: &[u8]| {
-            offered += bytes.len();
-            Ok(0)
-        };
-        drain(&mut backlog, offer).expect("no error");
-        assert_eq!((offered, backlog.len()), (OFFER_BYTES, 64 * OFFER_BYTES));
+        let heard = reading.join().expect("no panic").map(|wire| wire.expect("whole").name());
+        assert_eq!(heard, ["Heartbeat", "Records"]);
     }
 
     #[test]

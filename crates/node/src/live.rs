@@ -181,6 +181,7 @@ impl<M: Machine> Live<M> {
             }
             Event::Entropy { slot, request, bytes } => self.entropy.push_back((slot, request, bytes)),
             Event::Message(message) => self.protocol.handle_message(now, message),
+            Event::LinkBytes => self.protocol.handle_bytes(now),
             Event::LinkLost => self.protocol.handle_link_lost(now),
             Event::Verdict(generation, verdict) => self.protocol.handle_arbiter(now, generation, verdict),
             Event::Stop => self.stop_asked = true,

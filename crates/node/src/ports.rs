@@ -47,6 +47,8 @@ pub enum Event {
     },
     /// The other replica said something.
     Message(Message),
+    /// Bytes of the other replica's have arrived that are no whole message yet.
+    LinkBytes,
     /// The link to the other replica is gone for good.
     LinkLost,
     /// The arbiter has answered a claim.

@@ -143,6 +143,7 @@ impl<M: Machine> Standby<M> {
                 self.asked |= matches!(message, Message::Handover { .. });
                 self.protocol.handle_message(now, message);
             }
+            Event::LinkBytes => self.protocol.handle_bytes(now),
             Event::LinkLost => self.protocol.handle_link_lost(now),
             Event::Verdict(generation, verdict) => {
                 if verdict == pollux_protocol::Verdict::Won {

@@ -122,7 +122,7 @@ impl Backup {
         let stall_ns = settings.stall_after_ns / 4 * 3;
         let executes = Stall::new(stall_ns, settings.heartbeat_every_ns.saturating_mul(2), now);
         Self {
-            silence: Silence::new(settings.failure_after_ns, now),
+            silence: Silence::new(settings.failure_after_ns, settings.stall_after_ns, now),
             settings,
             state: State::Backup,
             generation,
@@ -169,6 +169,14 @@ impl Backup {
                 | Message::Network { .. }
                 | Message::Handover { .. } => {}
             }
+        }
+        self.invariants();
+    }
+
+    /// Bytes have arrived on the link from the primary that are no whole message yet. They do not say that it ever ran.
+    pub fn handle_bytes(&mut self, now: HostTime) {
+        if matches!(self.state, State::Backup) {
+            self.silence.handle_bytes(now);
         }
         self.invariants();
     }

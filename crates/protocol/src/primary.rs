@@ -165,7 +165,7 @@ impl Primary {
         let executes = Stall::new(stall_ns, step_ns, now);
         let room = Stall::new(stall_ns, step_ns, now);
         Self {
-            silence: Silence::new(settings.failure_after_ns, now),
+            silence: Silence::new(settings.failure_after_ns, settings.stall_after_ns, now),
             lag: LagLoop::new(settings.lag_target_ns),
             settings,
             state,
@@ -226,6 +226,14 @@ impl Primary {
                 Message::Network { reached, .. } => self.network.peer_reaches = reached,
                 Message::Heartbeat { .. } | Message::Records { .. } | Message::Handover { .. } => {}
             }
+        }
+        self.invariants();
+    }
+
+    /// Bytes have arrived on the link to the backup that are no whole message yet.
+    pub fn handle_bytes(&mut self, now: HostTime) {
+        if matches!(self.state, State::Primary) {
+            self.silence.handle_bytes(now);
         }
         self.invariants();
     }
@@ -574,7 +582,7 @@ impl Primary {
             // end will know about as soon as this one.
             State::Primary => {
                 let spoken = self.spoke_at.after(self.settings.failure_after_ns);
-                self.silence.away_at().min(spoken).min(self.silence.deadline())
+                self.silence.away_at().min(spoken).min(self.silence.assured_until())
             }
             State::HandingOver(_) | State::Claiming(_) | State::Halted => HostTime(0),
         }

@@ -3,6 +3,10 @@
 //! A process that was itself stopped (SIGSTOP, a paused cloud VM) has heard nothing because it did not listen, so
 //! after a pause it first listens for a while. It does so once for each silence: a process that is always slow must
 //! still find out that the other side is dead. What it may *release* after a pause is [`Silence::is_away`]'s business.
+//!
+//! Bytes of a message that is not whole yet are signs of life, too: on a slow link a large message takes long. They put a
+//! death off, for so long after the last whole message, and nothing else: no right to run is counted from them
+//! ([`Silence::assured_until`]).
 
 use crate::types::HostTime;
 
@@ -10,21 +14,36 @@ use crate::types::HostTime;
 #[derive(Clone, Hash, Debug)]
 pub(crate) struct Silence {
     failure_after_ns: u64,
+    /// Bytes alone are signs of life for so long after the last whole message.
+    bytes_for_ns: u64,
+    /// When the other side gave the last sign of life.
     heard_at: HostTime,
+    /// When its last whole message came.
+    told_at: HostTime,
     ticked_at: HostTime,
     /// Whether this silence has been extended because this process was away.
     extended: bool,
 }
 
 impl Silence {
-    pub(crate) fn new(failure_after_ns: u64, now: HostTime) -> Self {
-        Self { failure_after_ns, heard_at: now, ticked_at: now, extended: false }
+    pub(crate) fn new(failure_after_ns: u64, bytes_for_ns: u64, now: HostTime) -> Self {
+        Self { failure_after_ns, bytes_for_ns, heard_at: now, told_at: now, ticked_at: now, extended: false }
     }
 
     /// The other side said something, whatever it was: it lives.
     pub(crate) fn handle_sound(&mut self, now: HostTime) {
         self.heard_at = now;
+        self.told_at = now;
         self.extended = false;
+    }
+
+    /// Rule: bytes are signs of life. The other side lives, or its words are still on their way: either way it is too
+    /// early to call it dead. One that never ends a message is not waited for beyond the bound.
+    pub(crate) fn handle_bytes(&mut self, now: HostTime) {
+        if now.since(self.told_at) < self.bytes_for_ns {
+            self.heard_at = self.heard_at.max(now);
+            self.extended = false;
+        }
     }
 
     /// Rule: who was away listens before it judges. Half a timeout is given to what queued up meanwhile.
@@ -34,6 +53,7 @@ impl Silence {
             self.extended = true;
             let latest = HostTime(now.0.saturating_sub(self.failure_after_ns - grace_ns));
             self.heard_at = self.heard_at.max(latest);
+            self.told_at = self.told_at.max(latest);
         }
         self.ticked_at = now;
     }
@@ -53,6 +73,13 @@ impl Silence {
         now.since(self.heard_at) >= self.failure_after_ns
     }
 
+    /// Rule: only whole messages assure a side of its place. Bytes tell neither the generation of who sends them nor that
+    /// it still listens: a backup that has gone live sends some as well.
+    pub(crate) fn assured_until(&self) -> HostTime {
+        self.told_at.after(self.failure_after_ns)
+    }
+
+    /// When the other side counts as dead, if nothing more is heard of it.
     pub(crate) fn deadline(&self) -> HostTime {
         self.heard_at.after(self.failure_after_ns)
     }

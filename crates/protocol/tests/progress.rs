@@ -1,4 +1,5 @@
-//! Liveness is not progress, and who cannot serve lets others claim first: every rule of that, one test each.
+//! Liveness is not progress, bytes are signs of life and no more, and who cannot serve lets others claim first: every
+//! rule of that, one test each.
 
 use pollux_protocol::*;
 use pollux_vocab::*;
@@ -90,6 +91,75 @@ fn a_backup_that_executes_nothing_leaves_before_it_is_left_and_says_why() {
     assert_eq!(all(|| b.poll_command()), [BackupCommand::Halt(HaltReason::Stalled)]);
     let goodbye = Message::Goodbye { generation: G1, reason: GoodbyeReason::Leaving };
     assert_eq!(all(|| b.poll_message()).last(), Some(&goodbye));
+}
+
+#[test]
+fn bytes_of_a_message_that_is_not_whole_are_signs_of_life_on_both_sides() {
+    let mut p = Primary::new_protected(Settings::default(), G1, at(0));
+    let mut b = Backup::new(Settings::default(), G1, at(0));
+    b.handle_message(at(0), Message::Heartbeat { generation: G1 });
+    for ms in (0..=4_000).step_by(100) {
+        p.handle_tick(at(ms));
+        p.handle_bytes(at(ms));
+        all(|| p.poll_message());
+        p.handle_sent(at(ms));
+        b.handle_tick(at(ms));
+        b.handle_bytes(at(ms));
+    }
+    assert_eq!(
+        (all(|| p.poll_command()), all(|| b.poll_command())),
+        (vec![], vec![]),
+        "the link is slow, not dead"
+    );
+    for ms in [4_100, 4_200, 4_299] {
+        b.handle_tick(at(ms));
+    }
+    assert_eq!(all(|| b.poll_command()), []);
+    b.handle_tick(at(4_300));
+    assert_eq!(
+        all(|| b.poll_command()),
+        [BackupCommand::Claim(G2)],
+        "as long after the last byte as after a message"
+    );
+}
+
+#[test]
+fn a_side_that_never_ends_a_message_is_not_waited_for_beyond_the_bound() {
+    let mut b = Backup::new(Settings::default(), G1, at(0));
+    b.handle_message(at(0), Message::Heartbeat { generation: G1 });
+    let claims = (0..20_000).step_by(20).find(|ms| {
+        b.handle_tick(at(*ms));
+        b.handle_bytes(at(*ms));
+        b.poll_command().is_some()
+    });
+    assert!(claims.is_some_and(|ms| (5_200..5_400).contains(&ms)), "{claims:?}");
+}
+
+#[test]
+fn bytes_assure_nobody_of_a_right_to_run() {
+    let mut p = Primary::new_protected(Settings::default(), G1, at(0));
+    for ms in (0..=400).step_by(40) {
+        p.handle_tick(at(ms));
+        p.handle_bytes(at(ms));
+        all(|| p.poll_message());
+        p.handle_sent(at(ms));
+    }
+    assert_eq!(
+        (p.report().state, p.sure_until()),
+        (Role::Primary, at(300)),
+        "who sends them may be live by now"
+    );
+    p.handle_message(at(401), Message::Heartbeat { generation: G1 });
+    assert!(p.sure_until() > at(600), "a message says in which generation it is");
+
+    let mut b = Backup::new(Settings::default(), G1, at(0));
+    b.handle_bytes(at(1));
+    b.handle_link_lost(at(2));
+    assert_eq!(
+        all(|| b.poll_command()),
+        [BackupCommand::Halt(HaltReason::NeverHeard)],
+        "nor that anybody ran"
+    );
 }
 
 #[test]

@@ -123,6 +123,7 @@ impl Ports for Desk<'_> {
         let event = host.inbox.pop_front();
         match event {
             Some(Event::Verdict(_, Verdict::Won)) => host.asks.handle_won(),
+            Some(Event::Message(_)) => host.asks.handle_heard(),
             Some(Event::Stop) => host.won_first |= host.asks.has_won(),
             _ => {}
         }
@@ -139,7 +140,7 @@ impl Ports for Desk<'_> {
             self.say(format_args!("sends {} (x{copies})", short(&message)));
         }
         let is_handover = matches!(message, Message::Handover { .. });
-        let bytes = wire::to_wire(message).encode();
+        let bytes = wire::to_wire(message).encode_in_pieces();
         if is_handover {
             self.world.hosts[self.me].asks.handle_handover();
         }

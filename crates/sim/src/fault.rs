@@ -72,6 +72,10 @@ pub enum FaultKind {
     Partition { for_ns: u64 },
     /// Everything on the link in this direction takes longer.
     SlowLink { from: HostId, for_ns: u64, extra_ns: u64 },
+    /// The link carries only so many bytes a second in this direction.
+    ThinLink { from: HostId, for_ns: u64, bytes_per_s: u64 },
+    /// Somebody sends the guest a frame of so many random bytes: a large record.
+    LongFrame { bytes: u64 },
     /// One bit of the next message in this direction is another.
     Corrupt { from: HostId },
     /// The connection is reset: this host hears of it at once, the other after so long.
@@ -170,6 +174,11 @@ impl fmt::Display for FaultKind {
             K::SlowLink { from, for_ns, extra_ns } => {
                 write!(f, "the link from {} takes {} more for {}", NAMES[from], Ms(extra_ns), Ms(for_ns))
             }
+            K::ThinLink { from, for_ns, bytes_per_s } => {
+                let name = NAMES[from];
+                write!(f, "the link from {name} carries {bytes_per_s} bytes a second for {}", Ms(for_ns))
+            }
+            K::LongFrame { bytes } => write!(f, "a frame of {bytes} random bytes comes for the guest"),
             K::Corrupt { from } => write!(f, "a bit of the next message from {} flips", NAMES[from]),
             K::Reset { host, other_after_ns } => {
                 write!(

@@ -40,6 +40,11 @@ impl World {
                 self.pipes[from].slow_until_ns = now + for_ns;
                 self.pipes[from].extra_ns = extra_ns;
             }
+            K::ThinLink { from, for_ns, bytes_per_s } => {
+                self.pipes[from].thin_until_ns = now + for_ns;
+                self.pipes[from].bytes_per_s = bytes_per_s;
+            }
+            K::LongFrame { bytes } => self.send_long_frame(bytes),
             K::Corrupt { from } => self.pipes[from].corrupt_next = true,
             K::Reset { host, other_after_ns } => {
                 self.link_ends(host);
@@ -71,6 +76,15 @@ impl World {
             }
             K::Operator { host, order } => self.give_order(host, order),
             K::StopWinner { host, after_ns } => self.hosts[host].stop_after_win_ns = Some(after_ns),
+        }
+    }
+
+    /// To both hosts, as a switch that has not learned: only the live one listens.
+    fn send_long_frame(&mut self, bytes: u64) {
+        for host in 0..2 {
+            let random = &mut self.hosts[host].random;
+            let frame = (0..bytes).map(|_| random.next() as u8).collect();
+            self.schedule(self.now, Happening::ToGuest(host, frame));
         }
     }
 

@@ -8,6 +8,8 @@ use crate::random::Random;
 use pollux_codec::frame::FrameDecoder;
 use pollux_protocol::Message;
 
+/// Bytes in a segment of a thin link.
+const SEGMENT_BYTES: usize = 512;
 /// Longest time that TCP waits before it sends again, once a cut has ended.
 const RESEND_NS_MAX: u64 = 120_000_000;
 
@@ -23,6 +25,8 @@ pub(crate) struct Pipe {
     pub(crate) cut_until_ns: u64,
     pub(crate) slow_until_ns: u64,
     pub(crate) extra_ns: u64,
+    pub(crate) thin_until_ns: u64,
+    pub(crate) bytes_per_s: u64,
     pub(crate) lose_until_ns: u64,
     pub(crate) double_until_ns: u64,
     pub(crate) corrupt_next: bool,
@@ -32,6 +36,8 @@ pub(crate) struct Pipe {
     pub(crate) has_gap: bool,
     /// What the receiver makes of the bytes.
     pub(crate) decoder: FrameDecoder,
+    /// A thin link has carried all that was sent by then.
+    carried_until_ns: u64,
     last_arrival_ns: u64,
     delay_ns: (u64, u64),
     random: Random,
@@ -49,6 +55,9 @@ impl Pipe {
             cut_until_ns: 0,
             slow_until_ns: 0,
             extra_ns: 0,
+            thin_until_ns: 0,
+            bytes_per_s: 0,
+            carried_until_ns: 0,
             lose_until_ns: 0,
             double_until_ns: 0,
             corrupt_next: false,
@@ -80,6 +89,9 @@ impl Pipe {
             let bit = self.random.below(bytes.len() as u64 * 8) as usize;
             bytes[bit / 8] ^= 1 << (bit % 8);
         }
+        if now_ns < self.thin_until_ns.max(self.carried_until_ns) && self.bytes_per_s > 0 {
+            return self.send_thin(now_ns, &bytes);
+        }
         let mut pieces = Vec::new();
         if self.random.chance(100) {
             let rest = bytes.split_off(self.random.below(bytes.len() as u64) as usize);
@@ -87,6 +99,17 @@ impl Pipe {
             bytes = rest;
         }
         pieces.push((self.arrival_ns(now_ns), bytes));
+        pieces
+    }
+
+    /// The same where the link takes its time for each byte.
+    fn send_thin(&mut self, now_ns: u64, bytes: &[u8]) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        for segment in bytes.chunks(SEGMENT_BYTES) {
+            let takes_ns = segment.len() as u64 * 1_000_000_000 / self.bytes_per_s;
+            self.carried_until_ns = self.carried_until_ns.max(now_ns) + takes_ns;
+            pieces.push((self.arrival_ns(self.carried_until_ns), segment.to_vec()));
+        }
         pieces
     }
 

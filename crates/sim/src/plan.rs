@@ -25,6 +25,11 @@ const NAPS_PERMILLE: u64 = 150;
 const NAPS: u64 = 6;
 /// How many seeds in a thousand have a handover.
 const HANDOVERS_PERMILLE: u64 = 200;
+/// How many seeds in a thousand have a thin link and large records, and how many of these.
+const THIN_PERMILLE: u64 = 100;
+const LONG_FRAMES: u64 = 4;
+/// What a thin link carries at least and at most, in bytes a second.
+const THIN_BYTES_PER_S: (u64, u64) = (100_000, 1_000_000);
 /// How many seeds in a thousand have one fault that never ends.
 const LASTING_PERMILLE: u64 = 60;
 /// For ever, in a run.
@@ -107,6 +112,10 @@ impl Plan {
         if handovers.chance(HANDOVERS_PERMILLE) {
             plan.draw_handover(&mut handovers);
         }
+        let mut thin = Random::new(seed, "thin links");
+        if thin.chance(THIN_PERMILLE) {
+            plan.draw_thin(&mut thin);
+        }
         let mut lasting = Random::new(seed, "lasting faults");
         if lasting.chance(LASTING_PERMILLE) {
             plan.draw_lasting(&mut lasting);
@@ -169,6 +178,21 @@ impl Plan {
             self.add(at_ns, FaultKind::Pause { host: 0, for_ns: first_ns });
             let looks = random.below(4);
             self.add(at_ns, FaultKind::Stumble { host: 0, looks, for_ns: second_ns });
+        }
+    }
+
+    /// The link is thin both ways, and some records take it longer than the failure timeout, which is no death.
+    pub(crate) fn draw_thin(&mut self, random: &mut Random) {
+        let bytes_per_s = random.between(THIN_BYTES_PER_S.0, THIN_BYTES_PER_S.1);
+        self.window_bytes = 64 << 20;
+        for from in 0..2 {
+            self.add(0, FaultKind::ThinLink { from, for_ns: HEALED_NS, bytes_per_s });
+        }
+        for _ in 0..LONG_FRAMES {
+            // The bound on a standstill is four timeouts.
+            let takes_ns = random.between(self.failure_ns / 2, self.failure_ns * 2);
+            let bytes = bytes_per_s * (takes_ns / MS) / 1000;
+            self.add(random.between(2 * MS, FAULTS_UNTIL_NS), FaultKind::LongFrame { bytes });
         }
     }
 

@@ -8,18 +8,15 @@ use crate::machines::model::{Model, pattern};
 use crate::machines::{BLOCK, DISK, MachineKind, Observed, Tally};
 use crate::plan::Plan;
 use crate::random::Random;
+use crate::storage::FIRST;
 use crate::timeline::Timeline;
 use crate::world::{Host, Stats, World};
 use pollux_machine::Machine;
 use pollux_node::{DiskMode, Live, Node, Pacing, Settings, Standby};
 use pollux_protocol::{Backup, Primary};
-use pollux_vocab::Generation;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-
-/// The pair starts in this generation.
-const FIRST: Generation = Generation(1);
 
 /// What a run came to.
 #[derive(Clone, Debug)]
@@ -99,4 +96,31 @@ fn build(plan: &Plan, prepared: &Prepared, timeline: Timeline) -> World {
         Host::new(node, tally, clock, random, asks)
     });
     World::new(plan.clone(), hosts, image, timeline)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::FaultKind;
+
+    #[test]
+    fn a_link_that_takes_longer_than_the_failure_timeout_over_a_large_record_is_no_dead_one() {
+        let prepared = Prepared::boot();
+        for seed in 1..=40 {
+            let mut plan = Plan::draw(seed, Some(MachineKind::Model)).only(&[]);
+            plan.draw_thin(&mut Random::new(seed, "thin links"));
+            let mut until_ns = 0;
+            // One after the other: together they would take longer than a standstill may.
+            for fault in
+                plan.faults.iter_mut().filter(|fault| matches!(fault.kind, FaultKind::LongFrame { .. }))
+            {
+                fault.at_ns = until_ns;
+                until_ns += 3 * plan.failure_ns;
+            }
+            plan.faults.retain(|fault| fault.at_ns < crate::plan::HEALED_NS);
+            plan.faults.sort_by_key(|fault| fault.at_ns);
+            let report = run(&plan, &prepared, false);
+            assert_eq!((report.violation, report.stats.takeovers), (None, [0, 0]), "seed {seed}: {plan}");
+        }
+    }
 }

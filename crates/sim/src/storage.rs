@@ -2,7 +2,7 @@
 //!
 //! A claim is asked as in production: one after the other on each host, each a claim at rest that is written and
 //! read with the shipped encoding. A storage that does not answer may have done its work. A host that does not reach it
-//! finds another in its place, empty, as where a mount is gone: the shipped rules must decide nothing there.
+//! finds another in its place ([`Elsewhere`]): the shipped rules must decide nothing there.
 
 use crate::check::Broken;
 use crate::fault::{HostId, NAMES};
@@ -14,6 +14,21 @@ use std::collections::BTreeMap;
 
 /// The VM's name.
 const VM: &str = "vm";
+/// Who ran it before: it ended in good order, so the pair starts in its third generation.
+const EARLIER: &str = "earlier";
+/// The pair's first generation.
+pub(crate) const FIRST: Generation = Generation(3);
+
+/// What a host finds that does not reach the storage.
+#[derive(Clone, Copy, Debug)]
+enum Elsewhere {
+    /// Nothing: a mount that is gone, or a store that was emptied.
+    Emptied,
+    /// The store of another pair whose VM has the same name and past.
+    Swapped,
+    /// A copy from before the VM was started: it had run, and ended, once before.
+    OldCopy,
+}
 
 /// Storage that both hosts reach, mostly.
 #[derive(Debug)]
@@ -34,11 +49,35 @@ pub(crate) struct Storage {
 /// What became of a claim, and when its answer is there.
 pub(crate) type Answered = (u64, Verdict);
 
+impl Elsewhere {
+    fn store(self) -> Ledger {
+        let mut store = Ledger::default();
+        let claim = |generation, holder: &str, after| Claim {
+            vm: VM.into(),
+            generation,
+            holder: holder.into(),
+            after,
+            secret: Secret::default(),
+        };
+        // A store that is empty up to there gives to whoever asks.
+        if !matches!(self, Self::Emptied) {
+            let _ = store.claim(&claim(Generation(1), EARLIER, None));
+            let _ = store.claim(&Claim::end(VM, Generation(1), EARLIER));
+        }
+        if matches!(self, Self::Swapped) {
+            let end = store.newest(VM).map(|end| end.holder.clone());
+            let _ = store.claim(&claim(FIRST, "stranger", end));
+        }
+        store
+    }
+}
+
 impl Storage {
-    pub(crate) fn new(random: Random) -> Self {
+    pub(crate) fn new(mut random: Random) -> Self {
+        let elsewhere = random.pick(&[Elsewhere::Emptied, Elsewhere::Swapped, Elsewhere::OldCopy]);
         Self {
-            ledger: Ledger::default(),
-            elsewhere: Ledger::default(),
+            ledger: Elsewhere::OldCopy.store(),
+            elsewhere: elsewhere.store(),
             granted: BTreeMap::new(),
             down_until_ns: 0,
             cut_until_ns: [(0, false); 2],
@@ -104,14 +143,17 @@ impl Storage {
     fn claim_of(&self, host: HostId, generation: Generation) -> Claim {
         let before = generation.0.checked_sub(1).filter(|before| *before > 0);
         let own = before.is_some_and(|before| self.holder(before) == Some(host));
-        let after = before.map(|_| NAMES[if own { host } else { 0 }].into());
+        let after = match self.ledger.newest(VM) {
+            Some(end) if self.granted.is_empty() => Some(end.holder.clone()),
+            _ => before.map(|_| NAMES[if own { host } else { 0 }].into()),
+        };
         Claim { vm: VM.into(), generation, holder: NAMES[host].into(), after, secret: Secret::default() }
     }
 
     /// At the start: the primary holds the first generation.
     pub(crate) fn begin(&mut self, host: HostId) {
-        let first = first_generation(None).unwrap_or(Generation(1));
-        // An empty ledger gives to whoever asks.
+        let first = first_generation(self.ledger.newest(VM)).unwrap_or(FIRST);
+        // The VM is nobody's: the first who asks has it.
         let _ = self.decide(host, first, false);
     }
 

@@ -453,10 +453,19 @@ impl World {
             return;
         }
         pipe.decoder.push(bytes);
+        let mut whole = false;
         loop {
             match self.pipes[1 - host].decoder.poll().map(|wire| wire.map(wire::from_wire)) {
-                Ok(Some(Some(message))) => self.tell(host, Event::Message(message)),
-                Ok(None) => return,
+                Ok(Some(Some(message))) => {
+                    whole = true;
+                    self.tell(host, Event::Message(message));
+                }
+                Ok(None) => {
+                    if !whole {
+                        self.tell(host, Event::LinkBytes);
+                    }
+                    return;
+                }
                 Ok(Some(None)) => break,
                 Err(error) => {
                     self.timeline.say(self.now, NAMES[host], format_args!("finds the link damaged: {error}"));

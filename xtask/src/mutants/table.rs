@@ -48,11 +48,14 @@ pub(crate) const JUDGES: [Judge; 2] = [
 
 const PRIMARY: &str = "crates/protocol/src/primary.rs";
 const BACKUP: &str = "crates/protocol/src/backup.rs";
+const STALL: &str = "crates/protocol/src/stall.rs";
+const SILENCE: &str = "crates/protocol/src/silence.rs";
+const NETWORK: &str = "crates/protocol/src/primary/network.rs";
 const GATE: &str = "crates/protocol/src/output_gate.rs";
 const ARBITER: &str = "crates/arbiter/src/lib.rs";
 
 /// The rules of DESIGN 5, in its order, and what `docs/protocol.md` adds to them.
-pub(crate) const MUTANTS: [Mutant; 38] = [
+pub(crate) const MUTANTS: [Mutant; 41] = [
     Mutant {
         name: "no-mark",
         rule: "output mark: a record of its own, behind the output, covers it",
@@ -185,6 +188,13 @@ pub(crate) const MUTANTS: [Mutant; 38] = [
         new: "Some(holder) => before.is_none_or(|before| before.holder == *holder),",
     },
     Mutant {
+        name: "any-holder-before",
+        rule: "a place where another holds the generation before decides nothing",
+        file: ARBITER,
+        old: "Some(holder) => before.is_some_and(|before| before.holder == *holder),",
+        new: "Some(_) => before.is_some(),",
+    },
+    Mutant {
         name: "returning-primary-starts",
         rule: "a returning primary finds its generation spent: a VM that is held is not started",
         file: ARBITER,
@@ -260,8 +270,15 @@ pub(crate) const MUTANTS: [Mutant; 38] = [
         name: "sure-too-long",
         rule: "what was released leaves only as long as its side is sure of its place",
         file: PRIMARY,
-        old: "self.silence.away_at().min(spoken).min(self.silence.deadline())",
+        old: "self.silence.away_at().min(spoken).min(self.silence.assured_until())",
         new: "self.silence.away_at().max(spoken)",
+    },
+    Mutant {
+        name: "bytes-assure",
+        rule: "bytes of a message that is not whole assure nobody of its place",
+        file: SILENCE,
+        old: "self.told_at.after(self.failure_after_ns)",
+        new: "self.heard_at.after(self.failure_after_ns)",
     },
     Mutant {
         name: "forgets-doubts",
@@ -309,10 +326,10 @@ pub(crate) const MUTANTS: [Mutant; 38] = [
     },
     Mutant {
         name: "stalled-is-alive",
-        rule: "a backup that executes nothing, or leaves no room, for the bound is a lost backup",
-        file: PRIMARY,
-        old: "} else if self.is_stalled(now) {",
-        new: "} else if self.is_stalled(now) && false {",
+        rule: "a backup that executes nothing, or leaves no room, for the bound is a lost backup, and leaves by itself",
+        file: STALL,
+        old: "self.stuck_ns >= self.after_ns",
+        new: "self.stuck_ns >= self.after_ns && false",
     },
     Mutant {
         name: "unserved-claims-at-once",
@@ -327,5 +344,12 @@ pub(crate) const MUTANTS: [Mutant; 38] = [
         file: BACKUP,
         old: "if !self.reaches\n",
         new: "if !self.reaches\n            && false\n",
+    },
+    Mutant {
+        name: "unserved-stays",
+        rule: "a primary that has lost only the service network hands over to a backup that reaches it",
+        file: NETWORK,
+        old: "lost && self.network.peer_reaches && matches!",
+        new: "lost && false && self.network.peer_reaches && matches!",
     },
 ];

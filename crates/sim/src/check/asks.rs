@@ -5,6 +5,9 @@
 //! Its backup counts silence from what it hears, so from then on it may be live. What leaves late contradicts nothing
 //! if it had been acknowledged (`outputs`), so only the order of these events shows that nobody asked.
 //!
+//! Nor is a side sure of its place for longer than the timeout after the last whole message of its peer's, whatever bytes
+//! arrive; a pause gives it half of that to listen.
+//!
 //! What it cannot ask for: that a process looks at its clock between the decision to let an output out and the output.
 
 use super::Broken;
@@ -21,6 +24,8 @@ pub(crate) struct Asks {
     looked_at: HostTime,
     /// What it showed before the newest message that has left in time.
     spoke_at: HostTime,
+    /// What it showed before the newest whole message that the host has taken in.
+    heard_at: HostTime,
     /// A message has been sent since the last look.
     has_sent: bool,
     must: bool,
@@ -29,7 +34,15 @@ pub(crate) struct Asks {
 
 impl Asks {
     pub(crate) fn new(failure_ns: u64, now: HostTime) -> Self {
-        Self { failure_ns, looked_at: now, spoke_at: now, has_sent: false, must: false, has_won: false }
+        Self {
+            failure_ns,
+            looked_at: now,
+            spoke_at: now,
+            heard_at: now,
+            has_sent: false,
+            must: false,
+            has_won: false,
+        }
     }
 
     /// The host has looked at its clock.
@@ -44,6 +57,11 @@ impl Asks {
     /// It has sent a message.
     pub(crate) fn handle_sent(&mut self) {
         self.has_sent = true;
+    }
+
+    /// It has taken in a whole message of its peer's.
+    pub(crate) fn handle_heard(&mut self) {
+        self.heard_at = self.looked_at;
     }
 
     /// It has told its backup to take over.
@@ -68,10 +86,14 @@ impl Asks {
 
     /// It has taken a turn, and is sure of its place until then: what it has released may leave as long.
     pub(crate) fn handle_sure(&self, host: HostId, until: HostTime) -> Result<(), Broken> {
-        if self.has_won || until.0 <= self.spoke_at.0.saturating_add(self.failure_ns) {
+        let spoken = self.spoke_at.0.saturating_add(self.failure_ns);
+        let listened = self.looked_at.0.saturating_sub(self.failure_ns / 2);
+        let heard = self.heard_at.0.max(listened).saturating_add(self.failure_ns);
+        if self.has_won || until.0 <= spoken.min(heard) {
             return Ok(());
         }
-        let what = format!("{} is sure of its place for longer than its words last", NAMES[host]);
+        let what =
+            format!("{} is sure of its place for longer than its words, or its peer's, last", NAMES[host]);
         Err(Broken(NAME, what))
     }
 
@@ -124,6 +146,13 @@ mod tests {
         let mut asks = Asks::new(100, HostTime(0));
         assert!(asks.handle_sure(0, HostTime(100)).is_ok() && asks.handle_sure(0, HostTime(101)).is_err());
         assert!(asks.handle_begin(0, HostTime(99)).is_ok() && asks.handle_begin(0, HostTime(100)).is_err());
+        asks.handle_look(HostTime(80));
+        asks.handle_sent();
+        asks.handle_look(HostTime(90));
+        assert!(asks.handle_sure(0, HostTime(140)).is_ok(), "it listens");
+        assert!(asks.handle_sure(0, HostTime(150)).is_err(), "its peer has not been heard since the start");
+        asks.handle_heard();
+        assert!(asks.handle_sure(0, HostTime(180)).is_ok());
         asks.handle_claim();
         assert!(asks.handle_begin(0, HostTime(1)).is_err());
         assert!(asks.handle_release(1).is_err());

@@ -60,6 +60,11 @@ pub enum Action {
         /// Behind so many.
         at: usize,
     },
+    /// Bytes of the next message arrive, and the rest of it does not yet.
+    Bytes {
+        /// To whom.
+        to: usize,
+    },
     /// The backup replays a record.
     Replay {
         /// Where.
@@ -222,7 +227,8 @@ impl World {
         if left.net_losses > 0 && replicates && at.reaches && !at.drowsy {
             actions.push(Action::LoseNetwork { host });
         }
-        if left.handovers > 0 && matches!(at.role(), Some((Role::Primary, _))) && !at.drowsy {
+        let told = left.handovers > 0 && matches!(at.role(), Some((Role::Primary, _))) && !at.drowsy;
+        if told || at.wants_handover() {
             actions.push(Action::HandOver { host });
         }
         if left.leaves > 0 && matches!(at.side, Side::Standby(_)) && !at.drowsy {
@@ -236,6 +242,9 @@ impl World {
         if waiting > 0 && !self.hosts[to].drowsy {
             let overtaken = if left.overtakings > 0 { waiting } else { 1 };
             actions.extend((0..overtaken).map(|at| Action::Deliver { to, at }));
+            if left.bytes > 0 {
+                actions.push(Action::Bytes { to });
+            }
             if left.repeats > 0 {
                 actions.push(Action::Repeat { to });
             }

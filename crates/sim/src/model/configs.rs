@@ -47,12 +47,14 @@ const CALM: Bounds = Bounds {
     handovers: 0,
     hangs: 0,
     net_losses: 0,
+    bytes: 0,
+    swapped: false,
     link_room: 2,
     window_records: 0,
 };
 
 /// All of them, the quick ones first.
-pub const CONFIGS: [Config; 20] = [
+pub const CONFIGS: [Config; 22] = [
     Config {
         name: "crash",
         about: "a host crashes between any two steps",
@@ -90,6 +92,34 @@ pub const CONFIGS: [Config; 20] = [
         bounds: Bounds { slices: 1, inputs: 0, cuts: 1, ..CALM },
     },
     Config {
+        name: "hang",
+        about: "the backup's disk hangs; the window is small",
+        quick: true,
+        starting: false,
+        bounds: Bounds { slices: 1, inputs: 0, hangs: 1, window_records: 1, ..CALM },
+    },
+    Config {
+        name: "bytes",
+        about: "bytes of a message arrive long before it is whole",
+        quick: true,
+        starting: false,
+        bounds: Bounds { slices: 1, inputs: 0, bytes: 1, ..CALM },
+    },
+    Config {
+        name: "handover",
+        about: "a primary hands the VM over; a host crashes between any two steps",
+        quick: true,
+        starting: false,
+        bounds: Bounds { slices: 1, inputs: 0, handovers: 1, crashes: 1, ..CALM },
+    },
+    Config {
+        name: "network",
+        about: "a host loses the service network; a primary that does hands over",
+        quick: true,
+        starting: false,
+        bounds: Bounds { slices: 1, inputs: 0, net_losses: 1, ..CALM },
+    },
+    Config {
         name: "sleep",
         about: "a process sleeps through the failure timeout; the arbiter cannot be reached",
         quick: true,
@@ -111,11 +141,11 @@ pub const CONFIGS: [Config; 20] = [
         bounds: Bounds { slices: 1, inputs: 0, naps: 1, ..CALM },
     },
     Config {
-        name: "handover",
-        about: "a primary hands the VM over; a host crashes between any two steps",
+        name: "store",
+        about: "where the arbiter is not reached another pair's store stands",
         quick: true,
         starting: false,
-        bounds: Bounds { slices: 1, inputs: 0, handovers: 1, crashes: 1, ..CALM },
+        bounds: Bounds { slices: 1, inputs: 0, unreachable: 1, swapped: true, ..CALM },
     },
     Config {
         name: "handover-long",
@@ -123,20 +153,6 @@ pub const CONFIGS: [Config; 20] = [
         quick: false,
         starting: false,
         bounds: Bounds { slices: 1, handovers: 1, losses: 1, link_ends: 1, unreachable: 1, ..CALM },
-    },
-    Config {
-        name: "hang",
-        about: "the backup's disk hangs; the window is small",
-        quick: true,
-        starting: false,
-        bounds: Bounds { slices: 1, inputs: 0, hangs: 1, window_records: 1, ..CALM },
-    },
-    Config {
-        name: "network",
-        about: "a host loses the service network",
-        quick: true,
-        starting: false,
-        bounds: Bounds { slices: 1, inputs: 0, net_losses: 1, ..CALM },
     },
     Config {
         name: "crash-long",

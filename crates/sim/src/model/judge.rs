@@ -92,6 +92,9 @@ impl World {
         }
         for host in 0..self.hosts.len() {
             self.tick(host);
+            if self.hosts[host].wants_handover() {
+                self.hand_over(host);
+            }
             self.decide(host);
             if let Some((generation, verdict)) = self.hosts[host].answer.take() {
                 self.answer(host, generation, verdict);
@@ -150,6 +153,10 @@ impl World {
                 Some((Role::Backup, _)) if self.is_paired() => {}
                 Some(_) => return Err("somebody waits for ever"),
             }
+        }
+        let serves = |at: &Host| at.reaches && !at.drowsy;
+        if self.is_paired() && !serves(&self.hosts[0]) && serves(&self.hosts[1]) {
+            return Err("a primary that clients do not reach keeps the VM from a backup that they do");
         }
         match (running, heard) {
             (true, true) => Ok(()),

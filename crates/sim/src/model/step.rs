@@ -42,6 +42,16 @@ impl World {
                 let message = self.wires[to].messages.remove(at);
                 self.deliver(to, (*message).clone());
             }
+            Action::Bytes { to } => {
+                self.left.bytes -= 1;
+                let at = &mut self.hosts[to];
+                let now = at.now();
+                match &mut at.side {
+                    Side::Live(primary) => Arc::make_mut(primary).handle_bytes(now),
+                    Side::Standby(backup) => Arc::make_mut(backup).handle_bytes(now),
+                    Side::Starting { .. } | Side::Down(_) => {}
+                }
+            }
             Action::Replay { host } => return self.replay(host),
             Action::Decide { host } => self.decide(host),
             Action::Answer { host } => {
@@ -68,13 +78,10 @@ impl World {
                 self.obey(host);
             }
             Action::HandOver { host } => {
-                self.left.handovers -= 1;
-                let at = &mut self.hosts[host];
-                let (now, toy) = (at.now(), icount(at.toy.icount));
-                if let Side::Live(primary) = &mut at.side {
-                    Arc::make_mut(primary).hand_over(now, toy, NO_TIME);
+                if !self.hosts[host].wants_handover() {
+                    self.left.handovers -= 1;
                 }
-                self.obey(host);
+                self.hand_over(host);
             }
             Action::Leave { host } => {
                 self.left.leaves -= 1;
@@ -220,8 +227,21 @@ impl World {
         }
     }
 
+    pub(super) fn hand_over(&mut self, host: usize) {
+        let at = &mut self.hosts[host];
+        let (now, toy) = (at.now(), icount(at.toy.icount));
+        if let Side::Live(primary) = &mut at.side {
+            Arc::make_mut(primary).hand_over(now, toy, NO_TIME);
+        }
+        self.obey(host);
+    }
+
     pub(super) fn tick(&mut self, host: usize) {
         let at = &mut self.hosts[host];
+        if at.drowsy && matches!(at.role(), Some((Role::Primary, _))) {
+            // Who was away listens before it judges, for half of the timeout.
+            at.heard_at = at.heard_at.max(at.clock.saturating_sub(FAILURE_UNITS / 2));
+        }
         if !at.drowsy {
             at.clock += 1;
             self.left.ticks[host] = self.left.ticks[host].saturating_sub(1);
@@ -240,6 +260,9 @@ impl World {
         let at = &mut self.hosts[to];
         at.asked |= matches!(message, Message::Handover { .. });
         let now = at.now();
+        if at.role() == Some((Role::Primary, message.generation())) {
+            at.heard_at = at.clock;
+        }
         match &mut at.side {
             Side::Live(primary) => Arc::make_mut(primary).handle_message(now, message),
             Side::Standby(backup) => Arc::make_mut(backup).handle_message(now, message),
@@ -328,7 +351,7 @@ impl World {
             .iter()
             .any(|(_, owner)| usize::from(owner.host) != host || owner.life != self.hosts[host].life);
         let at = &mut self.hosts[host];
-        at.sent_at = at.clock;
+        (at.sent_at, at.heard_at) = (at.clock, at.clock);
         at.side = match verdict {
             Verdict::Won if protected => {
                 Side::Live(Arc::new(Primary::new_protected(settings, generation, at.now())))
@@ -348,7 +371,7 @@ impl World {
         at.side = Side::Down(Down::Crashed);
         (at.drowsy, at.slept, at.handed, at.unlinked) = (false, false, false, true);
         at.doubts.clear();
-        at.answer = None;
+        (at.answer, at.heard_at) = (None, 0);
         if let Some(wire) = self.wires.get_mut(host) {
             wire.messages.clear();
         }
@@ -405,6 +428,9 @@ impl World {
     /// Carries the commands out.
     pub(super) fn obey(&mut self, host: usize) {
         self.watch_claim(host);
+        if !matches!(self.hosts[host].role(), Some((Role::Primary, _))) {
+            self.hosts[host].heard_at = 0;
+        }
         let holder = Holder { host: host as u8, life: self.hosts[host].life };
         loop {
             let at = &mut self.hosts[host];

@@ -25,6 +25,8 @@ pub const FAILURE_UNITS: u64 = 2;
 pub const STALL_UNITS: u64 = 4;
 /// Who does not reach the service network waits so many units before it claims.
 pub const NET_WAIT_UNITS: u64 = 1;
+/// A primary that has not reached it for so many units hands over.
+pub const NET_LOSS_UNITS: u64 = 1;
 
 /// How often what may still happen. Every number counts down; 0: not any more.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -63,6 +65,10 @@ pub struct Bounds {
     pub hangs: u8,
     /// Times that a host loses the service network for ever.
     pub net_losses: u8,
+    /// Times that bytes of a message arrive that is not whole.
+    pub bytes: u8,
+    /// What stands where the arbiter is not reached is another pair's store of a VM of that name; else an empty one.
+    pub swapped: bool,
     /// Messages in one direction of the link; beyond that the sender waits.
     pub link_room: u8,
     /// The primary's window in records; 0: as shipped.
@@ -156,6 +162,8 @@ pub struct Host {
     pub handed: bool,
     /// When its last message left, by its own clock.
     pub sent_at: u64,
+    /// When a primary last heard a whole message of its own generation, or woke and listened, by its own clock.
+    pub heard_at: u64,
     /// Its machine.
     pub toy: Toy,
     /// Outputs in doubt.
@@ -243,7 +251,7 @@ pub fn settings(bounds: &Bounds) -> Settings {
         handover_after_ns: FAILURE_UNITS,
         stall_after_ns: STALL_UNITS,
         net_wait_ns: NET_WAIT_UNITS,
-        net_loss_ns: None,
+        net_loss_ns: Some(NET_LOSS_UNITS),
         progress_every_ns: u64::MAX,
         send_window_bytes: window,
         ..shipped
@@ -267,6 +275,7 @@ impl Host {
             waits: false,
             handed: false,
             sent_at: 0,
+            heard_at: 0,
             toy: Toy::default(),
             doubts: Vec::new(),
             asks: None,
@@ -287,12 +296,25 @@ impl Host {
         self.clock - self.sent_at >= FAILURE_UNITS
     }
 
+    /// Whether it has heard no whole message for the failure timeout, by its own clock.
+    #[must_use]
+    pub fn is_deaf(&self) -> bool {
+        self.clock.saturating_sub(self.heard_at) >= FAILURE_UNITS
+    }
+
+    /// Whether it is to hand over because clients do not reach it.
+    #[must_use]
+    pub fn wants_handover(&self) -> bool {
+        matches!(&self.side, Side::Live(primary) if !self.drowsy && primary.wants_handover(self.now()))
+    }
+
     /// Whether it would still let out what it has released, although it may have been replaced.
     #[must_use]
     pub fn is_sure_in_vain(&self) -> bool {
         match &self.side {
             Side::Live(primary) if !self.runs_alone() => {
-                (self.slept || self.handed || self.is_silent()) && self.now() < primary.sure_until()
+                let may_be_replaced = self.slept || self.handed || self.is_silent() || self.is_deaf();
+                may_be_replaced && self.now() < primary.sure_until()
             }
             _ => false,
         }
@@ -349,7 +371,7 @@ impl World {
             hosts,
             wires: Default::default(),
             ledger: Arc::default(),
-            elsewhere: Arc::default(),
+            elsewhere: Arc::new(elsewhere(&bounds)),
             said: Vec::new(),
             owners: Vec::new(),
             left: bounds,
@@ -362,9 +384,9 @@ impl World {
         verdict(Arc::make_mut(&mut self.ledger), &claim(generation, holder))
     }
 
-    /// What a claim comes to that does not get to the arbiter but to another store in its place, which is empty: a mount
-    /// that is gone, a folder that was swapped or restored from before the VM. A first claim does not get that far: such a
-    /// store has no marker, and is not opened.
+    /// What a claim comes to that does not get to the arbiter but to another store in its place: an empty one (a mount that
+    /// is gone, a copy from before the VM), or one that somebody else uses. A first claim does not get that far: such a
+    /// store has no marker, or another one, and is not opened.
     pub fn grant_elsewhere(&mut self, generation: Generation, holder: Holder) -> Verdict {
         let claim = claim(generation, holder);
         match claim.after {
@@ -405,6 +427,15 @@ impl World {
             .get(to)
             .is_none_or(|wire| wire.cut || wire.messages.len() < usize::from(self.left.link_room))
     }
+}
+
+/// What stands where the arbiter is not reached.
+fn elsewhere(bounds: &Bounds) -> Ledger {
+    let mut store = Ledger::default();
+    if bounds.swapped {
+        verdict(&mut store, &claim(Generation(1), Holder { host: 9, life: 1 }));
+    }
+    store
 }
 
 /// A claim, and what it stands on: the second host backs up what the first one runs.
