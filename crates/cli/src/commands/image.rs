@@ -23,6 +23,10 @@ enum Action {
     Import(super::image_import::ImportArgs),
     /// Enlarge a raw disk image, and the file system on it where that fills it
     Resize(super::image_import::ResizeArgs),
+    /// Show the images that were built here
+    List(super::image_cache::ListArgs),
+    /// Remove images that nobody has asked for lately; never one that a build or a VM uses
+    Prune(super::image_cache::PruneArgs),
 }
 
 #[derive(Args, Debug)]
@@ -189,6 +193,8 @@ pub fn run(args: ImageArgs) -> Result<u8> {
         Action::Build(args) => build(*args),
         Action::Import(args) => super::image_import::import(args),
         Action::Resize(args) => super::image_import::resize(&args),
+        Action::List(args) => super::image_cache::list(args),
+        Action::Prune(args) => super::image_cache::prune(args),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `pollux run`: a VM, alone or protected.
 
-use super::build;
+use super::{build, detach};
 use crate::config::{Vm, VmArgs};
 use crate::tenure::Tenure;
 use crate::{engine, exit};
@@ -47,12 +47,23 @@ pub struct RunArgs {
     /// Do not compare the content of replicated disks with the backup's (sizes still are)
     #[arg(long)]
     pub trust_disks: bool,
+    /// Return once the VM runs, and leave it running: its log goes to NAME.log in the run folder
+    #[arg(short, long)]
+    pub detach: bool,
 }
 
 pub fn run(args: RunArgs) -> Result<u8> {
     let default_name =
         args.file.as_deref().and_then(Path::file_stem).and_then(|s| s.to_str()).unwrap_or("vm").to_owned();
-    let vm = args.vm.merged_with(args.file.as_deref())?.resolve(&default_name, build::disk_bytes)?;
+    let is_left_alone = detach::is_detached();
+    let mut flags = args.vm.merged_with(args.file.as_deref())?;
+    if is_left_alone && flags.console.is_none() {
+        flags.console = Some("socket".into());
+    }
+    let vm = flags.resolve(&default_name, build::disk_bytes)?;
+    if args.detach && !is_left_alone {
+        return detach::start(&vm.name, vm.args.console.as_deref());
+    }
     let (images, own) = build::open_disks(&vm.disks, args.backup.is_some() && !args.trust_disks)?;
     let mut machine = start_machine(&vm, args.snapshot.as_deref())?;
     engine::install(&mut machine, vm.args.engine)?;
