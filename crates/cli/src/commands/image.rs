@@ -227,6 +227,8 @@ fn build(args: BuildArgs) -> Result<u8> {
     if let Some(copy) = args.copy {
         pollux_image::fresh_disk_copy(&image.disk, &copy)
             .with_context(|| format!("cannot copy the disk to {}", copy.display()))?;
+        // What was there before belonged to a VM, perhaps; this does not.
+        pollux_host::mark::remove(&copy)?;
         image.disk = copy.canonicalize().unwrap_or(copy);
     } else if !args.json {
         println!("# the disk below is the cached one: copy it (--copy FILE) before a VM writes to it");
