@@ -94,6 +94,15 @@ pub struct VmArgs {
     /// Seconds between comparisons of the state digest; 0 for none [default: 1]
     #[arg(long, value_name = "S")]
     pub digest_s: Option<f64>,
+    /// Protect the VM: HOST:PORT of a `pollux backup`; `none`: run it alone, whatever its file says
+    #[arg(long, value_name = "HOST:PORT")]
+    pub backup: Option<String>,
+    /// Folder on storage that both hosts reach; decides who may run
+    #[arg(long, value_name = "FOLDER")]
+    pub arbiter: Option<PathBuf>,
+    /// Host ports that lead to the VM, for `pollux switch --vm`: a key of the file alone.
+    #[arg(skip)]
+    pub forward: Vec<String>,
     /// The file that these come from, if any.
     #[arg(skip)]
     #[serde(skip)]
@@ -295,13 +304,16 @@ impl VmArgs {
             stall_ms: self.stall_ms.or(base.stall_ms),
             disk_hang_ms: self.disk_hang_ms.or(base.disk_hang_ms),
             digest_s: self.digest_s.or(base.digest_s),
+            backup: self.backup.or(base.backup),
+            arbiter: self.arbiter.or(base.arbiter),
+            forward: base.forward,
             source: self.source,
         })
     }
 
     /// Paths in a file are relative to the file.
     fn relative_to(mut self, folder: &Path) -> Self {
-        let paths = [&mut self.kernel, &mut self.initrd, &mut self.bios];
+        let paths = [&mut self.kernel, &mut self.initrd, &mut self.bios, &mut self.arbiter];
         for path in paths.into_iter().flatten().chain(self.disk.iter_mut().map(|disk| &mut disk.path)) {
             *path = folder.join(&*path);
         }
@@ -312,6 +324,16 @@ impl VmArgs {
             self.console = Some(format!("{kind}={}", folder.join(path).display()));
         }
         self
+    }
+
+    /// Where the backup is, if there is to be one.
+    pub fn backup(&self) -> Result<Option<&str>> {
+        let backup = self.backup.as_deref().filter(|backup| *backup != "none");
+        ensure!(
+            backup.is_none() || self.arbiter.is_some(),
+            "a VM that has a backup needs an arbiter, which decides who may run: --arbiter FOLDER, or `arbiter` in the VM file"
+        );
+        Ok(backup)
     }
 
     /// Checks everything that can be checked without opening anything but the disks (for their sizes).
@@ -495,11 +517,15 @@ mod tests {
     fn a_file_is_read_and_flags_win() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("vm.toml");
-        let text = "name = 'redis'\nkernel = 'k'\nconsole = 'file=said'\nmemory = '1G'\n[[disk]]\npath = 'd.img'\nmode = 'shared'\n[[net]]\ntap = 'tap0'\n";
+        let text = "name = 'redis'\nkernel = 'k'\nconsole = 'file=said'\nbackup = 'b:7878'\narbiter = '../claims'\nforward = ['tcp:127.0.0.1:80-:80']\nmemory = '1G'\n[[disk]]\npath = 'd.img'\nmode = 'shared'\n[[net]]\ntap = 'tap0'\n";
         std::fs::write(&path, text).expect("room");
         let flags = VmArgs { memory: Some("256M".into()), ..VmArgs::default() };
         let merged = flags.merged_with(Some(&path)).expect("a good file");
         assert_eq!(merged.kernel.as_deref(), Some(folder.path().join("k").as_path()));
+        assert_eq!(merged.arbiter.as_deref(), Some(folder.path().join("../claims").as_path()));
+        assert_eq!((merged.backup().expect("it has an arbiter"), merged.forward.len()), (Some("b:7878"), 1));
+        let alone = VmArgs { backup: Some("none".into()), ..VmArgs::default() }.merged_with(Some(&path));
+        assert_eq!(alone.expect("a good file").backup().expect("alone"), None);
         let vm = resolve(merged).expect("a good VM");
         assert_eq!(
             vm.console,
@@ -540,6 +566,8 @@ mod tests {
             let spec = NetSpec { mac: Some(mac.into()), ..NetSpec::default() };
             assert!(spec.mac("vm", 0).is_err(), "{mac:?} is no MAC address");
         }
+        let unarbitrated = VmArgs { backup: Some("b:1".into()), ..VmArgs::default() };
+        assert!(unarbitrated.backup().expect_err("who decides?").to_string().contains("--arbiter"));
         assert!("d,mod=shared".parse::<DiskSpec>().is_err());
         assert!("switch=a,tap=b".parse::<NetSpec>().is_err());
     }

@@ -12,6 +12,7 @@ mod engine;
 mod exit;
 mod files;
 mod logs;
+mod marks;
 mod tenure;
 
 use clap::{Parser, Subcommand};

@@ -8,10 +8,11 @@ use anyhow::{Context, Result};
 use pollux_arbiter::{Claim, Secret};
 use pollux_codec::message::Greet;
 use pollux_host::arbiter_file::{Claimant, FileArbiter, random_bytes};
+use pollux_host::mark::Start;
 use pollux_node::Outcome;
 use pollux_protocol::Verdict;
 use pollux_vocab::Generation;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// One process's dealings with the arbiter over one VM.
 #[derive(Clone, Debug)]
@@ -22,7 +23,10 @@ pub struct Tenure {
     pub holder: String,
     /// The generation that it starts in, or backs up.
     pub generation: Generation,
-    vm: String,
+    /// The VM.
+    pub vm: String,
+    /// Its folder, as it was called.
+    pub folder: PathBuf,
     /// Who holds `generation`.
     runs: String,
     /// Who held the one before, if this process is to claim `generation`.
@@ -44,13 +48,20 @@ impl Tenure {
             ))
         })?;
         let (runs, after) = (holder.clone(), newest.map(|claim| claim.holder));
-        Ok(Self { arbiter, holder, generation, vm: vm.into(), runs, after, secret: secret()? })
+        let folder = folder.to_owned();
+        Ok(Self { arbiter, holder, generation, vm: vm.into(), folder, runs, after, secret: secret()? })
     }
 
     /// Of a backup whose primary has proven what it says in `greet`.
-    pub fn backing(arbiter: FileArbiter, holder: String, greet: &Greet) -> Result<Self> {
+    pub fn backing(arbiter: FileArbiter, holder: String, greet: &Greet, folder: &Path) -> Result<Self> {
         let (vm, runs, generation) = (greet.vm.clone(), greet.holder.clone(), greet.generation);
-        Ok(Self { arbiter, holder, generation, vm, runs, after: None, secret: secret()? })
+        let folder = folder.to_owned();
+        Ok(Self { arbiter, holder, generation, vm, folder, runs, after: None, secret: secret()? })
+    }
+
+    /// How disk images are about to be used, in the generation that was found free. `arbiter`: its id.
+    pub fn start<'a>(&'a self, arbiter: &'a str) -> Start<'a> {
+        Start::Under { vm: &self.vm, generation: self.generation, arbiter }
     }
 
     /// Claims the generation that was found free.

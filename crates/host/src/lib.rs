@@ -18,6 +18,7 @@ pub mod fence;
 pub mod image;
 pub mod link;
 mod listen;
+pub mod mark;
 mod memory;
 pub mod net;
 pub mod outfile;

@@ -10,6 +10,7 @@ use crate::disk::{DiskServer, HANG_AFTER};
 use crate::events::{EventSender, Inbox, inbox};
 use crate::fence::Fence;
 use crate::link::LinkSender;
+use crate::mark::Marker;
 use crate::net::{NetPort, announcement};
 use crate::outlet::LAST_WORDS;
 use crate::rate::Rate;
@@ -41,6 +42,7 @@ pub struct HostPorts {
     disk_hang_after: Duration,
     consoles: Vec<(ConsoleId, Console)>,
     arbiter: Option<Sender<Generation>>,
+    marks: Option<Marker>,
     recorder: Option<Recorder>,
     /// What `pollux status` shows.
     pub status: Arc<Mutex<Status>>,
@@ -68,6 +70,7 @@ impl Default for HostPorts {
             disk_hang_after: HANG_AFTER,
             consoles: Vec::new(),
             arbiter: None,
+            marks: None,
             recorder: None,
             status: Arc::default(),
             announcements_left: 0,
@@ -87,6 +90,14 @@ impl HostPorts {
         if self.told_restart_ns == 0 || now_ns.saturating_sub(self.told_restart_ns) >= TELL_RESTART_EVERY_NS {
             self.told_restart_ns = now_ns;
             tracing::info!(times, "the guest has rebooted");
+        }
+    }
+
+    /// This side alone has the VM, and its disks, from this generation on.
+    fn begin_alone(&self, generation: Generation) {
+        self.fences().for_each(Fence::open);
+        if let Some(marks) = &self.marks {
+            marks.mark(generation);
         }
     }
 
@@ -129,6 +140,11 @@ impl HostPorts {
         Ok(())
     }
 
+    /// Names who marks the images whenever the generation changes.
+    pub fn set_marks(&mut self, marks: Marker) {
+        self.marks = Some(marks);
+    }
+
     /// Records everything that is admitted.
     pub fn set_recorder(&mut self, recorder: Recorder) {
         self.recorder = Some(recorder);
@@ -165,6 +181,9 @@ impl HostPorts {
         self.consoles.iter().for_each(|(_, console)| console.wait_closed(deadline));
         self.nets.iter().for_each(|(.., port)| port.wait_closed(deadline));
         self.disks.clear();
+        if let Some(marks) = self.marks.take() {
+            marks.finish(LAST_WORDS);
+        }
     }
 
     /// Disks that hang.
@@ -330,7 +349,7 @@ impl Ports for HostPorts {
         match &notice {
             // Before the arbiter is asked: from then on the other side may be given the right to run.
             Notice::BackupSuspected | Notice::HandingOver(_) => self.fences().for_each(Fence::hold),
-            Notice::WentLive(_) | Notice::WentSolo(_) => self.fences().for_each(Fence::open),
+            Notice::WentLive(generation) | Notice::WentSolo(generation) => self.begin_alone(*generation),
             _ => {}
         }
         match &notice {

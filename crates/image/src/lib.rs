@@ -12,6 +12,7 @@
 mod apt;
 mod assemble;
 mod bootconfig;
+pub mod cache;
 mod import;
 mod initramfs;
 mod plan;
@@ -167,6 +168,9 @@ pub enum ImageError {
     /// An option that cannot be used.
     #[error("{0}")]
     Unusable(String),
+    /// Somebody builds.
+    #[error("an image is being built in this cache; try again when that has ended")]
+    Building,
     /// Debian has no such package.
     #[error("Debian 13 (trixie) has no package {name} for riscv64")]
     NoPackage {
@@ -250,6 +254,7 @@ fn find_or_make(
 ) -> Result<Image, ImageError> {
     let folder = cache.join("images").join(key);
     if let Ok(image) = Image::open(&folder) {
+        cache::mark_used(&folder);
         progress.finish();
         return Ok(image);
     }
@@ -261,6 +266,7 @@ fn find_or_make(
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
         .map_err(|e| io_error("cannot lock", &lock_path)(e.into()))?;
     if let Ok(image) = Image::open(&folder) {
+        cache::mark_used(&folder);
         progress.finish();
         return Ok(image);
     }

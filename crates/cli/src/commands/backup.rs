@@ -5,14 +5,15 @@ use super::door::{Door, Visitor};
 use crate::config::{DiskSpec, DiskSpecMode, NetSpec, OnTerm, parse_size};
 use crate::engine::Engine;
 use crate::tenure::Tenure;
-use crate::{engine, exit};
+use crate::{engine, exit, marks};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
-use pollux_arbiter::{GENERATION_MAX, Secret};
+use pollux_arbiter::{ArbiterId, GENERATION_MAX, Secret};
 use pollux_codec::message::{Greet, Hello};
 use pollux_host::arbiter_file::FileArbiter;
 use pollux_host::console::ConsoleTarget;
 use pollux_host::events::EventSender;
+use pollux_host::mark::{MarkName, Start};
 use pollux_host::net::{NetPort, NetTarget};
 use pollux_host::ports::HostPorts;
 use pollux_host::{clock, drive, link, pairing};
@@ -60,6 +61,9 @@ pub struct BackupArgs {
     /// Do not compare the content of replicated disks with the primary's (sizes still are)
     #[arg(long)]
     pub trust_disks: bool,
+    /// Use a disk image whose mark is against it: VM@GENERATION, as the refusal names it; may be repeated
+    #[arg(long, value_name = "MARK")]
+    pub ignore_mark: Vec<MarkName>,
 }
 
 pub fn run(args: BackupArgs) -> Result<u8> {
@@ -103,8 +107,9 @@ pub fn run(args: BackupArgs) -> Result<u8> {
         status.peer = Some(peer);
         status.timeline.started_ns = clock::now().0;
     });
-    let tenure = Tenure::backing(arbiter, build::holder_id(), &paired.greet)?;
+    let tenure = Tenure::backing(arbiter, build::holder_id(), &paired.greet, &args.arbiter)?;
     let settings = settings(&hello, &disks);
+    ports.set_marks(marks::begin(&disks, &tenure)?);
     let standby = begin(paired, &nets, &tenure, settings, &mut ports)?;
     tracing::info!(vm = hello.vm, generation = %hello.generation, "backing up");
     let mut node = Node::Standby(Box::new(standby));
@@ -182,6 +187,11 @@ fn pair(visitor: Visitor, args: &BackupArgs, disks: &[(u8, DiskSpec)], stop: &Ev
     let opened = open_disks(disks, !args.trust_disks, stop);
     let fits = opened.and_then(|(images, own)| {
         check(&hello, args, &own)?;
+        // Content that is compared needs no mark to speak for it.
+        if args.trust_disks {
+            let arbiter = ArbiterId(greet.arbiter).to_string();
+            marks::compare(disks, Start::Beside { vm: &greet.vm, arbiter: &arbiter }, &args.ignore_mark)?;
+        }
         Ok((images, own))
     });
     let (images, own) = fits.inspect_err(|reason| pairing::refuse(&mut link, &format!("{reason:#}")))?;

@@ -1,7 +1,7 @@
 //! What `run`, `backup` and `record` share: opening what a VM needs, and plugging it into the ports.
 
 use crate::config::{DiskSpec, DiskSpecMode, OnTerm, Vm};
-pub use crate::files::read_file;
+pub use crate::files::{read_and_keep_open, read_file};
 use anyhow::{Context, Result, bail};
 use pollux_codec::message::DiskHello;
 use pollux_host::console::{Console, ConsoleTarget};
@@ -14,7 +14,10 @@ use pollux_host::ports::HostPorts;
 use pollux_machine::{Boot, Computer, Config, DeviceConfig};
 use pollux_node::{Event, HandoverCause};
 use pollux_vocab::ConsoleId;
+use rustix::fs::{FlockOperation, flock};
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Largest kernel, initial RAM disk or firmware that is read.
@@ -30,8 +33,16 @@ pub fn disk_bytes(spec: &DiskSpec) -> Result<u64> {
     Ok(Image::open(&spec.path, true, false)?.bytes())
 }
 
+/// The boot files of this process, locked for as long as it lives: whoever clears a cache up leaves them alone, and a
+/// VM that is started again needs them again.
+static HELD: Mutex<Vec<File>> = Mutex::new(Vec::new());
+
 fn read_boot_file(path: &Path, what: &str) -> Result<Vec<u8>> {
-    read_file(path, what, BOOT_FILE_BYTES_MAX)
+    let (bytes, file) = read_and_keep_open(path, what, BOOT_FILE_BYTES_MAX)?;
+    // A file system without locks is no reason to refuse.
+    let _ = flock(&file, FlockOperation::NonBlockingLockShared);
+    HELD.lock().unwrap_or_else(PoisonError::into_inner).push(file);
+    Ok(bytes)
 }
 
 /// Builds the machine in its reset state.

@@ -22,6 +22,10 @@ enum Action {
     Import(super::image_import::ImportArgs),
     /// Enlarge a raw disk image, and the file system on it where that fills it
     Resize(super::image_import::ResizeArgs),
+    /// Show the images that were built here
+    List(super::image_cache::ListArgs),
+    /// Remove images that nobody has asked for lately; never one that a build or a VM uses
+    Prune(super::image_cache::PruneArgs),
 }
 
 #[derive(Args, Debug)]
@@ -150,6 +154,8 @@ pub fn run(args: ImageArgs) -> Result<u8> {
         Action::Build(args) => build(*args),
         Action::Import(args) => super::image_import::import(args),
         Action::Resize(args) => super::image_import::resize(&args),
+        Action::List(args) => super::image_cache::list(args),
+        Action::Prune(args) => super::image_cache::prune(args),
     }
 }
 
@@ -182,6 +188,8 @@ fn build(args: BuildArgs) -> Result<u8> {
     if let Some(copy) = args.copy {
         pollux_image::fresh_disk_copy(&image.disk, &copy)
             .with_context(|| format!("cannot copy the disk to {}", copy.display()))?;
+        // What was there before belonged to a VM, perhaps; this does not.
+        pollux_host::mark::remove(&copy)?;
         image.disk = copy.canonicalize().unwrap_or(copy);
     } else if !args.json {
         println!("# the disk below is the cached one: copy it (--copy FILE) before a VM writes to it");

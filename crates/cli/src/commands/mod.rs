@@ -3,8 +3,10 @@
 pub mod arbiter;
 pub mod backup;
 pub mod build;
+pub mod detach;
 pub mod door;
 pub mod image;
+pub mod image_cache;
 pub mod image_import;
 pub mod image_machine;
 pub mod record;

@@ -2,10 +2,11 @@
 
 use super::{build, run};
 use crate::config::{OnTerm, VmArgs};
-use crate::{engine, exit};
-use anyhow::{Context, Result};
+use crate::{engine, exit, marks};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use pollux_host::clock;
+use pollux_host::mark::MarkName;
 use pollux_host::ports::HostPorts;
 use pollux_host::recorder::Recorder;
 use pollux_machine::Machine;
@@ -23,6 +24,9 @@ pub struct RecordArgs {
     pub file: Option<PathBuf>,
     #[command(flatten)]
     pub vm: VmArgs,
+    /// Use a disk image whose mark is against it: VM@GENERATION, as the refusal names it; may be repeated
+    #[arg(long, value_name = "MARK")]
+    pub ignore_mark: Vec<MarkName>,
 }
 
 pub fn run(args: RecordArgs) -> Result<u8> {
@@ -34,7 +38,12 @@ pub fn run(args: RecordArgs) -> Result<u8> {
         .unwrap_or("recorded")
         .to_owned();
     let vm = args.vm.merged_with(args.file.as_deref())?.resolve(&default_name, build::disk_bytes)?;
+    ensure!(
+        vm.args.arbiter.is_none() && vm.args.backup()?.is_none(),
+        "a VM that is recorded runs alone, and no arbiter would know of it: leave --arbiter and --backup out, and record a copy of its disk"
+    );
     let (images, _) = build::open_disks(&vm.disks, false)?;
+    marks::begin_alone(&vm.disks, &args.ignore_mark)?;
     let mut machine = build::build_machine(&vm)?;
     engine::install(&mut machine, vm.args.engine)?;
     let mut ports = HostPorts::default();

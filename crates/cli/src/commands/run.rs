@@ -1,15 +1,16 @@
 //! `pollux run`: a VM, alone or protected.
 
-use super::build;
+use super::{build, detach};
 use crate::config::{Vm, VmArgs};
 use crate::tenure::Tenure;
-use crate::{engine, exit};
+use crate::{engine, exit, marks};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use pollux_codec::message::Hello;
 use pollux_host::arbiter_file::FileArbiter;
 use pollux_host::events::EventSender;
 use pollux_host::link::LinkError;
+use pollux_host::mark::MarkName;
 use pollux_host::pairing::{OwnDisk, PairingError};
 use pollux_host::ports::HostPorts;
 use pollux_host::{clock, drive, link, pairing};
@@ -38,22 +39,34 @@ pub struct RunArgs {
     /// Start from a snapshot instead of from reset
     #[arg(long, value_name = "FILE")]
     pub snapshot: Option<PathBuf>,
-    /// Protect the VM: HOST:PORT of a `pollux backup`
-    #[arg(long, value_name = "HOST:PORT", requires = "arbiter")]
-    pub backup: Option<String>,
-    /// Folder on storage that both hosts reach; decides who may run
-    #[arg(long, value_name = "FOLDER")]
-    pub arbiter: Option<PathBuf>,
     /// Do not compare the content of replicated disks with the backup's (sizes still are)
     #[arg(long)]
     pub trust_disks: bool,
+    /// Return once the VM runs, and leave it running: its log goes to NAME.log in the run folder
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Use a disk image whose mark is against it: VM@GENERATION, as the refusal names it; may be repeated
+    #[arg(long, value_name = "MARK")]
+    pub ignore_mark: Vec<MarkName>,
 }
 
 pub fn run(args: RunArgs) -> Result<u8> {
     let default_name =
         args.file.as_deref().and_then(Path::file_stem).and_then(|s| s.to_str()).unwrap_or("vm").to_owned();
-    let vm = args.vm.merged_with(args.file.as_deref())?.resolve(&default_name, build::disk_bytes)?;
-    let (images, own) = build::open_disks(&vm.disks, args.backup.is_some() && !args.trust_disks)?;
+    let is_left_alone = detach::is_detached();
+    let mut flags = args.vm.merged_with(args.file.as_deref())?;
+    if is_left_alone && flags.console.is_none() {
+        flags.console = Some("socket".into());
+    }
+    let vm = flags.resolve(&default_name, build::disk_bytes)?;
+    if args.detach && !is_left_alone {
+        return detach::start(&vm.name, vm.args.console.as_deref());
+    }
+    let backup = vm.args.backup()?;
+    let (images, own) = build::open_disks(&vm.disks, backup.is_some() && !args.trust_disks)?;
+    if vm.args.arbiter.is_none() {
+        marks::begin_alone(&vm.disks, &args.ignore_mark)?;
+    }
     let mut machine = start_machine(&vm, args.snapshot.as_deref())?;
     engine::install(&mut machine, vm.args.engine)?;
     let mut ports = HostPorts::default();
@@ -61,24 +74,24 @@ pub fn run(args: RunArgs) -> Result<u8> {
     let control = build::serve_control(&ports, &vm.name)?;
     build::stop_on_signals(&ports, vm.args.on_term.unwrap_or_default())?;
     build::plug_in(&vm, &mut ports, images)?;
-    let tenure = match &args.arbiter {
+    let tenure = match &vm.args.arbiter {
         Some(folder) => {
-            let arbiter = FileArbiter::open(folder)?;
-            Some(Tenure::find(arbiter, &vm.name, build::holder_id(), folder)?)
+            let tenure = Tenure::find(FileArbiter::open(folder)?, &vm.name, build::holder_id(), folder)?;
+            let id = tenure.arbiter.id().to_string();
+            marks::compare(&vm.disks, tenure.start(&id), &args.ignore_mark)?;
+            Some(tenure)
         }
         None => None,
     };
     let protocol = match &tenure {
-        Some(tenure) => {
-            match start_under(tenure, &vm, &own, &mut machine, &mut ports, args.backup.as_deref()) {
-                Err(error) if is_stopped(&error) => {
-                    tracing::info!("{error:#}; the VM has not been started");
-                    let _ = std::fs::remove_file(control);
-                    return Ok(0);
-                }
-                started => started?,
+        Some(tenure) => match start_under(tenure, &vm, &own, &mut machine, &mut ports, backup) {
+            Err(error) if is_stopped(&error) => {
+                tracing::info!("{error:#}; the VM has not been started");
+                let _ = std::fs::remove_file(control);
+                return Ok(0);
             }
-        }
+            started => started?,
+        },
         None => Primary::new_solo(vm.settings.protocol.clone(), Generation(0), clock::now(), Lsn(1)),
     };
     let (outcome, generation) = run_live(machine, protocol, &vm, &mut ports);
@@ -143,12 +156,14 @@ fn start_under(
 ) -> Result<Primary> {
     let Some(backup) = backup else {
         tenure.claim()?;
+        ports.set_marks(marks::begin(&vm.disks, tenure)?);
         return Ok(Primary::new_solo(vm.settings.protocol.clone(), tenure.generation, clock::now(), Lsn(1)));
     };
     let snapshot = machine.snapshot();
     let stream = connect(backup, &ports.sender())?;
     // Rule: a backup never hears of a generation that its primary has not won, or it would take over from nobody.
     tenure.claim()?;
+    ports.set_marks(marks::begin(&vm.disks, tenure)?);
     let primary = pair(tenure, vm, own, (machine, &snapshot), ports, stream)
         .inspect_err(|_| tenure.end(tenure.generation))?;
     build::with_status(ports, |status| status.peer = Some(backup.into()));

@@ -1,6 +1,7 @@
 //! `pollux switch`: the network outside the VM's fault domain.
 
-use anyhow::{Context, Result};
+use crate::config::VmArgs;
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use pollux_host::outfile::{self, Content};
 use pollux_switch::{Config, Forward, Stopper, Subnet, Switch, SwitchAddr};
@@ -16,6 +17,9 @@ pub struct SwitchArgs {
     /// A host port that leads to a guest: [tcp:|udp:][HOST]:PORT-[GUEST]:PORT; may be repeated
     #[arg(long, value_name = "SPEC")]
     pub forward: Vec<Forward>,
+    /// A VM file whose `forward` list is added to these; may be repeated
+    #[arg(long, value_name = "VM.toml")]
+    pub vm: Vec<PathBuf>,
     /// The network of guests and gateway
     #[arg(long, value_name = "ADDR/BITS")]
     pub subnet: Option<Subnet>,
@@ -42,9 +46,20 @@ fn write_bound(path: &Path, text: &str) -> Result<()> {
     Ok(())
 }
 
+/// What a VM file wants forwarded.
+fn forwards_of(file: &Path) -> Result<Vec<Forward>> {
+    let vm = VmArgs::default().merged_with(Some(file))?;
+    let forward =
+        |text: &String| text.parse().map_err(|e| anyhow!("{}: forward = [{text:?}]: {e}", file.display()));
+    vm.forward.iter().map(forward).collect()
+}
+
 pub fn run(args: SwitchArgs) -> Result<u8> {
     let mut config = Config::new(args.listen);
     config.forwards = args.forward;
+    for file in &args.vm {
+        config.forwards.extend(forwards_of(file)?);
+    }
     config.nat = !args.no_nat;
     config.host_loopback = args.host_loopback;
     fit_descriptors(&mut config);
