@@ -175,8 +175,20 @@ impl Progress for Bar {
     }
 
     fn advance(&mut self, done: u64, total: u64) {
+        let tenths = |done: u64| (done * 10).checked_div(total).unwrap_or(0);
+        if self.0.is_hidden() && tenths(done) > tenths(self.0.position()) {
+            eprintln!("      {}0 %", tenths(done));
+        }
         self.0.set_length(total);
         self.0.set_position(done);
+    }
+
+    fn note(&mut self, text: &str) {
+        if self.0.is_hidden() {
+            eprintln!("      {text}");
+        } else {
+            self.0.println(text);
+        }
     }
 
     fn finish(&mut self) {
@@ -185,11 +197,28 @@ impl Progress for Bar {
 }
 
 pub fn run(args: ImageArgs) -> Result<u8> {
+    end_on_signals()?;
     match args.action {
         Action::Build(args) => build(*args),
         Action::Import(args) => super::image_import::import(args),
         Action::Resize(args) => super::image_import::resize(&args),
     }
+}
+
+/// A signal ends the machine and the programs of a build and removes what is half made; the next one ends this process.
+fn end_on_signals() -> Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let mut signals =
+        signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot catch signals")?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for _ in signals.forever() {
+            if pollux_image::is_interrupted() {
+                std::process::exit(i32::from(crate::exit::FAILED));
+            }
+            pollux_image::interrupt();
+        }
+    })?;
+    Ok(())
 }
 
 fn build(args: BuildArgs) -> Result<u8> {
