@@ -66,6 +66,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    commands::image_machine::end_with_parent();
     let cli = Cli::parse();
     let log = logs::Log::init(cli.verbose);
     let result = match cli.command {

@@ -3,12 +3,12 @@
 //! Signatures are checked by apt as always: the sources are the host's, with suite and architecture changed, and so
 //! are the keys. Nothing of the host's package database is read or written.
 
-use crate::tools::{command, explain, is_about_signatures, run, said};
+use crate::tools::{command, explain, is_about_signatures, output, run, said};
 use crate::{BuildOptions, ImageError, Init, Progress, io_error};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// The release that guests are made of.
 const SUITE: &str = "trixie";
@@ -38,6 +38,8 @@ const BASE: [&str; 19] = [
 ];
 /// What a real Debian takes from beside its release: the suites' endings.
 const UPDATES: [&str; 2] = ["-updates", "-security"];
+/// How often the download's folder is looked at.
+const LOOK: Duration = Duration::from_millis(100);
 /// The package that depends on the current kernel.
 pub(crate) const KERNEL: &str = "linux-image-riscv64";
 
@@ -111,8 +113,7 @@ impl Apt {
     /// Fetches the lists of packages. A list that is there and fresh costs nothing.
     pub(crate) fn update(&self) -> Result<(), ImageError> {
         const WHAT: &str = "apt-get update (Debian's package lists, signatures checked)";
-        let output = self.command("apt-get").args(["update", "-q"]).output();
-        let output = output.map_err(|error| explain(WHAT, error.to_string()))?;
+        let output = output(WHAT, self.command("apt-get").args(["update", "-q"]), &mut || ())?;
         // apt-get update ends well with a list it could not fetch, if it has an older one; it says so, though.
         let text = said(&output);
         let broken = text.lines().any(|line| line.starts_with("E:")) || is_about_signatures(&text);
@@ -259,13 +260,13 @@ fn watch(
             .sum()
     };
     let before = size();
-    let failed = |error: std::io::Error| explain(what, error.to_string());
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
-    while child.try_wait().map_err(failed)?.is_none() {
-        progress.advance(size().saturating_sub(before).min(total), total);
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    let output = child.wait_with_output().map_err(failed)?;
+    let mut looked = Instant::now();
+    let output = output(what, &mut command, &mut || {
+        if looked.elapsed() >= LOOK {
+            looked = Instant::now();
+            progress.advance(size().saturating_sub(before).min(total), total);
+        }
+    })?;
     if output.status.success() { Ok(()) } else { Err(explain(what, said(&output))) }
 }
 

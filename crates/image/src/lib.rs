@@ -13,6 +13,7 @@ mod apt;
 mod assemble;
 mod bootconfig;
 pub mod cache;
+mod copy;
 mod import;
 mod initramfs;
 mod plan;
@@ -20,9 +21,11 @@ mod stage2;
 mod system;
 mod tools;
 
+pub use copy::fresh_disk_copy;
 pub use import::{import, resize};
 pub use stage2::{Boot, Runner};
 pub use system::{Access, System};
+pub use tools::{interrupt, is_interrupted};
 
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -98,6 +101,10 @@ pub trait Progress {
     fn step(&mut self, name: &str, index: usize, total: usize);
     /// The step has come this far.
     fn advance(&mut self, done: u64, total: u64);
+    /// Something that a user may want to know.
+    fn note(&mut self, text: &str) {
+        let _ = text;
+    }
     /// All steps are done.
     fn finish(&mut self);
 }
@@ -165,6 +172,9 @@ pub enum ImageError {
         /// The end of that.
         output: String,
     },
+    /// [`interrupt`] was called.
+    #[error("interrupted; what was half made has been removed, what was downloaded is kept")]
+    Interrupted,
     /// An option that cannot be used.
     #[error("{0}")]
     Unusable(String),
@@ -263,16 +273,52 @@ fn find_or_make(
     let lock_path = cache.join("lock");
     let lock = File::create(&lock_path).map_err(io_error("cannot create", &lock_path))?;
     // Somebody else may be building the same image: then it is there afterwards.
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
-        .map_err(|e| io_error("cannot lock", &lock_path)(e.into()))?;
+    wait_for_lock(&lock, progress).map_err(|e| io_error("cannot lock", &lock_path)(e.into()))?;
+    if is_interrupted() {
+        return Err(ImageError::Interrupted);
+    }
     if let Ok(image) = Image::open(&folder) {
         cache::mark_used(&folder);
         progress.finish();
         return Ok(image);
     }
-    let image = make(&folder, progress)?;
+    let made = make(&folder, progress);
     progress.finish();
-    Ok(image)
+    made.map_err(|error| clear_away(&folder, error))
+}
+
+/// Waits until no other build goes on here, or this process is told to end.
+fn wait_for_lock(lock: &File, progress: &mut dyn Progress) -> rustix::io::Result<()> {
+    const LOOK: std::time::Duration = std::time::Duration::from_millis(200);
+    let mut told = false;
+    loop {
+        match rustix::fs::flock(lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) if !is_interrupted() => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(()),
+            other => return other,
+        }
+        if !told {
+            progress.note("another build goes on with this cache; waiting for its end");
+            told = true;
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Removes what a failed build has left beside the folder that it was to become, but for the log that `error` names.
+fn clear_away(folder: &Path, mut error: ImageError) -> ImageError {
+    let staging = folder.with_extension("new");
+    if is_interrupted() {
+        error = ImageError::Interrupted;
+    }
+    if let ImageError::SecondStage { log, .. } = &mut error {
+        let kept = folder.with_extension("log");
+        if fs::rename(&*log, &kept).is_ok() {
+            *log = kept;
+        }
+    }
+    let _ = fs::remove_dir_all(staging);
+    error
 }
 
 fn key(options: &BuildOptions) -> String {
@@ -332,59 +378,9 @@ impl Image {
     }
 }
 
-/// A copy of a disk for one VM: shares blocks where the file system can, keeps holes where it cannot.
-pub fn fresh_disk_copy(from: &Path, to: &Path) -> io::Result<()> {
-    use rustix::fs::{SeekFrom, ioctl_ficlone, seek};
-    let source = File::open(from)?;
-    let target = File::create(to)?;
-    if ioctl_ficlone(&target, &source).is_ok() {
-        return Ok(());
-    }
-    let length = source.metadata()?.len();
-    target.set_len(length)?;
-    let mut offset = 0;
-    while let Ok(data) = seek(&source, SeekFrom::Data(offset)) {
-        let end = seek(&source, SeekFrom::Hole(data)).unwrap_or(length);
-        let (mut from_at, mut to_at) = (data, data);
-        while from_at < end {
-            let chunk = (end - from_at).min(1 << 30) as usize;
-            let copied =
-                rustix::fs::copy_file_range(&source, Some(&mut from_at), &target, Some(&mut to_at), chunk);
-            match copied {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(_) => {}
-                Err(_) => {
-                    // Across file systems that cannot: read and write.
-                    use std::os::unix::fs::FileExt;
-                    let mut buffer = vec![0; chunk.min(1 << 20)];
-                    source.read_exact_at(&mut buffer, from_at)?;
-                    target.write_all_at(&buffer, to_at)?;
-                    from_at += buffer.len() as u64;
-                    to_at += buffer.len() as u64;
-                }
-            }
-        }
-        offset = end;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{FileExt, MetadataExt};
-
-    #[test]
-    fn a_copied_disk_has_the_same_content_and_keeps_its_holes() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (from, to) = (folder.path().join("a"), folder.path().join("b"));
-        let file = File::create(&from).expect("room");
-        file.set_len(64 << 20).expect("a hole");
-        file.write_all_at(b"middle", 32 << 20).expect("room");
-        fresh_disk_copy(&from, &to).expect("copied");
-        assert_eq!(fs::read(&from).expect("there"), fs::read(&to).expect("there"));
-        assert!(fs::metadata(&to).expect("there").blocks() * 512 < 8 << 20, "the holes are kept");
-    }
 
     #[test]
     fn other_options_are_another_image_and_a_half_built_one_is_none() {

@@ -14,7 +14,7 @@ use crate::assemble::make_disk;
 use crate::{ImageError, Progress, io_error};
 use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{LineWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -92,7 +92,9 @@ pub(crate) fn install(
     fs::remove_dir_all(&tree).map_err(io_error("cannot remove", &tree))?;
     let log_path = staging.join("install.log");
     let log = File::create(&log_path).map_err(io_error("cannot create", &log_path))?;
-    let mut said = Said::new(BufWriter::new(log), 2 * work.debs.len() as u64);
+    // A user may follow it.
+    progress.note(&format!("what the guest says is in {}", log_path.display()));
+    let mut said = Said::new(LineWriter::new(log), 2 * work.debs.len() as u64);
     let boot = Boot {
         kernel: &staging.join("kernel"),
         initrd: &staging.join("initrd"),

@@ -1,11 +1,32 @@
 //! The host's programs that a build needs, and running them.
 
 use crate::ImageError;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Lines of a failed program's output that are shown.
 const SHOWN_LINES: usize = 12;
+
+/// How often a running program is looked at, at most.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Whether this process has been told to end.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Ends what this process builds or copies: programs and the machine are killed, what was half made is removed, and
+/// the caller gets [`ImageError::Interrupted`]. For signals: there is no way back.
+pub fn interrupt() {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+/// Whether [`interrupt`] was called.
+pub fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
 
 /// Every program, and Debian's package that has it.
 const TOOLS: [(&str, &str); 4] =
@@ -56,8 +77,43 @@ pub(crate) fn command(tool: &'static str) -> Command {
 
 /// Runs a command; its output if it went well, what it said if not.
 pub(crate) fn run(what: &str, command: &mut Command) -> Result<Output, ImageError> {
-    let output = command.output().map_err(|error| explain(what, error.to_string()))?;
+    let output = output(what, command, &mut || ())?;
     if output.status.success() { Ok(output) } else { Err(explain(what, said(&output))) }
+}
+
+/// Runs a command to its end, or kills it when this process is told to end; `meanwhile` is called now and then.
+pub(crate) fn output(
+    what: &str,
+    command: &mut Command,
+    meanwhile: &mut dyn FnMut(),
+) -> Result<Output, ImageError> {
+    let failed = |error: io::Error| explain(what, error.to_string());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
+    let (stdout, stderr) = (child.stdout.take().map(collect), child.stderr.take().map(collect));
+    let mut pause = Duration::from_millis(1);
+    let status = loop {
+        if is_interrupted() {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(ImageError::Interrupted);
+        }
+        if let Some(status) = child.try_wait().map_err(failed)? {
+            break status;
+        }
+        meanwhile();
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(POLL);
+    };
+    let end = |reader: Option<JoinHandle<Vec<u8>>>| reader.and_then(|r| r.join().ok()).unwrap_or_default();
+    Ok(Output { status, stdout: end(stdout), stderr: end(stderr) })
+}
+
+fn collect(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = from.read_to_end(&mut bytes);
+        bytes
+    })
 }
 
 /// Whether apt complains about a signature.

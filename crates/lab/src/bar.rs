@@ -33,8 +33,20 @@ impl Progress for Bar {
     }
 
     fn advance(&mut self, done: u64, total: u64) {
+        let tenths = |done: u64| (done * 10).checked_div(total).unwrap_or(0);
+        if self.0.is_hidden() && tenths(done) > tenths(self.0.position()) {
+            eprintln!("      {}0 %", tenths(done));
+        }
         self.0.set_length(total);
         self.0.set_position(done);
+    }
+
+    fn note(&mut self, text: &str) {
+        if self.0.is_hidden() {
+            eprintln!("      {text}");
+        } else {
+            self.0.println(text);
+        }
     }
 
     fn finish(&mut self) {

@@ -150,6 +150,7 @@ fn read_text(path: &Path) -> Result<String> {
 }
 
 pub fn run(args: ImageArgs) -> Result<u8> {
+    end_on_signals()?;
     match args.action {
         Action::Build(args) => build(*args),
         Action::Import(args) => super::image_import::import(args),
@@ -157,6 +158,22 @@ pub fn run(args: ImageArgs) -> Result<u8> {
         Action::List(args) => super::image_cache::list(args),
         Action::Prune(args) => super::image_cache::prune(args),
     }
+}
+
+/// A signal ends the machine and the programs of a build and removes what is half made; the next one ends this process.
+fn end_on_signals() -> Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let mut signals =
+        signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot catch signals")?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for _ in signals.forever() {
+            if pollux_image::is_interrupted() {
+                std::process::exit(i32::from(crate::exit::FAILED));
+            }
+            pollux_image::interrupt();
+        }
+    })?;
+    Ok(())
 }
 
 fn build(args: BuildArgs) -> Result<u8> {

@@ -4,10 +4,14 @@ use pollux_image::{Boot, Runner};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a guest may install without saying a word.
 const SILENCE: Duration = Duration::from_secs(15 * 60);
+/// How often it is looked whether this process has been told to end.
+const LOOK: Duration = Duration::from_millis(100);
+/// Names the process with which a `pollux run` ends, however that ends.
+pub const PARENT: &str = "POLLUX_PARENT";
 /// Bytes of a line that are kept; a longer one is taken in pieces.
 const LINE_BYTES_MAX: u64 = 64 << 10;
 /// Lines that may wait to be looked at.
@@ -55,6 +59,7 @@ impl Runner for OwnBinary {
         let own = std::env::current_exe().map_err(|e| format!("cannot find my own binary: {e}"))?;
         let mut command = Command::new(own);
         command.arg("run").arg(&file).env("POLLUX_RUN_DIR", folder.path());
+        command.env(PARENT, std::process::id().to_string());
         listen(command, SILENCE, line)
     }
 }
@@ -72,17 +77,37 @@ fn listen(mut command: Command, silence: Duration, line: &mut dyn FnMut(&str)) -
     if let Some(err) = child.0.stderr.take() {
         readers.push(std::thread::spawn(move || read_lines(err, &sender)));
     }
+    let mut heard = Instant::now();
     loop {
-        match lines.recv_timeout(silence) {
-            Ok(text) => line(&text),
-            Err(RecvTimeoutError::Disconnected) => break,
-            Err(RecvTimeoutError::Timeout) => {
-                return Err(format!("the guest has said nothing for {} s", silence.as_secs()));
+        match lines.recv_timeout(silence.min(LOOK)) {
+            Ok(text) => {
+                heard = Instant::now();
+                line(&text);
             }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if pollux_image::is_interrupted() {
+            return Err("interrupted".into());
+        }
+        if heard.elapsed() >= silence {
+            return Err(format!("the guest has said nothing for {} s", silence.as_secs()));
         }
     }
     let status = child.0.wait().map_err(|e| e.to_string())?;
     if status.success() { Ok(()) } else { Err(format!("the machine ended with {status}")) }
+}
+
+/// Where [`PARENT`] names the process that has started this one: ends with it, even if it is killed. To be called by
+/// the main thread, early.
+pub fn end_with_parent() {
+    let Some(parent) = std::env::var(PARENT).ok().and_then(|n| n.parse().ok()) else { return };
+    let asked = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());
+    if asked.is_ok() && now != Some(parent) {
+        // It was gone before it could be asked about.
+        std::process::exit(i32::from(crate::exit::FAILED));
+    }
 }
 
 fn read_lines(from: impl Read, to: &mpsc::SyncSender<String>) {
