@@ -8,15 +8,15 @@
 //! and stores hit a TLB entry with one comparison, which also proves alignment; interrupts are not polled,
 //! because the step budget ends where the next one could become due.
 //!
-//! Here is what leads elsewhere than to a register (jumps, memory, floating point, turns); what only computes one is in
-//! [`compute`]. Source: unprivileged specification, chapters I, A and Zawrs, in their order. The function is longer than one
-//! should be because its short ways are macros over what it holds in registers.
+//! Here are I, A, Zawrs and what leads elsewhere, in the specification's order; what else only computes a register is in
+//! [`compute`]. The function is longer than one should be because its short ways are macros over what it holds in registers.
 
 use super::code::{CodeCache, CodePage, Packed, SLOTS};
+use super::compute::{self, word};
 use super::csr::irq;
 use super::system::Next;
 use super::trap::{self, Exception};
-use super::{Hart, amo, compute, fetch, float, memory, system};
+use super::{Hart, amo, fetch, float, memory, system};
 use crate::board::Board;
 use crate::mmu::PAGE_MASK;
 use crate::ram::Ram;
@@ -218,6 +218,7 @@ pub(crate) fn run<const ONE_BLOCK: bool>(
             }
             match op.kind() {
                 // I
+                code::Lui => x!(rd = op.imm() << 12),
                 code::Auipc => x!(rd = here!().wrapping_add(op.imm() << 12)),
                 code::Jal => {
                     x!(rd = here!().wrapping_add(op.len()));
@@ -242,6 +243,25 @@ pub(crate) fn run<const ONE_BLOCK: bool>(
                 code::Sb => store!(1, u8, x!(rs2)),
                 code::Sh => store!(2, u16, x!(rs2)),
                 code::Sw => store!(4, u32, x!(rs2)),
+                code::Addi => x!(rd = x!(rs1).wrapping_add(op.imm())),
+                code::Slti => x!(rd = u64::from((x!(rs1) as i64) < op.imm() as i64)),
+                code::Sltiu => x!(rd = u64::from(x!(rs1) < op.imm())),
+                code::Xori => x!(rd = x!(rs1) ^ op.imm()),
+                code::Ori => x!(rd = x!(rs1) | op.imm()),
+                code::Andi => x!(rd = x!(rs1) & op.imm()),
+                code::Slli => x!(rd = x!(rs1) << (op.imm() & 63)),
+                code::Srli => x!(rd = x!(rs1) >> (op.imm() & 63)),
+                code::Srai => x!(rd = (x!(rs1) as i64 >> (op.imm() & 63)) as u64),
+                code::Add => x!(rd = x!(rs1).wrapping_add(x!(rs2))),
+                code::Sub => x!(rd = x!(rs1).wrapping_sub(x!(rs2))),
+                code::Sll => x!(rd = x!(rs1) << (x!(rs2) & 63)),
+                code::Slt => x!(rd = u64::from((x!(rs1) as i64) < x!(rs2) as i64)),
+                code::Sltu => x!(rd = u64::from(x!(rs1) < x!(rs2))),
+                code::Xor => x!(rd = x!(rs1) ^ x!(rs2)),
+                code::Srl => x!(rd = x!(rs1) >> (x!(rs2) & 63)),
+                code::Sra => x!(rd = (x!(rs1) as i64 >> (x!(rs2) & 63)) as u64),
+                code::Or => x!(rd = x!(rs1) | x!(rs2)),
+                code::And => x!(rd = x!(rs1) & x!(rs2)),
                 // Other harts may have what is waited for: whoever waits gives its turn away, and looks again.
                 code::Pause | code::WrsNto | code::WrsSto => {
                     if !env.is_alone {
@@ -253,6 +273,15 @@ pub(crate) fn run<const ONE_BLOCK: bool>(
                 code::Lwu => x!(rd = load!(4, raw, raw)),
                 code::Ld => x!(rd = load!(8, raw, raw)),
                 code::Sd => store!(8, u64, x!(rs2)),
+                code::Addiw => x!(rd = word(x!(rs1).wrapping_add(op.imm()))),
+                code::Slliw => x!(rd = word(x!(rs1) << (op.imm() & 31))),
+                code::Srliw => x!(rd = word(u64::from(x!(rs1) as u32 >> (op.imm() & 31)))),
+                code::Sraiw => x!(rd = (x!(rs1) as i32 >> (op.imm() & 31)) as u64),
+                code::Addw => x!(rd = word(x!(rs1).wrapping_add(x!(rs2)))),
+                code::Subw => x!(rd = word(x!(rs1).wrapping_sub(x!(rs2)))),
+                code::Sllw => x!(rd = word(x!(rs1) << (x!(rs2) & 31))),
+                code::Srlw => x!(rd = word(u64::from(x!(rs1) as u32 >> (x!(rs2) & 31)))),
+                code::Sraw => x!(rd = (x!(rs1) as i32 >> (x!(rs2) & 31)) as u64),
                 // A
                 code::LrW..=code::AmomaxuD => slow!(amo::execute(hart, ram, env, op)),
                 // Zacas
@@ -282,7 +311,7 @@ pub(crate) fn run<const ONE_BLOCK: bool>(
                     }
                 }
                 _ => match compute::value(hart, op) {
-                    // What else of I, Zimop, Zicond, M, Zb*
+                    // Zimop, Zicond, M, Zb*
                     Some(value) => x!(rd = value),
                     // Zicsr, cache blocks, privileged
                     None => {
