@@ -3,6 +3,7 @@
 //! thunk [`crate::thunks::Thunks::step`] knows which instruction it is.
 
 use crate::asm::{Alu, Cond, Fixup, R15, RAX, RCX, W, Xmm};
+use crate::emit_float::sse;
 use crate::region::{Place, Translator};
 use crate::state::{self, StepInfo, word};
 use crate::tlb::OtherPage;
@@ -31,6 +32,8 @@ pub(crate) enum Cold {
     Short { from: Fixup, offset: u16, steps: u16, lent: Option<usize> },
     /// One of these copies, or both, is a NaN.
     NotANumber { from: Fixup, back: u32, first: Held, second: Option<Held> },
+    /// The result of a fused operation, in `to`, is a NaN.
+    Fused { from: Fixup, back: u32, factors: [Xmm; 2], to: Xmm, double: bool },
     /// `fmin` or `fmax` of a NaN, with the operands' bits in rax and rcx, and the first one in xmm0.
     Extreme { from: Fixup, back: u32, second: u8, double: bool },
     /// A taken branch to another page: the offset from this one's beginning.
@@ -112,14 +115,17 @@ impl Translator<'_> {
                 Cold::NotANumber { from, back, first, second } => {
                     self.asm.bind_here(from);
                     [Some(first), second].into_iter().flatten().for_each(|held| self.make_canonical(held));
-                    let jump = self.asm.jmp();
-                    self.asm.bind(jump, back);
+                    self.go_back(back);
+                }
+                Cold::Fused { from, back, factors, to, double } => {
+                    self.asm.bind_here(from);
+                    self.fused_is_no_number(factors, to, double);
+                    self.go_back(back);
                 }
                 Cold::Extreme { from, back, second, double } => {
                     self.asm.bind_here(from);
                     self.number_of_two(second, double);
-                    let jump = self.asm.jmp();
-                    self.asm.bind(jump, back);
+                    self.go_back(back);
                 }
                 Cold::Far { from, offset } => {
                     self.asm.bind_here(from);
@@ -127,6 +133,26 @@ impl Translator<'_> {
                 }
             }
         }
+    }
+
+    /// On with the block.
+    fn go_back(&mut self, place: u32) {
+        let jump = self.asm.jmp();
+        self.asm.bind(jump, place);
+    }
+
+    /// `to` = RISC-V's NaN. Infinity times zero is invalid whatever is added to it; hosts say so only if that is no quiet
+    /// NaN. The product is asked, and believed if it is no number: then it notes nothing else.
+    fn fused_is_no_number(&mut self, [first, second]: [Xmm; 2], to: Xmm, double: bool) {
+        const PRODUCT: Xmm = Xmm(0);
+        self.asm.mxcsr(true, word(state::MXCSR));
+        self.asm.mov_xmm(PRODUCT, first);
+        self.asm.sse(sse::MUL, double, PRODUCT, second);
+        self.asm.compare(true, double, PRODUCT, PRODUCT);
+        let believed = self.asm.jcc(Cond::P as u8);
+        self.asm.mxcsr(false, word(state::MXCSR));
+        self.asm.bind_here(believed);
+        self.asm.load_xmm(double, to, word(if double { state::NAN_DOUBLE } else { state::NAN_SINGLE }));
     }
 
     /// rax = the one of two that is a number, if one is; else RISC-V's NaN. See [`Cold::Extreme`].

@@ -6,7 +6,7 @@
 //! "Domains of float-to-integer conversions" and "Format of result of FCLASS instruction".
 
 use crate::asm::{Alu, Cond, Fixup, RAX, RCX, RDX, Shift, W, Xmm};
-use crate::emit_float::{DYN, RNE, RTZ, sse};
+use crate::emit_float::{DYN, RDN, RNE, RTZ, RUP, sse};
 use crate::region::Translator;
 use crate::state;
 use alloc::vec::Vec;
@@ -14,9 +14,7 @@ use pollux_isa::{Inst, Opcode as Op};
 
 const XMM0: Xmm = Xmm(0);
 const XMM1: Xmm = Xmm(1);
-/// `rm` values.
-const RDN: u8 = 2;
-const RUP: u8 = 3;
+/// An `rm` value.
 const RMM: u8 = 4;
 
 /// Whether an `rm` field names a rounding mode, while `frm` does.
@@ -127,7 +125,10 @@ impl Translator<'_> {
         self.asm.mov_imm(RCX, bound);
         self.asm.alu(Alu::Cmp, if double { W::Q } else { W::D }, RAX, RCX);
         slow.push(self.asm.jcc(Cond::Ae as u8));
-        self.asm.convert_to_int(double, inst.rm == RTZ, W::Q, RAX, from);
+        match inst.rm {
+            RTZ => self.asm.convert_to_int(double, true, W::Q, RAX, from),
+            rm => self.rounding(rm, |this| this.asm.convert_to_int(double, false, W::Q, RAX, from)),
+        }
         if wide == W::D {
             self.asm.load_extended(4, true, RAX, RAX.into());
         }

@@ -135,6 +135,7 @@ impl Translator<'_> {
             Op::Sw => return self.store(place, unexecuted, 4),
             Op::Sd => return self.store(place, unexecuted, 8),
             Op::Fence | Op::FenceI => return,
+            Op::Pause | Op::WrsNto | Op::WrsSto => return self.pause(place, unexecuted),
             _ => {}
         }
         let is_done = self.float(place, unexecuted)
@@ -164,6 +165,14 @@ impl Translator<'_> {
         debug_assert!(done, "{inst:?} is neither translated nor a step");
     }
 
+    /// `pause` and its like: other harts get the rest of the turn, if there are any.
+    fn pause(&mut self, place: Place, unexecuted: u16) {
+        self.asm.cmp_byte(word(state::ALONE), 0);
+        let slow = alloc::vec![self.asm.jcc(Cond::E as u8)];
+        self.cold_step(slow, place, unexecuted, false);
+        self.float_checked = false;
+    }
+
     /// Whether the translation of an instruction leaves rax alone, or sees itself to what becomes of it.
     fn leaves_rax(&self, inst: Inst) -> bool {
         match inst.opcode {
@@ -179,6 +188,7 @@ impl Translator<'_> {
         match inst.opcode {
             Op::Cpop | Op::Cpopw => !self.features.popcnt,
             Op::Fence | Op::FenceI | Op::CboZero | Op::SfenceVma => false,
+            Op::Pause | Op::WrsNto | Op::WrsSto => false,
             // What it skips is in the block.
             opcode if is_branch(opcode) => false,
             Op::Csrrw | Op::Csrrs | Op::Csrrc | Op::Csrrwi | Op::Csrrsi | Op::Csrrci => {

@@ -1,8 +1,7 @@
 //! F and D on the host's scalar SSE2 and FMA3 arithmetic, which is IEEE 754's (Intel SDM volume 1, chapter 11).
 //!
-//! Where the two differ, the interpreter decides: when the result of a fused operation is not a number (infinity times
-//! zero plus a quiet NaN is invalid), for operands that are not boxed, for arithmetic in rounding modes other than to
-//! nearest even, and for what is not here. Results that are no numbers are made RISC-V's own: see `xmm`.
+//! Where the two differ, the interpreter decides: for operands that are not boxed, for what is rounded to the nearest with
+//! ties away from zero, and for what is not here. Results that are no numbers are made RISC-V's own: see `xmm`.
 //! Exceptions gather in MXCSR: those that a host instruction notes before the interpreter repeats the guest's are a
 //! subset of what the interpreter notes.
 
@@ -20,7 +19,14 @@ pub(crate) const BOX: i32 = -1;
 /// `rm` values.
 pub(crate) const RNE: u8 = 0;
 pub(crate) const RTZ: u8 = 1;
+pub(crate) const RDN: u8 = 2;
+pub(crate) const RUP: u8 = 3;
 pub(crate) const DYN: u8 = 7;
+
+/// Whether the host can round so: to the nearest even, in which translated code runs, or as it is told to.
+fn is_hosts(rm: u8) -> bool {
+    matches!(rm, RNE | RTZ | RDN | RUP | DYN)
+}
 
 /// Opcodes of scalar SSE arithmetic.
 pub(crate) mod sse {
@@ -86,7 +92,7 @@ impl Translator<'_> {
             Op::FsqrtS | Op::FsqrtD => {
                 let from = self.get_float(inst.rs1, double, &mut slow);
                 let to = self.copies.fresh();
-                self.asm.sse(sse::SQRT, double, to, from);
+                self.rounding(inst.rm, |this| this.asm.sse(sse::SQRT, double, to, from));
                 self.copies.owe(inst.rd, double, to, true);
             }
             Op::FmaddS | Op::FmaddD => self.fused(inst, double, 0xa9, &mut slow),
@@ -110,7 +116,7 @@ impl Translator<'_> {
             Op::FcvtSD => {
                 let from = self.get_float(inst.rs1, true, &mut slow);
                 let to = self.copies.fresh();
-                self.asm.sse(sse::CONVERT_FLOAT, true, to, from);
+                self.rounding(inst.rm, |this| this.asm.sse(sse::CONVERT_FLOAT, true, to, from));
                 self.copies.owe(inst.rd, false, to, true);
             }
             Op::FcvtDS => {
@@ -141,12 +147,10 @@ impl Translator<'_> {
 
     /// Whether an instruction is computed by the host, as far as can be said before it has operands.
     pub(crate) fn is_native(&self, inst: Inst) -> bool {
-        let nearest = matches!(inst.rm, RNE | DYN);
         match inst.opcode {
-            Op::FmaddS | Op::FmsubS | Op::FnmsubS | Op::FnmaddS => nearest && self.features.fma,
-            Op::FmaddD | Op::FmsubD | Op::FnmsubD | Op::FnmaddD => nearest && self.features.fma,
+            Op::FmaddS | Op::FmsubS | Op::FnmsubS | Op::FnmaddS => is_hosts(inst.rm) && self.features.fma,
+            Op::FmaddD | Op::FmsubD | Op::FnmsubD | Op::FnmaddD => is_hosts(inst.rm) && self.features.fma,
             Op::FcvtWS | Op::FcvtWD | Op::FcvtLS | Op::FcvtLD => is_rounding(inst.rm),
-            Op::FcvtWuS | Op::FcvtWuD | Op::FcvtLuS | Op::FcvtLuD => nearest || inst.rm == RTZ,
             Op::FclassS | Op::FclassD => true,
             Op::FsgnjS | Op::FsgnjnS | Op::FsgnjxS | Op::FsgnjD | Op::FsgnjnD | Op::FsgnjxD => true,
             Op::FminS | Op::FmaxS | Op::FminD | Op::FmaxD => true,
@@ -157,7 +161,7 @@ impl Translator<'_> {
             Op::FcvtDL | Op::FcvtDLu | Op::FcvtSW | Op::FcvtSWu | Op::FcvtSL | Op::FcvtSLu => {
                 is_rounding(inst.rm)
             }
-            _ => nearest,
+            _ => is_hosts(inst.rm),
         }
     }
 
@@ -178,7 +182,7 @@ impl Translator<'_> {
         let second = self.get_float(inst.rs2, double, slow);
         let to = self.copies.fresh();
         self.asm.mov_xmm(to, first);
-        self.asm.sse(opcode, double, to, second);
+        self.rounding(inst.rm, |this| this.asm.sse(opcode, double, to, second));
         self.copies.owe(inst.rd, double, to, true);
     }
 
@@ -188,10 +192,24 @@ impl Translator<'_> {
         let third = self.get_float(inst.rs3, double, slow);
         let to = self.copies.fresh();
         self.asm.mov_xmm(to, first);
-        self.asm.fma213(opcode, double, to, second, third);
+        self.rounding(inst.rm, |this| this.asm.fma213(opcode, double, to, second, third));
         self.asm.compare(true, double, to, to);
-        slow.push(self.asm.jcc(Cond::P as u8));
+        let from = self.asm.jcc(Cond::P as u8);
+        self.cold.push(Cold::Fused { from, back: self.asm.here(), factors: [first, second], to, double });
         self.copies.owe(inst.rd, double, to, false);
+    }
+
+    /// Has the host round as `rm` says. What is done so takes no jump.
+    pub(crate) fn rounding(&mut self, rm: u8, compute: impl FnOnce(&mut Self)) {
+        let thunk = match rm {
+            RTZ => self.thunks.round_to_zero,
+            RDN => self.thunks.round_down,
+            RUP => self.thunks.round_up,
+            _ => return compute(self),
+        };
+        self.call(thunk);
+        compute(self);
+        self.call(self.thunks.round_to_nearest);
     }
 
     /// Sign injection, on the bits.

@@ -101,6 +101,9 @@ pub const MISSED_AT: usize = NEAR - 8;
 /// it.
 pub const AGAIN: usize = NEAR - 9;
 
+/// Engine word: 1 if the machine has no other hart, so that nobody can be waited for; else 0.
+pub const ALONE: usize = NEAR - 12;
+
 /// Engine words: the NaNs that computations result in, [`CANONICAL_NANS`].
 pub const NAN_DOUBLE: usize = NEAR - 11;
 /// See [`NAN_DOUBLE`].

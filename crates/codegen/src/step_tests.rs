@@ -56,10 +56,36 @@ fn conversions_are_translated_however_they_round() {
         }
     }
     for op in unsigned {
-        assert!(!is_always_interpreted(word(op, 10, 10, 0) | 1 << 12), "{op:?}");
+        for mode in [0, 1, 2, 3, 7] {
+            assert!(!is_always_interpreted(word(op, 10, 10, 0) | mode << 12), "{op:?} {mode}");
+        }
     }
     assert!(is_always_interpreted(word(Op::FcvtWD, 10, 10, 0) | 5 << 12), "no rounding mode");
     for op in [Op::FclassS, Op::FclassD] {
         assert!(!is_always_interpreted(word(op, 10, 10, 0)), "{op:?}");
+    }
+}
+
+#[test]
+fn arithmetic_is_translated_however_the_host_can_round() {
+    let two = [Op::FaddS, Op::FsubS, Op::FmulS, Op::FdivS, Op::FaddD, Op::FsubD, Op::FmulD, Op::FdivD];
+    let one = [Op::FsqrtS, Op::FsqrtD, Op::FcvtSD];
+    let three = [Op::FmaddS, Op::FmsubS, Op::FnmsubS, Op::FnmaddS, Op::FmaddD, Op::FmsubD, Op::FnmsubD];
+    for mode in [0, 1, 2, 3, 7] {
+        for op in two.into_iter().chain(one).chain(three) {
+            assert!(!is_always_interpreted(word(op, 10, 10, 0) | mode << 12), "{op:?} {mode}");
+        }
+    }
+    assert!(
+        is_always_interpreted(word(Op::FaddD, 10, 10, 0) | 4 << 12),
+        "no host rounds ties away from zero"
+    );
+    assert!(is_always_interpreted(word(Op::FaddD, 10, 10, 0) | 5 << 12), "no rounding mode");
+}
+
+#[test]
+fn waiting_for_other_harts_is_translated() {
+    for op in [Op::Pause, Op::WrsNto, Op::WrsSto] {
+        assert!(!is_always_interpreted(op.info().expect("a row").value), "{op:?}");
     }
 }

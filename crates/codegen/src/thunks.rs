@@ -42,6 +42,11 @@ pub struct Thunks {
     pub(crate) sret: u32,
     /// Does what a change of `mstatus` in ecx, of FS or SUM, asks for beyond itself. Called; keeps rax.
     pub(crate) status_changed: u32,
+    /// Have the host round otherwise, and as it always does again. Called; change nothing but flags.
+    pub(crate) round_to_zero: u32,
+    pub(crate) round_down: u32,
+    pub(crate) round_up: u32,
+    pub(crate) round_to_nearest: u32,
     /// First byte behind the thunks.
     pub end: u32,
 }
@@ -110,6 +115,8 @@ pub fn thunks() -> (Vec<u8>, Thunks) {
     let ecall = system::ecall(&mut asm, find);
     let sret = system::sret(&mut asm, find);
     let status_changed = system::status_changed(&mut asm);
+    let [round_to_nearest, round_down, round_up, round_to_zero] =
+        [0, 1, 2, 3].map(|mode| round(&mut asm, mode));
     let end = asm.here();
     let thunks = Thunks {
         enter,
@@ -124,6 +131,10 @@ pub fn thunks() -> (Vec<u8>, Thunks) {
         ecall,
         sret,
         status_changed,
+        round_to_zero,
+        round_down,
+        round_up,
+        round_to_nearest,
         end,
     };
     (asm.bytes, thunks)
@@ -155,6 +166,21 @@ fn step(asm: &mut Asm, leave: u32, find: u32) -> u32 {
     fill(asm);
     asm.load(W::Q, RAX, part(layout::PC));
     lookup(asm, find);
+    place
+}
+
+/// A thunk that has the host round as a mode of MXCSR says. What that notes stays noted.
+fn round(asm: &mut Asm, mode: i32) -> u32 {
+    const MODE_SHIFT: u32 = 13;
+    const MODES: i32 = 3 << MODE_SHIFT;
+    let place = asm.here();
+    asm.mxcsr(true, word(state::MXCSR));
+    match mode {
+        0 => asm.alu_imm(Alu::And, W::D, word(state::MXCSR), !MODES),
+        _ => asm.alu_imm(Alu::Or, W::D, word(state::MXCSR), mode << MODE_SHIFT),
+    }
+    asm.mxcsr(false, word(state::MXCSR));
+    asm.ret();
     place
 }
 

@@ -58,6 +58,7 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
         self.cache.meet_ram(ram, self.guest.ram_len());
         self.cache.meet_hart(self.guest.hart_index());
         let lines = self.guest.lines();
+        let is_alone = self.guest.is_alone();
         let line = self.guest.time_line();
         let words = self.guest.words();
         words[state::RAM] = ram as u64;
@@ -70,6 +71,7 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
             words[state::TIME_RATE] = rate;
         }
         words[state::FFLAGS_OF..][..state::FFLAGS_TABLE.len()].copy_from_slice(&state::FFLAGS_TABLE);
+        words[state::ALONE] = u64::from(is_alone);
         words[state::SHORT] = 0;
         words[state::MISSED] = 0;
         words[state::LINES] = lines;
@@ -178,6 +180,9 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
         let in_block = words[state::BUDGET];
         let before = in_block.wrapping_add(u64::from(info.unexecuted));
         let pc = words[state::PAGE_BASE].wrapping_add(u64::from(info.offset));
+        if self.guest.shortcut(pc) {
+            return self.after_shortcut(info, pc, before - 1);
+        }
         self.guest.set_pc(pc);
         if pc % PAGE == PAGE - 2 && info.len == 4 {
             // It ends in the next page, of which the TLB for fetches may have lost the entry.
@@ -207,5 +212,19 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
         self.is_resumed = !info.comes_back;
         self.guest.words()[state::BUDGET] = budget;
         if leave || budget == 0 { after::LEAVE } else { after::JUMP }
+    }
+
+    /// How translated code goes on behind an instruction that did no more than compute: only that floating point is dirty
+    /// may be news.
+    fn after_shortcut(&mut self, info: StepInfo, pc: u64, budget: u64) -> u32 {
+        let float = self.guest.has_plain_float();
+        self.guest.words()[state::FLOAT] = u64::from(float);
+        if info.comes_back && (float || !info.needs_float) {
+            return after::NEXT;
+        }
+        self.guest.set_pc(pc.wrapping_add(u64::from(info.len)));
+        self.is_resumed = !info.comes_back;
+        self.guest.words()[state::BUDGET] = budget;
+        if budget == 0 { after::LEAVE } else { after::JUMP }
     }
 }

@@ -25,7 +25,7 @@ use alloc::vec::Vec;
 use pollux_vocab::{Clock, ConsoleId, Digest, Icount, Input, Output, SlotId, VirtTime};
 
 /// Steps in a hart's turn, when there are several.
-pub(crate) const QUANTUM_STEPS: u64 = 2000;
+pub(crate) const QUANTUM_STEPS: u64 = 20_000;
 
 /// A complete computer.
 pub struct Computer {
@@ -230,6 +230,7 @@ impl Computer {
             trap::interrupt(&mut self.harts[index], number, mode);
         }
         let timer = self.next_timer(index, lines).map_or(u64::MAX, |time| self.clock.icount_reaching(time).0);
+        let is_alone = self.harts.len() == 1;
         let end = until
             .min(timer.max(self.icount.saturating_add(1)))
             .min(self.icount.saturating_add(self.quantum_left));
@@ -243,6 +244,7 @@ impl Computer {
                 steps_base: hart.steps,
                 lines,
                 builtin_sbi: self.builtin_sbi,
+                is_alone,
                 begun: 0,
                 leave: false,
                 fetch_miss: false,

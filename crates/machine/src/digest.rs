@@ -7,7 +7,7 @@
 
 use crate::computer::Computer;
 use crate::ram::{PAGE, RAM_BASE, Ram};
-use crate::snapshot::{HartV1, MachineV1};
+use crate::snapshot::{HartV1, MachineV2};
 use alloc::vec;
 use alloc::vec::Vec;
 use pollux_vocab::{Digest, GuestAddr, PAGE_BYTES, PageHash};
@@ -105,7 +105,7 @@ impl Computer {
             xxh3_64_with_seed(&bytes, u64::from(kind) << 16 | u64::from(version))
         };
         let mut devices: Vec<u64> = self.board.save().into_iter().map(section).collect();
-        devices.push(hash_of(&(MachineV1::of(self), self.image_hash())));
+        devices.push(hash_of(&(MachineV2::of(self), self.image_hash())));
         let harts = self.harts.iter().map(|hart| hash_of(&HartV1::of(hart))).collect();
         Digest { harts, devices, ram: self.digester.sum, changed }
     }

@@ -13,7 +13,7 @@ use crate::hart::code::PageOrigin;
 use crate::hart::csr::{envcfg, status};
 use crate::hart::execute::{self, Env};
 use crate::hart::memory;
-use crate::hart::{Access, Hart, Mode, fetch, system};
+use crate::hart::{Access, Hart, Mode, fetch, shortcut, system};
 use crate::mmu::PAGE_MASK;
 use crate::ram::{PAGE, Ram};
 use pollux_isa::csr;
@@ -182,6 +182,19 @@ impl<'a, 'b> Guest<'a, 'b> {
         } else {
             execute::run::<false>(self.hart, self.ram, self.env, limit)
         }
+    }
+
+    /// Executes the instruction at `pc` as [`Guest::interpret`] would, if it is one that only computes with floating-point
+    /// registers, or accesses RAM across pages that the TLB knows; returns whether it has. It has led to the next one
+    /// then, but `pc` and counts are the engine's to see to.
+    pub fn shortcut(&mut self, pc: u64) -> bool {
+        shortcut::execute(self.hart, self.ram, self.env.code, pc)
+    }
+
+    /// Whether the machine has no other hart, so that `pause` and its like do nothing.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.env.is_alone
     }
 
     /// Whether the run must end here: only the machine can settle what has happened.

@@ -232,6 +232,12 @@ impl Ram {
         self.stale
     }
 
+    /// Whether the page at `at` has any flag, so that a store to it is more than a store.
+    #[inline(always)]
+    pub(crate) fn is_flagged(&self, at: usize) -> bool {
+        self.flags.get(at / PAGE).is_none_or(|flags| *flags != 0)
+    }
+
     /// Sets accessed and dirty bits in a page-table entry. A cached translation never depends on those bits
     /// being clear (it is cached only once they are set), so this makes no translation stale.
     pub(crate) fn store_pte(&mut self, at: usize, pte: u64) {

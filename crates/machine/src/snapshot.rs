@@ -31,7 +31,8 @@ mod kind {
     pub(super) const BOOT: u16 = 0xff04;
 }
 
-/// The versions this code writes, and the only ones it reads: of configuration and RAM, and of all other sections.
+/// The versions this code writes, and the only ones it reads: of configuration, RAM and what belongs to no hart and no
+/// device, and of all other sections. A machine whose harts take turns in another way is one of another version.
 const V2: u16 = 2;
 const V1: u16 = 1;
 /// Set in the number of a page that is as a reset finds it, and whose content therefore is in the boot image alone.
@@ -95,9 +96,9 @@ pub(crate) struct HartV1 {
     trapped: u64,
 }
 
-/// Version 1 of what belongs to no hart and no device.
+/// Version 2 of what belongs to no hart and no device. (In version 1 turns were shorter, and a lone hart gave its own away.)
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) struct MachineV1 {
+pub(crate) struct MachineV2 {
     clock: Clock,
     icount: u64,
     current: u32,
@@ -151,7 +152,7 @@ impl HartV1 {
     }
 }
 
-impl MachineV1 {
+impl MachineV2 {
     pub(crate) fn of(computer: &Computer) -> Self {
         Self {
             clock: computer.clock,
@@ -188,7 +189,7 @@ impl Sections {
     fn take(&mut self, kind: u16) -> Result<Vec<u8>, SnapshotError> {
         let at = self.0.iter().position(|s| s.0 == kind).ok_or(SnapshotError::Missing { kind })?;
         let (_, version, bytes) = self.0.remove(at);
-        let wanted = if kind == kind::CONFIG { V2 } else { V1 };
+        let wanted = if matches!(kind, kind::CONFIG | kind::MACHINE) { V2 } else { V1 };
         if version == wanted { Ok(bytes) } else { Err(SnapshotError::Version { kind, version }) }
     }
 
@@ -230,7 +231,7 @@ impl Computer {
         let harts: Vec<HartV1> = self.harts.iter().map(HartV1::of).collect();
         let mut sections = alloc::vec![
             (kind::CONFIG, V2, encode(&self.config)),
-            (kind::MACHINE, V1, encode(&MachineV1::of(self))),
+            (kind::MACHINE, V2, encode(&MachineV2::of(self))),
             (kind::HARTS, V1, encode(&harts)),
         ];
         sections.extend(self.board.save());
@@ -260,7 +261,7 @@ impl Computer {
         let mut sections =
             Sections(rest.map(|(kind, version, bytes)| (*kind, *version, bytes.to_vec())).collect());
         let config: Config = sections.decode(kind::CONFIG)?;
-        let machine: MachineV1 = sections.decode(kind::MACHINE)?;
+        let machine: MachineV2 = sections.decode(kind::MACHINE)?;
         let harts: Vec<HartV1> = sections.decode(kind::HARTS)?;
         let ram = match ram {
             Some((_, V2, bytes)) => bytes,

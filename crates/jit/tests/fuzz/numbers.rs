@@ -28,8 +28,13 @@ impl Program<'_> {
     }
 
     fn rounded(&mut self, op: Op, fields: Fields) {
-        let mode = if self.rng.percent(97) { DYNAMIC } else { self.rng.below(3) as u32 };
+        let mode = self.rounding_mode();
         self.word(word(op, fields) | mode << RM);
+    }
+
+    /// Mostly as `frm` says; every mode of its own, and now and then what is none.
+    fn rounding_mode(&mut self) -> u32 {
+        if self.rng.percent(80) { DYNAMIC } else { self.rng.pick(&[0, 1, 1, 2, 2, 3, 3, 4, 1, 2, 3, 5]) }
     }
 
     /// What compilers emit around quiet comparisons: `fflags` read, and written again; `frm`; both.
@@ -119,7 +124,13 @@ impl Program<'_> {
                     of(Op::FnmaddS, Op::FnmaddD),
                     of(Op::FnmsubS, Op::FnmsubD),
                 ]);
-                self.word(word(op, fields) | DYNAMIC << RM | u32::from(rs3) << 27);
+                let mode = self.rounding_mode();
+                if self.rng.percent(20) {
+                    // Infinity times zero, plus anything; or nothing new.
+                    self.unusual(rs1, double);
+                    self.unusual(rs3, double);
+                }
+                self.word(word(op, fields) | mode << RM | u32::from(rs3) << 27);
             }
             14 => {
                 let op = self.rng.pick(&[

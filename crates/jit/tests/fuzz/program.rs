@@ -84,9 +84,11 @@ enum Kind {
     Island,
     Toggle,
     Calculate,
+    Cross,
+    Wait,
 }
 
-const WEIGHTS: [(Kind, u64); 24] = [
+const WEIGHTS: [(Kind, u64); 26] = [
     (Kind::Compute, 30),
     (Kind::Float, 14),
     (Kind::Access, 16),
@@ -111,6 +113,8 @@ const WEIGHTS: [(Kind, u64); 24] = [
     (Kind::Island, 1),
     (Kind::Toggle, 1),
     (Kind::Calculate, 3),
+    (Kind::Cross, 2),
+    (Kind::Wait, 1),
 ];
 
 pub struct Program<'r> {
@@ -287,6 +291,8 @@ impl Program<'_> {
             Kind::Island => self.island(),
             Kind::Toggle => self.toggle(),
             Kind::Calculate => self.calculations(),
+            Kind::Cross => self.crossings(),
+            Kind::Wait => self.wait(),
             Kind::Raw => {
                 let any = self.rng.next() as u32;
                 if self.rng.percent(50) { self.half(any as u16) } else { self.word(any | 3) }

@@ -1,5 +1,5 @@
 //! Straight code that the translator looks at as a whole: registers that are used much, pairs of instructions that are
-//! one for the host, branches over a few instructions.
+//! one for the host, branches over a few instructions, accesses across pages, waiting.
 
 use super::program::Program;
 use pollux_isa::Opcode as Op;
@@ -57,6 +57,42 @@ impl Program<'_> {
                 }
             }
         }
+    }
+
+    /// Accesses across the beginning of a page, of every kind.
+    pub(super) fn crossings(&mut self) {
+        let (page, base) = (self.any(), self.base());
+        self.emit(Op::Srli, page, base, 0, 12);
+        self.emit(Op::Slli, page, page, 0, 12);
+        for _ in 0..self.rng.between(1, 8) {
+            let (register, imm) = (self.any(), -(self.rng.between(1, 8) as i32));
+            let op = self.rng.pick(&[
+                Op::Ld,
+                Op::Sd,
+                Op::Lw,
+                Op::Lwu,
+                Op::Sw,
+                Op::Lh,
+                Op::Lhu,
+                Op::Sh,
+                Op::Fld,
+                Op::Fsd,
+                Op::Flw,
+                Op::Fsw,
+            ]);
+            let float = matches!(op, Op::Fld | Op::Fsd | Op::Flw | Op::Fsw);
+            let register = if float || register != page { register } else { 0 };
+            self.emit(op, register, page, register, imm);
+            if self.rng.percent(30) {
+                self.emit(Op::Xor, 1, 1, register, 0);
+            }
+        }
+    }
+
+    /// What gives a turn away, where there are others to give it to.
+    pub(super) fn wait(&mut self) {
+        let op = self.rng.pick(&[Op::Pause, Op::Pause, Op::WrsNto, Op::WrsSto]);
+        self.emit(op, 0, 0, 0, 0);
     }
 
     /// Two instructions that look like one.

@@ -16,7 +16,7 @@ pub const DRIVER: &str = include_str!("guest/driver");
 const WORKLOADS_ELF: &[u8] =
     include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../guests/workloads/workloads.elf"));
 /// What is timed of Debian's.
-const PACKAGES: [&str; 5] = ["openssl", "python3-minimal", "gcc", "sqlite3", "redis-server"];
+const PACKAGES: [&str; 7] = ["openssl", "python3-minimal", "mawk", "gron", "gcc", "sqlite3", "redis-server"];
 /// Room for them.
 const DISK_BYTES: u64 = 1 << 30;
 /// The redis of the image starts when its turn comes, not at every boot.
@@ -99,12 +99,14 @@ impl Guest {
 /// Lays out what comes over Debian's files. What is as it should be is left alone: the image's name depends on times.
 fn lay_out(overlay: &Path) -> Result<()> {
     const SOURCE: &[u8] = super::native::SOURCE.as_bytes();
-    let files: [(&str, &[u8], u32); 7] = [
+    let files: [(&str, &[u8], u32); 9] = [
         ("etc/inittab", include_bytes!("guest/inittab"), 0o644),
         ("etc/pollux/services/redis", NO_SERVICE.as_bytes(), 0o644),
         ("bench/driver", DRIVER.as_bytes(), 0o755),
         ("bench/workloads", WORKLOADS_ELF, 0o755),
         ("bench/workloads.c", SOURCE, 0o644),
+        ("bench/libm.awk", include_bytes!("guest/libm.awk"), 0o644),
+        ("bench/document.awk", include_bytes!("guest/document.awk"), 0o644),
         ("bench/work.py", include_bytes!("guest/work.py"), 0o644),
         ("bench/work.sql", include_bytes!("guest/work.sql"), 0o644),
     ];

@@ -34,7 +34,7 @@ const fn debian(name: &'static str, what: &'static str) -> Workload {
 }
 
 /// All, in the order in which they run.
-pub static WORKLOADS: [Workload; 23] = [
+pub static WORKLOADS: [Workload; 25] = [
     ours("integer", "list, matrices, state machine, CRC, as in CoreMark"),
     ours("calls", "recursive calls"),
     ours("indirect", "calls through a table of functions, in an order that nobody can predict"),
@@ -54,6 +54,8 @@ pub static WORKLOADS: [Workload; 23] = [
     debian("openssl-aes", "AES-128-CTR of 16 MiB"),
     debian("openssl-prime", "primality of a number of 1279 bits"),
     debian("python", "dictionaries, strings, calls, big numbers"),
+    debian("libm", "sine, exponential, logarithm, powers: 2.4 million calls by awk"),
+    debian("gron", "a program in Go: takes a JSON document of 4000 records apart, and sorts it"),
     debian("gcc", "compiles a C file of 600 lines with -O2"),
     debian("sqlite", "fills, indexes and asks a table of 20,000 rows"),
     debian("redis", "4000 SET and 4000 GET, 16 connections, inside the guest"),

@@ -8,10 +8,11 @@
 //! and stores hit a TLB entry with one comparison, which also proves alignment; interrupts are not polled,
 //! because the step budget ends where the next one could become due.
 //!
-//! Source: unprivileged specification, chapters I, M, Zimop, Zicond, Zawrs and Zb*, in their order. The main match is longer
-//! than a function should be because it is a table.
+//! Here are I, A, Zawrs and what leads elsewhere, in the specification's order; what else only computes a register is in
+//! [`compute`]. The function is longer than one should be because its short ways are macros over what it holds in registers.
 
 use super::code::{CodeCache, CodePage, Packed, SLOTS};
+use super::compute::{self, word};
 use super::csr::irq;
 use super::system::Next;
 use super::trap::{self, Exception};
@@ -35,6 +36,8 @@ pub(crate) struct Env<'a> {
     pub(crate) lines: u64,
     /// `ecall` from S-mode is the machine's own SBI.
     pub(crate) builtin_sbi: bool,
+    /// The machine has no other hart.
+    pub(crate) is_alone: bool,
     /// Steps begun since the loop was entered; up to date whenever a slow path runs.
     pub(crate) begun: u64,
     /// Leave the loop after this step.
@@ -261,8 +264,10 @@ pub(crate) fn run<const ONE_BLOCK: bool>(
                 code::And => x!(rd = x!(rs1) & x!(rs2)),
                 // Other harts may have what is waited for: whoever waits gives its turn away, and looks again.
                 code::Pause | code::WrsNto | code::WrsSto => {
-                    env.yielded = true;
-                    limit = begun;
+                    if !env.is_alone {
+                        env.yielded = true;
+                        limit = begun;
+                    }
                 }
                 code::Fence | code::FenceI => {}
                 code::Lwu => x!(rd = load!(4, raw, raw)),
@@ -277,37 +282,6 @@ pub(crate) fn run<const ONE_BLOCK: bool>(
                 code::Sllw => x!(rd = word(x!(rs1) << (x!(rs2) & 31))),
                 code::Srlw => x!(rd = word(u64::from(x!(rs1) as u32 >> (x!(rs2) & 31)))),
                 code::Sraw => x!(rd = (x!(rs1) as i32 >> (x!(rs2) & 31)) as u64),
-                // Zimop, Zicond
-                code::MopR | code::MopRr => x!(rd = 0),
-                code::CzeroEqz => x!(rd = if x!(rs2) == 0 { 0 } else { x!(rs1) }),
-                code::CzeroNez => x!(rd = if x!(rs2) == 0 { x!(rs1) } else { 0 }),
-                // M
-                code::Mul => x!(rd = x!(rs1).wrapping_mul(x!(rs2))),
-                code::Mulh => {
-                    x!(rd = ((i128::from(x!(rs1) as i64) * i128::from(x!(rs2) as i64)) >> 64) as u64);
-                }
-                code::Mulhsu => {
-                    x!(rd = ((i128::from(x!(rs1) as i64) * i128::from(x!(rs2))) >> 64) as u64);
-                }
-                code::Mulhu => x!(rd = ((u128::from(x!(rs1)) * u128::from(x!(rs2))) >> 64) as u64),
-                code::Div => x!(rd = divide(x!(rs1) as i64, x!(rs2) as i64)),
-                code::Divu => x!(rd = x!(rs1).checked_div(x!(rs2)).unwrap_or(u64::MAX)),
-                code::Rem => x!(rd = remainder(x!(rs1) as i64, x!(rs2) as i64)),
-                code::Remu => x!(rd = x!(rs1).checked_rem(x!(rs2)).unwrap_or(x!(rs1))),
-                code::Mulw => x!(rd = word(x!(rs1).wrapping_mul(x!(rs2)))),
-                code::Divw => {
-                    x!(rd = word(divide(i64::from(x!(rs1) as i32), i64::from(x!(rs2) as i32))))
-                }
-                code::Divuw => {
-                    x!(rd = (x!(rs1) as u32).checked_div(x!(rs2) as u32).unwrap_or(u32::MAX) as i32 as u64)
-                }
-                code::Remw => {
-                    x!(rd = word(remainder(i64::from(x!(rs1) as i32), i64::from(x!(rs2) as i32))));
-                }
-                code::Remuw => {
-                    let dividend = x!(rs1) as u32;
-                    x!(rd = dividend.checked_rem(x!(rs2) as u32).unwrap_or(dividend) as i32 as u64);
-                }
                 // A
                 code::LrW..=code::AmomaxuD => slow!(amo::execute(hart, ram, env, op)),
                 // Zacas
@@ -336,66 +310,18 @@ pub(crate) fn run<const ONE_BLOCK: bool>(
                         illegal!();
                     }
                 }
-                // Zba
-                code::AddUw => x!(rd = low(x!(rs1)).wrapping_add(x!(rs2))),
-                code::Sh1add => x!(rd = (x!(rs1) << 1).wrapping_add(x!(rs2))),
-                code::Sh1addUw => x!(rd = (low(x!(rs1)) << 1).wrapping_add(x!(rs2))),
-                code::Sh2add => x!(rd = (x!(rs1) << 2).wrapping_add(x!(rs2))),
-                code::Sh2addUw => x!(rd = (low(x!(rs1)) << 2).wrapping_add(x!(rs2))),
-                code::Sh3add => x!(rd = (x!(rs1) << 3).wrapping_add(x!(rs2))),
-                code::Sh3addUw => x!(rd = (low(x!(rs1)) << 3).wrapping_add(x!(rs2))),
-                code::SlliUw => x!(rd = low(x!(rs1)) << (op.imm() & 63)),
-                // Zbb
-                code::Andn => x!(rd = x!(rs1) & !x!(rs2)),
-                code::Orn => x!(rd = x!(rs1) | !x!(rs2)),
-                code::Xnor => x!(rd = !(x!(rs1) ^ x!(rs2))),
-                code::Clz => x!(rd = u64::from(x!(rs1).leading_zeros())),
-                code::Clzw => x!(rd = u64::from((x!(rs1) as u32).leading_zeros())),
-                code::Ctz => x!(rd = u64::from(x!(rs1).trailing_zeros())),
-                code::Ctzw => x!(rd = u64::from((x!(rs1) as u32).trailing_zeros())),
-                code::Cpop => x!(rd = u64::from(x!(rs1).count_ones())),
-                code::Cpopw => x!(rd = u64::from((x!(rs1) as u32).count_ones())),
-                code::Max => x!(rd = (x!(rs1) as i64).max(x!(rs2) as i64) as u64),
-                code::Maxu => x!(rd = x!(rs1).max(x!(rs2))),
-                code::Min => x!(rd = (x!(rs1) as i64).min(x!(rs2) as i64) as u64),
-                code::Minu => x!(rd = x!(rs1).min(x!(rs2))),
-                code::SextB => x!(rd = x!(rs1) as i8 as u64),
-                code::SextH => x!(rd = x!(rs1) as i16 as u64),
-                code::ZextH => x!(rd = x!(rs1) & 0xffff),
-                code::Rol => x!(rd = x!(rs1).rotate_left(x!(rs2) as u32 & 63)),
-                code::Rolw => x!(rd = (x!(rs1) as u32).rotate_left(x!(rs2) as u32 & 31) as i32 as u64),
-                code::Ror => x!(rd = x!(rs1).rotate_right(x!(rs2) as u32 & 63)),
-                code::Rori => x!(rd = x!(rs1).rotate_right(op.imm() as u32 & 63)),
-                code::Roriw => x!(rd = (x!(rs1) as u32).rotate_right(op.imm() as u32 & 31) as i32 as u64),
-                code::Rorw => x!(rd = (x!(rs1) as u32).rotate_right(x!(rs2) as u32 & 31) as i32 as u64),
-                code::OrcB => x!(rd = or_combine_bytes(x!(rs1))),
-                code::Rev8 => x!(rd = x!(rs1).swap_bytes()),
-                // Zbc
-                code::Clmul => x!(rd = carryless(x!(rs1), x!(rs2)) as u64),
-                code::Clmulh => x!(rd = (carryless(x!(rs1), x!(rs2)) >> 64) as u64),
-                code::Clmulr => x!(rd = (carryless(x!(rs1), x!(rs2)) >> 63) as u64),
-                // Zbs
-                code::Bclr => x!(rd = x!(rs1) & !(1 << (x!(rs2) & 63))),
-                code::Bclri => x!(rd = x!(rs1) & !(1 << (op.imm() & 63))),
-                code::Bext => x!(rd = x!(rs1) >> (x!(rs2) & 63) & 1),
-                code::Bexti => x!(rd = x!(rs1) >> (op.imm() & 63) & 1),
-                code::Binv => x!(rd = x!(rs1) ^ 1 << (x!(rs2) & 63)),
-                code::Binvi => x!(rd = x!(rs1) ^ 1 << (op.imm() & 63)),
-                code::Bset => x!(rd = x!(rs1) | 1 << (x!(rs2) & 63)),
-                code::Bseti => x!(rd = x!(rs1) | 1 << (op.imm() & 63)),
-                // Zbkb
-                code::Pack => x!(rd = low(x!(rs1)) | x!(rs2) << 32),
-                code::Packh => x!(rd = x!(rs1) & 0xff | (x!(rs2) & 0xff) << 8),
-                code::Packw => x!(rd = word(x!(rs1) & 0xffff | x!(rs2) << 16)),
-                code::Brev8 => x!(rd = x!(rs1).reverse_bits().swap_bytes()),
-                // Zicsr, cache blocks, privileged
-                _ => {
-                    let next = here!().wrapping_add(op.len());
-                    hart.pc = here!();
-                    let after = slow!(system::execute(hart, ram, env, op));
-                    page_addr = NO_PAGE;
-                    jump!(if let Next::Jump = after { hart.pc } else { next })
-                }
+                _ => match compute::value(hart, op) {
+                    // Zimop, Zicond, M, Zb*
+                    Some(value) => x!(rd = value),
+                    // Zicsr, cache blocks, privileged
+                    None => {
+                        let next = here!().wrapping_add(op.len());
+                        hart.pc = here!();
+                        let after = slow!(system::execute(hart, ram, env, op));
+                        page_addr = NO_PAGE;
+                        jump!(if let Next::Jump = after { hart.pc } else { next })
+                    }
+                },
             }
             slot += op.len() as usize / 2;
             if begun >= limit {
@@ -418,38 +344,4 @@ fn widen<const N: usize>(bytes: [u8; N]) -> u64 {
 #[inline(always)]
 fn fp_boxed(raw: u64) -> u64 {
     super::fp::boxed(raw as u32)
-}
-
-/// The low word, sign-extended: what every W instruction writes.
-#[inline(always)]
-fn word(value: u64) -> u64 {
-    value as i32 as u64
-}
-
-/// The low word, zero-extended.
-#[inline(always)]
-fn low(value: u64) -> u64 {
-    u64::from(value as u32)
-}
-
-/// Division by zero gives all ones, overflow the dividend (M, "Semantics for division by zero").
-#[inline(always)]
-fn divide(dividend: i64, divisor: i64) -> u64 {
-    if divisor == 0 { u64::MAX } else { dividend.wrapping_div(divisor) as u64 }
-}
-
-/// A remainder by zero is the dividend, on overflow zero.
-#[inline(always)]
-fn remainder(dividend: i64, divisor: i64) -> u64 {
-    if divisor == 0 { dividend as u64 } else { dividend.wrapping_rem(divisor) as u64 }
-}
-
-/// A product without carries, all of it (Zbc).
-fn carryless(a: u64, b: u64) -> u128 {
-    (0..64).filter(|bit| b >> bit & 1 != 0).fold(0, |sum, bit| sum ^ u128::from(a) << bit)
-}
-
-/// `orc.b`: every byte that has a bit set becomes all ones.
-fn or_combine_bytes(value: u64) -> u64 {
-    u64::from_le_bytes(value.to_le_bytes().map(|byte| if byte == 0 { 0 } else { 0xff }))
 }

@@ -2,12 +2,13 @@
 //!
 //! Map: `execute` the interpreter's inner loop; `code` its decoded instructions; `fetch`, `memory`, `amo` the
 //! paths that translate; `system` and `csr` the privileged half; `trap` exceptions and interrupts; `pmp`;
-//! `float` the F and D extensions over the pure functions of [`fp`].
+//! `float` the F and D extensions over the pure functions of [`fp`]; `shortcut` single instructions for an engine.
 //!
 //! Invariant: everything in [`Hart`] is state except `tlb`, its contexts, `upper`, `views` and `engine`, which never show.
 
 mod amo;
 pub(crate) mod code;
+mod compute;
 pub(crate) mod csr;
 pub(crate) mod execute;
 pub(crate) mod fetch;
@@ -15,6 +16,7 @@ mod float;
 pub mod fp;
 pub(crate) mod memory;
 pub(crate) mod pmp;
+pub(crate) mod shortcut;
 pub(crate) mod system;
 pub(crate) mod trap;
 

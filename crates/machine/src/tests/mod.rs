@@ -5,6 +5,7 @@ mod asm;
 pub(crate) mod chance;
 mod mmu;
 mod run;
+mod shortcut;
 mod uppers;
 
 use crate::board::Board;

@@ -236,3 +236,13 @@ fn code_in_the_page_of_its_own_page_table_sees_the_accessed_bit() {
     let slot = m.code.page(index).unwrap()[4].load(core::sync::atomic::Ordering::Relaxed);
     assert_eq!(slot, 0, "the walk changed the entry, so its decoded instruction is stale");
 }
+
+#[test]
+fn a_hart_that_waits_gives_its_turn_away_if_there_is_another_to_take_it() {
+    const PAUSE: u32 = 0x0100_000f;
+    for harts in [1, 2] {
+        let mut m = machine(harts, &[PAUSE, nop(), nop()]);
+        super::steps(&mut m, 1);
+        assert_eq!(m.quantum_left == 0, harts == 2, "{harts} harts");
+    }
+}
