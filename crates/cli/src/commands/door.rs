@@ -1,7 +1,8 @@
 //! Where primaries knock at a backup: several at once, so that one that says nothing, or drips, keeps nobody else out.
 //!
 //! Invariant: who has not proven that it reads the same arbiter gets a thread and a few seconds, of which there is a
-//! bounded number; who has proven it waits in line. Who comes while the backup is taken is told that it is busy.
+//! bounded number; who has proven it waits in line. Who comes while the backup is taken, or has proven itself only then,
+//! is told that it is busy.
 //!
 //! Not here: what becomes of a peer that is let in (`backup`).
 
@@ -11,9 +12,9 @@ use pollux_host::link::{LinkReader, LinkSender};
 use pollux_host::{link, pairing};
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Peers that are spoken to, or turned away, at one time. Others wait in the kernel's backlog.
@@ -41,7 +42,7 @@ pub struct Visitor {
 /// The listening socket and the threads behind it.
 #[derive(Debug)]
 pub struct Door {
-    taken: Arc<AtomicBool>,
+    taken: Arc<Mutex<bool>>,
     visitors: Receiver<Visitor>,
 }
 
@@ -52,7 +53,7 @@ impl Door {
         M: Fn(&mut LinkSender, &mut LinkReader) -> Result<(Greet, Hello)> + Send + Sync + 'static,
     {
         let (sender, visitors) = channel();
-        let taken = Arc::<AtomicBool>::default();
+        let taken = Arc::<Mutex<bool>>::default();
         let porter = Porter { taken: taken.clone(), inside: Arc::default(), meet: Arc::new(meet), sender };
         listener.set_nonblocking(false).context("cannot listen")?;
         std::thread::Builder::new().name("door".into()).spawn(move || porter.serve(&listener))?;
@@ -66,15 +67,20 @@ impl Door {
 
     /// Whether there is no place for anybody else.
     pub fn set_taken(&self, taken: bool) {
-        self.taken.store(taken, Ordering::Release);
+        // Whoever has looked before this is in line by now.
+        *lock(&self.taken) = taken;
         while taken && let Ok(Visitor { link, reader, .. }) = self.visitors.try_recv() {
             pairing::turn_away(link, reader);
         }
     }
 }
 
+fn lock(taken: &Mutex<bool>) -> MutexGuard<'_, bool> {
+    taken.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 struct Porter<M> {
-    taken: Arc<AtomicBool>,
+    taken: Arc<Mutex<bool>>,
     inside: Arc<AtomicUsize>,
     meet: Arc<M>,
     sender: Sender<Visitor>,
@@ -122,12 +128,18 @@ where
                 Ok(halves) => halves,
                 Err(error) => return tracing::warn!(%peer, %error, "cannot talk to a peer"),
             };
-            if busy || taken.load(Ordering::Acquire) {
+            if busy || *lock(&taken) {
                 tracing::debug!(%peer, "turned away: busy");
                 return pairing::turn_away(link, reader);
             }
             match meet(&mut link, &mut reader) {
                 Ok((greet, hello)) => {
+                    let taken = lock(&taken);
+                    if *taken {
+                        drop(taken);
+                        tracing::debug!(%peer, "turned away: another one was faster");
+                        return pairing::turn_away(link, reader);
+                    }
                     let _ = sender.send(Visitor { peer, hello, greet, link, reader });
                 }
                 Err(error) => tracing::warn!(%peer, "not paired: {error:#}"),
@@ -166,17 +178,25 @@ mod tests {
             Ok((greet, hello.clone()))
         })
         .expect("a thread");
-        let silent: Vec<_> = (0..5).map(|_| TcpStream::connect(address).expect("it listens")).collect();
         let knock = || link::split(TcpStream::connect(address).expect("it listens")).expect("a link");
+        let greet = || {
+            let (vm, holder) = ("vm".into(), "a".into());
+            let generation = pollux_vocab::Generation(1);
+            Wire::Greet(Greet { vm, generation, arbiter: [0; 16], holder, nonce: [0; 32] })
+        };
+        let silent: Vec<_> = (0..5).map(|_| TcpStream::connect(address).expect("it listens")).collect();
+        let (mut late, mut late_reader) = knock();
         let (mut link, _reader) = knock();
-        let (vm, holder) = ("vm".into(), "a".into());
-        let generation = pollux_vocab::Generation(1);
-        link.send(&Wire::Greet(Greet { vm, generation, arbiter: [0; 16], holder, nonce: [0; 32] }));
+        link.send(&greet());
         let visitor = door.next(Duration::from_secs(10)).expect("let in beside the silent ones");
         assert_eq!(visitor.hello.vm, "vm");
         door.set_taken(true);
         let (_link, mut reader) = knock();
         let said = reader.receive_within(&Patience::new(Duration::from_secs(10), None)).expect("a word");
+        assert!(matches!(&said, Wire::Refuse { reason } if reason.contains("busy")), "{said:?}");
+        // It was there before, and has proven itself only now.
+        late.send(&greet());
+        let said = late_reader.receive_within(&Patience::new(Duration::from_secs(10), None)).expect("a word");
         assert!(matches!(&said, Wire::Refuse { reason } if reason.contains("busy")), "{said:?}");
         drop(silent);
     }
