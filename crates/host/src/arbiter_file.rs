@@ -34,7 +34,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 /// The file that makes a folder an arbiter.
-const MARKER: &str = "pollux-arbiter";
+pub const MARKER: &str = "pollux-arbiter";
 /// How the names of files begin that are not claims yet.
 const UNFINISHED: &str = ".claiming.";
 /// An unfinished claim that is older, by the storage's own clock, belongs to a process that is gone.

@@ -31,6 +31,17 @@ pub fn spawn_within(
     build: impl FnOnce(&mut Command),
 ) -> Result<Child> {
     let log = File::create(folder.join(format!("{name}.log")))?;
+    spawn_saying_into(folder, name, wrapper, [log.try_clone()?.into(), log.into()], build)
+}
+
+/// The same; what it says on standard output and standard error goes there.
+pub fn spawn_saying_into(
+    folder: &Path,
+    name: &str,
+    wrapper: &[String],
+    [stdout, stderr]: [Stdio; 2],
+    build: impl FnOnce(&mut Command),
+) -> Result<Child> {
     let own = std::env::current_exe().context("cannot find my own binary")?;
     let mut command = match wrapper {
         [] => Command::new(own),
@@ -41,7 +52,7 @@ pub fn spawn_within(
         }
     };
     build(&mut command);
-    command.env("POLLUX_RUN_DIR", folder).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.env("POLLUX_RUN_DIR", folder).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
     command.spawn().with_context(|| format!("cannot start the {name}"))
 }
 

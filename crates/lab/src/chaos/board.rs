@@ -50,6 +50,8 @@ pub struct Board {
     pub quiet_ms: [f64; 3],
     /// The same from the blow until the backup was live.
     pub takeover_ms: [f64; 3],
+    /// For each fault: the longest wait of a client in a round that had it, and what that round allowed, milliseconds.
+    pub longest_ms: BTreeMap<&'static str, [f64; 2]>,
     /// Frames that crossed the link between the hosts, and that were lost on it.
     pub frames: [u64; 2],
     /// What was wrong.
@@ -83,6 +85,10 @@ impl Board {
         self.rounds += 1;
         for name in &outcome.injected {
             *self.injected.entry(name).or_default() += 1;
+            let longest = self.longest_ms.entry(name).or_default();
+            if outcome.gap_ms >= longest[0] {
+                *longest = [outcome.gap_ms, outcome.allowed_ms];
+            }
         }
         let phase = serde_json::to_value(outcome.plan.phase).ok();
         let phase = phase.as_ref().and_then(|name| name.as_str()).unwrap_or_default();
@@ -123,7 +129,8 @@ impl Board {
         row("pairs started", self.rounds.to_string());
         row("guest instructions", format!("{:.1} billion", self.counts.instructions as f64 / 1e9));
         for (name, count) in &self.injected {
-            row(&format!("  {name}"), count.to_string());
+            let [gap, allowed] = self.longest_ms.get(name).copied().unwrap_or_default();
+            row(&format!("  {name}"), format!("{count:<6} longest wait {gap:.0} of {allowed:.0} ms"));
         }
         for (name, count) in &self.phases {
             row(&format!("phase: {name}"), count.to_string());
@@ -155,7 +162,7 @@ impl Board {
         }
         if self.violations.is_empty() {
             println!(
-                "  PASSED: unbroken connections, nothing lost, nothing contradicted, never two at once."
+                "  PASSED: unbroken connections, nothing lost, nothing contradicted, never two at once, no wait beyond its bound."
             );
         }
     }

@@ -95,6 +95,12 @@ impl Cable {
         Ok(Self { tag, net, wire })
     }
 
+    /// Plugs host `side` into the clients' network, or out of it.
+    pub fn plug_service(&self, side: usize, plugged: bool) -> Result<()> {
+        let (end, state) = (["a", "b"][side], if plugged { "up" } else { "down" });
+        run(&format!("link set {}{end} {state}", self.tag))
+    }
+
     /// What goes before a command that runs on host `side`.
     pub fn wrapper(&self, side: usize) -> Vec<String> {
         ["ip", "netns", "exec", &format!("{}{}", self.tag, ["a", "b"][side])].map(String::from).to_vec()

@@ -3,16 +3,18 @@
 //! A round is a pair of its own: two clients work through one TCP connection each, faults hit it at some phase
 //! of the protocol, and who survives must explain every answer that was ever given. Map: [`plan`] what happens, from a
 //! seed; [`cable`] and [`wire`] the hosts and the link between them; [`base`] and [`pair`] the processes; [`clients`] who asks;
-//! [`judge`] and [`watch`] what must hold; [`round`] one round; [`board`] all of them.
+//! [`judge`], [`watch`] and [`bounds`] what must hold; [`round`] one round; [`board`] all of them.
 //!
-//! Not here: protection again after a failover (there is none yet, so a pair gives one failover), faults of disks
-//! (`tests/faults.rs`) and of the arbiter, hosts that are really two.
+//! Not here: protection again after a failover (there is none yet, so a pair gives one failover), hosts that are really
+//! two, an arbiter that only one of them has lost.
 
 mod base;
 mod board;
+mod bounds;
 mod cable;
 mod clients;
 mod judge;
+mod log;
 mod pair;
 mod plan;
 mod round;
@@ -161,6 +163,7 @@ impl Run<'_> {
             cable: self.cable.as_ref(),
             base: self.bases.get(&plan.harts).filter(|_| !plan.boots),
             plan: &plan,
+            quiet_ms: self.board.quiet_ms[2],
         };
         let begun = Instant::now();
         let outcome = match round::play(&setup, self.seed, folder.path(), patience) {
@@ -173,11 +176,12 @@ impl Run<'_> {
         let kept = (!outcome.faults.is_empty()).then(|| folder.keep());
         self.board.add(&outcome, kept);
         say(&format!(
-            "round {number}, {:.1} s: {plan}: {:?}, live after {:.0} ms, gap {:.0} ms from {:.0} ms on (before all faults {:.0} ms), {} replies{}",
+            "round {number}, {:.1} s: {plan}: {:?}, live after {:.0} ms, gap {:.0} of {:.0} ms from {:.0} ms on (before all faults {:.0} ms), {} replies{}",
             begun.elapsed().as_secs_f64(),
             outcome.ending,
             outcome.takeover_ms,
             outcome.gap_ms,
+            outcome.allowed_ms,
             outcome.gap_at_ms,
             outcome.quiet_ms,
             outcome.counts.checked,

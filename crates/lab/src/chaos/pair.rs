@@ -2,10 +2,12 @@
 //! read: it is the clients' side and outlives every fault.
 
 use super::base::{Base, from_reset};
+use super::bounds::DISK_HANG_MS;
 use super::cable::Cable;
+use super::log::Log;
 use super::plan::Plan;
 use crate::guest_files::GuestFiles;
-use crate::processes::{spawn_within, status_of, wait_for};
+use crate::processes::{spawn_saying_into, status_of, wait_for};
 use anyhow::{Context, Result, bail};
 use pollux_host::arbiter_file::FileArbiter;
 use pollux_host::status::Status;
@@ -14,8 +16,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus};
+use std::process::{Child, ExitStatus, Stdio};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// The instances' names; the primary is side 0.
 pub const INSTANCES: [&str; 2] = ["vm", "backup"];
@@ -63,6 +66,7 @@ pub struct Pair {
     folder: PathBuf,
     hub: Hub,
     sides: [RefCell<Child>; 2],
+    logs: [Log; 2],
 }
 
 /// How a pair is set up.
@@ -77,6 +81,8 @@ pub struct Setup<'a> {
     pub base: Option<&'a Base>,
     /// The round's.
     pub plan: &'a Plan,
+    /// The longest that a client has waited before faults in rounds before this one, milliseconds.
+    pub quiet_ms: f64,
 }
 
 impl Pair {
@@ -101,15 +107,21 @@ impl Pair {
         FileArbiter::init(&arbiter)?;
         let wrapper = |side| setup.cable.map(|cable| cable.wrapper(side)).unwrap_or_default();
         let listen = setup.cable.map_or("127.0.0.1:0".into(), Cable::backup_listen);
-        let backup = spawn_within(&folder, "backup", &wrapper(1), |c| {
+        let [log, backup_log] = ["primary.log", "backup.log"].map(|name| Log::start(&folder.join(name)));
+        let logs = [log?, backup_log?];
+        let hang = DISK_HANG_MS.to_string();
+        let said = [Stdio::null(), logs[1].stdio()?];
+        let backup = spawn_saying_into(&folder, "backup", &wrapper(1), said, |c| {
             c.env(pollux_host::disk_fault::VARIABLE, disk_fault(&folder, 1));
             c.args(["backup", "--listen", &listen, "--instance", INSTANCES[1], "--trust-disks"]);
             c.arg("--disk").arg(&disks[1]).args(["--net", &net, "--arbiter"]).arg(&arbiter);
+            c.args(["--disk-hang-ms", &hang]);
         })?;
         let backup = RefCell::new(backup);
         let listen = wait_for("the backup", &backup, || status_of(&folder, INSTANCES[1]).ok()?.listen)?;
         let digest = (setup.plan.digest_ms as f64 / 1e3).to_string();
-        let primary = spawn_within(&folder, "primary", &wrapper(0), |c| {
+        let said = [Stdio::null(), logs[0].stdio()?];
+        let primary = spawn_saying_into(&folder, "primary", &wrapper(0), said, |c| {
             c.env(pollux_host::disk_fault::VARIABLE, disk_fault(&folder, 0));
             c.args(["run", "--name", INSTANCES[0], "--backup", &listen, "--trust-disks", "--arbiter"]);
             c.arg(&arbiter).arg("--disk").arg(&disks[0]).args(["--net", &net, "--digest-s", &digest]);
@@ -119,9 +131,11 @@ impl Pair {
                 }
                 None => from_reset(c, setup.guest, setup.memory, setup.plan.harts),
             }
-            c.arg("--console").arg(format!("file={}", folder.join("console").display()));
+            c.args(["--disk-hang-ms", &hang])
+                .arg("--console")
+                .arg(format!("file={}", folder.join("console").display()));
         })?;
-        Ok(Self { folder, hub, sides: [RefCell::new(primary), backup] })
+        Ok(Self { folder, hub, sides: [RefCell::new(primary), backup], logs })
     }
 
     /// Where clients reach redis.
@@ -150,6 +164,22 @@ impl Pair {
     /// From now on a side's disks do this (`pollux_host::disk_fault`).
     pub fn set_disk_fault(&self, side: usize, fault: &str) -> Result<()> {
         std::fs::write(disk_fault(&self.folder, side), fault).context("cannot say what a disk is to do")
+    }
+
+    /// From now on nobody reads a side's log.
+    pub fn stall_log(&self, side: usize) -> Result<()> {
+        self.logs[side].stall().context("cannot stall a log")
+    }
+
+    /// The arbiter's storage is gone for so long: without its marker the folder is no arbiter.
+    pub fn lose_arbiter(&self, time: Duration) -> Result<JoinHandle<()>> {
+        let arbiter = self.folder.join("arbiter");
+        let (marker, away) = (arbiter.join(pollux_host::arbiter_file::MARKER), arbiter.join("away"));
+        std::fs::rename(&marker, &away).context("cannot take the arbiter away")?;
+        Ok(std::thread::Builder::new().name("arbiter-away".into()).spawn(move || {
+            std::thread::sleep(time);
+            let _ = std::fs::rename(&away, &marker);
+        })?)
     }
 
     /// How a side has ended, if it has.

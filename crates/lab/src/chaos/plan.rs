@@ -39,6 +39,16 @@ pub enum Blow {
     CutToBackup,
     /// None from backup to primary.
     CutToPrimary,
+    /// The primary's disk answers nothing any more.
+    HangPrimaryDisk,
+    /// The primary's disk has no room for any write.
+    FullPrimaryDisk,
+    /// The backup's disk answers nothing any more.
+    HangBackupDisk,
+    /// The backup's disk has no room for any write.
+    FullBackupDisk,
+    /// The primary's host loses the network that clients are in, and keeps the link to the backup.
+    CutService,
 }
 
 /// What a pair should bear.
@@ -87,6 +97,16 @@ pub enum Trouble {
         /// For so long.
         ms: u64,
     },
+    /// From here on nobody reads what a side says on standard error, a pipe that is full.
+    StalledLog {
+        /// Whose: 0 for the primary.
+        side: usize,
+    },
+    /// The link between the hosts is slow.
+    SlowLink {
+        /// KiB a second, each way.
+        kib_per_s: u64,
+    },
 }
 
 /// All of a round.
@@ -112,10 +132,12 @@ pub struct Plan {
     pub back_ms: u64,
     /// With [`Phase::GoLive`], of a primary that is gone: from the blow to a stop of the backup, and for how long.
     pub second: Option<(u64, u64)>,
+    /// The arbiter's storage is lost right before the blow, and back after so long.
+    pub arbiter_away_ms: Option<u64>,
 }
 
 /// Failovers are wanted most, so most blows are such that the backup can win.
-const BLOWS: [(Blow, u64); 8] = [
+const BLOWS: [(Blow, u64); 13] = [
     (Blow::KillPrimary, 30),
     (Blow::CrashPrimary, 25),
     (Blow::StopPrimary, 20),
@@ -124,17 +146,43 @@ const BLOWS: [(Blow, u64); 8] = [
     (Blow::CutBoth, 6),
     (Blow::CutToBackup, 8),
     (Blow::CutToPrimary, 4),
+    (Blow::HangPrimaryDisk, 8),
+    (Blow::FullPrimaryDisk, 8),
+    (Blow::HangBackupDisk, 4),
+    (Blow::FullBackupDisk, 4),
+    (Blow::CutService, 8),
 ];
 
 /// Harts of the guest, each as likely.
 const HARTS: [u32; 4] = [1, 1, 1, 2];
 /// Rounds, of a thousand, whose guest boots in the pair.
 const BOOTS_PERMILLE: u64 = 60;
+/// Rounds, of a thousand, that lose the arbiter for a while when it is needed.
+const ARBITER_AWAY_PERMILLE: u64 = 150;
 
 impl Blow {
     /// Whether it needs a link that can be cut.
     pub fn is_of_link(self) -> bool {
-        matches!(self, Self::CrashPrimary | Self::CutBoth | Self::CutToBackup | Self::CutToPrimary)
+        matches!(
+            self,
+            Self::CrashPrimary | Self::CutBoth | Self::CutToBackup | Self::CutToPrimary | Self::CutService
+        )
+    }
+
+    /// Whose disk does what from then on (`pollux_host::disk_fault`), if it is a blow at a disk.
+    pub fn at_disk(self) -> Option<(usize, &'static str)> {
+        match self {
+            Self::HangPrimaryDisk => Some((0, "hang")),
+            Self::FullPrimaryDisk => Some((0, "full")),
+            Self::HangBackupDisk => Some((1, "hang")),
+            Self::FullBackupDisk => Some((1, "full")),
+            _ => None,
+        }
+    }
+
+    /// Whether a primary that lives gives the VM away.
+    pub fn is_handed_over(self) -> bool {
+        matches!(self, Self::HangPrimaryDisk | Self::FullPrimaryDisk | Self::CutService)
     }
 
     /// The stable name.
@@ -148,6 +196,11 @@ impl Blow {
             Self::CutBoth => "link cut in both directions",
             Self::CutToBackup => "link cut towards the backup",
             Self::CutToPrimary => "link cut towards the primary",
+            Self::HangPrimaryDisk => "primary's disk hangs for good",
+            Self::FullPrimaryDisk => "primary's disk full",
+            Self::HangBackupDisk => "backup's disk hangs for good",
+            Self::FullBackupDisk => "backup's disk full",
+            Self::CutService => "service network of the primary lost",
         }
     }
 }
@@ -164,6 +217,9 @@ impl Trouble {
             Self::HangPrimaryDisk { .. } => "hang of the primary's disk",
             Self::HangBackupDisk { .. } => "hang of the backup's disk",
             Self::SlowBackupDisk { .. } => "slow disk of the backup",
+            Self::StalledLog { side: 0 } => "stalled log of the primary",
+            Self::StalledLog { .. } => "stalled log of the backup",
+            Self::SlowLink { .. } => "slow link",
         }
     }
 
@@ -172,14 +228,16 @@ impl Trouble {
         let ms = random.between(10, 180);
         // A disk may take 5 s.
         let disk_ms = random.between(10, 1500);
-        match random.below(if has_link { 8 } else { 5 }) {
+        match random.below(if has_link { 10 } else { 6 }) {
             0 => Self::ShortStopPrimary { ms },
             1 => Self::ShortStopBackup { ms },
             2 => Self::HangPrimaryDisk { ms: disk_ms },
             3 => Self::HangBackupDisk { ms: disk_ms },
             4 => Self::SlowBackupDisk { ms: disk_ms },
-            5 => Self::ShortCut { ms },
-            6 => Self::Delay { ms: random.between(1, 20), jitter_ms: random.below(15) },
+            5 => Self::StalledLog { side: random.below(2) as usize },
+            6 => Self::ShortCut { ms },
+            7 => Self::SlowLink { kib_per_s: random.between(256, 4096) },
+            8 => Self::Delay { ms: random.between(1, 20), jitter_ms: random.below(15) },
             _ => Self::Loss { permille: random.between(2, 50) },
         }
     }
@@ -205,6 +263,9 @@ impl Plan {
         let at_live = random.between(240, 420);
         let later = random.between(500, 1300);
         let back_ms = if phase == Phase::GoLive { at_live } else { later };
+        let asks = !chosen.is_handed_over() && chosen.at_disk().is_none();
+        let arbiter_away_ms =
+            (asks && random.chance(ARBITER_AWAY_PERMILLE)).then(|| random.between(200, 2000));
         let second = match (phase, chosen) {
             (Phase::GoLive, Blow::KillPrimary) => Some((random.below(40), random.between(10, 150))),
             (Phase::GoLive, Blow::CrashPrimary) => Some((random.between(250, 340), random.between(10, 150))),
@@ -221,6 +282,7 @@ impl Plan {
             blow: chosen,
             back_ms,
             second,
+            arbiter_away_ms,
         }
     }
 }
@@ -234,6 +296,9 @@ impl fmt::Display for Plan {
             Phase::GoLive => "and again at the takeover",
         };
         write!(f, "{} {phase}", self.blow.name())?;
+        if self.arbiter_away_ms.is_some() {
+            write!(f, ", without the arbiter")?;
+        }
         for trouble in &self.troubles {
             write!(f, ", {}", trouble.name())?;
         }
@@ -262,12 +327,24 @@ mod tests {
             "hang of the p",
             "hang of the b",
             "slow disk",
+            "stalled log of the p",
+            "stalled log of the b",
+            "slow link",
         ];
         for name in troubles {
             assert!(
                 plans.iter().flat_map(|plan| &plan.troubles).any(|t| t.name().starts_with(name)),
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn the_arbiter_is_lost_only_where_it_is_asked() {
+        let plans: Vec<_> = (0..300).map(|round| Plan::draw(7, round, true)).collect();
+        assert!(plans.iter().any(|plan| plan.arbiter_away_ms.is_some()));
+        for plan in plans.iter().filter(|plan| plan.arbiter_away_ms.is_some()) {
+            assert!(!plan.blow.is_handed_over() && plan.blow.at_disk().is_none(), "{plan:?}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! One round: a pair is started, its clients work, the plan is carried out, and everything is judged.
 
+use super::bounds::allowed_ms;
 use super::clients::{Clients, wait_ready};
 use super::judge::judge;
 use super::pair::{Pair, Setup};
@@ -85,6 +86,8 @@ pub struct Outcome {
     pub takeover_ms: f64,
     /// The longest that a client waited for a reply once faults began, milliseconds.
     pub gap_ms: f64,
+    /// The longest that one may wait after these faults, milliseconds.
+    pub allowed_ms: f64,
     /// When that wait began, milliseconds behind the blow.
     pub gap_at_ms: f64,
     /// The longest wait before faults began, milliseconds: what the machine does to a pair by itself.
@@ -115,6 +118,7 @@ pub fn play(setup: &Setup<'_>, seed: u64, folder: &Path, boot_patience: Duration
     let plan = setup.plan;
     if let Some(cable) = setup.cable {
         cable.wire.change(|weather| *weather = Weather::default());
+        cable.plug_service(0, true)?;
     }
     let pair = Pair::start(setup, folder)?;
     wait_ready(pair.service(), boot_patience, || pair.check()).context("the guest does not come up")?;
@@ -126,6 +130,7 @@ pub fn play(setup: &Setup<'_>, seed: u64, folder: &Path, boot_patience: Duration
         ending: Ending::Wrong,
         takeover_ms: 0.0,
         gap_ms: 0.0,
+        allowed_ms: 0.0,
         gap_at_ms: 0.0,
         quiet_ms: 0.0,
         counts: Counts::default(),
@@ -189,6 +194,10 @@ impl Round<'_> {
                 Trouble::HangPrimaryDisk { ms } => self.disk_does(0, "hang", ms)?,
                 Trouble::HangBackupDisk { ms } => self.disk_does(1, "hang", ms)?,
                 Trouble::SlowBackupDisk { ms } => self.disk_does(1, "slow", ms)?,
+                Trouble::StalledLog { side } => self.pair.stall_log(side)?,
+                Trouble::SlowLink { kib_per_s } => {
+                    self.weather(|weather| weather.bytes_per_s = kib_per_s << 10);
+                }
             }
             // Long enough for what was missed to be noticed, and for traffic to go on.
             sleep_ms(120);
@@ -232,9 +241,22 @@ impl Round<'_> {
             self.wait_for_service();
             return Ok(begun_ns);
         }
+        let arbiter_back = match plan.arbiter_away_ms {
+            Some(ms) => {
+                self.outcome.injected.push("the arbiter's storage lost, and back");
+                Some(self.pair.lose_arbiter(Duration::from_millis(ms))?)
+            }
+            None => None,
+        };
         let blow_ns = clock::now().0;
         let begun = Instant::now();
         self.outcome.injected.push(plan.blow.name());
+        if let Some((side, fault)) = plan.blow.at_disk() {
+            self.pair.set_disk_fault(side, fault)?;
+        }
+        if let Some(cable) = self.setup.cable.filter(|_| plan.blow == Blow::CutService) {
+            cable.plug_service(0, false)?;
+        }
         let cut = match plan.blow {
             Blow::CrashPrimary | Blow::CutBoth => [true; 2],
             Blow::CutToBackup => [true, false],
@@ -266,6 +288,9 @@ impl Round<'_> {
                 self.pair.signal(struck, Signal::CONT)?;
             }
             self.weather(|weather| weather.cut = [false; 2]);
+        }
+        if let Some(back) = arbiter_back {
+            let _ = back.join();
         }
         self.wait_for_service();
         Ok(blow_ns)
@@ -300,7 +325,9 @@ impl Round<'_> {
             self.outcome.ending = match (ended[0].is_some(), ended[1].is_some()) {
                 (true, false) if running[1] => Ending::Failover,
                 (false, true) if running[0] => Ending::Alone,
-                (false, false) if role(0) == "primary" && role(1) == "backup" => Ending::Whole,
+                (false, false) if role(0) == "primary" && role(1) == "backup" && !self.must_part() => {
+                    Ending::Whole
+                }
                 (true, true) if self.winner_was_killed() => Ending::Double,
                 _ => Ending::Wrong,
             };
@@ -316,6 +343,23 @@ impl Round<'_> {
         }
     }
 
+    /// Whether the blow has hit a disk or the service network for good: no pair bears that.
+    fn must_part(&self) -> bool {
+        let blow = self.setup.plan.blow;
+        (blow.at_disk().is_some() || blow.is_handed_over()) && self.outcome.injected.contains(&blow.name())
+    }
+
+    /// Whether a side may have ended with this status.
+    fn may_end_with(&self, side: usize, code: i32) -> bool {
+        let blow = self.setup.plan.blow;
+        match u8::try_from(code) {
+            Ok(exit::HALTED) => true,
+            Ok(0) => side == 0 && self.must_part() && blow.is_handed_over(),
+            Ok(exit::DISK) => side == 1 && self.must_part() && matches!(blow.at_disk(), Some((1, _))),
+            _ => false,
+        }
+    }
+
     /// Whether the holder of the second generation is a side that was killed after it had won.
     fn winner_was_killed(&self) -> bool {
         let Ok(arbiter) = FileArbiter::open(&self.folder.join("arbiter")) else { return false };
@@ -328,7 +372,7 @@ impl Round<'_> {
         let survivor = usize::from(self.outcome.ending == Ending::Failover);
         for side in 0..2 {
             let code = self.pair.ended(side).and_then(|status| status.code());
-            if let Some(code) = code.filter(|code| *code != i32::from(exit::HALTED)) {
+            if let Some(code) = code.filter(|code| !self.may_end_with(side, *code)) {
                 let name = ["primary", "backup"][side];
                 self.outcome.faults.push(format!("the {name} ended with status {code}"));
             }
@@ -362,6 +406,13 @@ impl Round<'_> {
                 }
                 let quiet = waits().filter(|(wait, from)| from + wait < begun_ns).max();
                 outcome.quiet_ms = quiet.map_or(0.0, |(wait, _)| ms(wait));
+                outcome.allowed_ms = allowed_ms(&outcome.plan, outcome.quiet_ms.max(self.setup.quiet_ms));
+                if outcome.gap_ms > outcome.allowed_ms {
+                    let (gap, allowed) = (outcome.gap_ms, outcome.allowed_ms);
+                    outcome
+                        .faults
+                        .push(format!("the VM stood still for {gap:.0} ms, {allowed:.0} are allowed"));
+                }
                 let judgement = judge(&seen, &back);
                 outcome.counts.checked = judgement.checked;
                 outcome.counts.lost = judgement.lost;

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 const FRAME_BYTES_MAX: usize = 10_000;
 /// How often a quiet wire looks whether it should end, nanoseconds.
 const LOOK_NS: i64 = 100_000_000;
+/// A slow wire keeps frames for so long, and loses what it cannot keep.
+const KEPT_MAX: Duration = Duration::from_millis(100);
 
 /// What a wire does to frames; the numbers are of one end, 0 for frames from the first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -28,6 +30,8 @@ pub struct Weather {
     pub delay: Duration,
     /// And up to so much more.
     pub jitter: Duration,
+    /// So much gets through in a second, from each end; 0: all.
+    pub bytes_per_s: u64,
 }
 
 #[derive(Default)]
@@ -99,6 +103,7 @@ fn carry(
     waiting: &AtomicU64,
 ) {
     let mut buffer = vec![0; FRAME_BYTES_MAX];
+    let mut free_at = Instant::now();
     let look = Timespec { tv_sec: 0, tv_nsec: LOOK_NS };
     while !shared.over.load(Ordering::Relaxed) {
         if !matches!(poll(&mut [PollFd::new(&input, PollFlags::IN)], Some(&look)), Ok(1..)) {
@@ -110,16 +115,27 @@ fn carry(
             shared.lost.fetch_add(1, Ordering::Relaxed);
             continue;
         }
+        let now = Instant::now();
+        let mut delay = Duration::ZERO;
+        if let Some(ns) = (bytes as u64 * 1_000_000_000).checked_div(weather.bytes_per_s) {
+            let queued = free_at.saturating_duration_since(now);
+            if queued > KEPT_MAX {
+                shared.lost.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            delay = queued + Duration::from_nanos(ns);
+            free_at = now + delay;
+        }
         shared.carried.fetch_add(1, Ordering::Relaxed);
         let jitter_us = random.below(weather.jitter.as_micros() as u64 + 1);
-        let delay = weather.delay + Duration::from_micros(jitter_us);
+        delay += weather.delay + Duration::from_micros(jitter_us);
         // Nothing overtakes what is under way.
         if delay.is_zero() && waiting.load(Ordering::Acquire) == 0 {
             // A device that is down loses frames, as a wire does.
             let _ = output.write(&buffer[..bytes]);
         } else {
             waiting.fetch_add(1, Ordering::AcqRel);
-            let _ = late.send((Instant::now() + delay, buffer[..bytes].to_vec()));
+            let _ = late.send((now + delay, buffer[..bytes].to_vec()));
         }
     }
 }
@@ -182,6 +198,21 @@ mod tests {
         a.send(&[2]).expect("sent");
         assert_eq!((received(&b), received(&b)), (Some(1), Some(2)));
         assert!(begun.elapsed() >= Duration::from_millis(50));
+    }
+
+    #[test]
+    fn a_slow_wire_takes_its_time_and_loses_what_it_cannot_keep() {
+        let (wire, [a, b]) = wire();
+        wire.change(|weather| weather.bytes_per_s = 100);
+        let begun = Instant::now();
+        // 10 ms each, so about eleven of them are kept.
+        for byte in 0..40 {
+            a.send(&[byte]).expect("sent");
+        }
+        assert_eq!(received(&b), Some(0));
+        let more = std::iter::from_fn(|| received(&b)).count();
+        assert!(begun.elapsed() >= Duration::from_millis(100), "{:?}", begun.elapsed());
+        assert!((5..39).contains(&more), "{more} of 39 more came");
     }
 
     #[test]
