@@ -64,7 +64,9 @@ pub fn run(args: RunArgs) -> Result<u8> {
     let tenure = match &args.arbiter {
         Some(folder) => {
             let arbiter = FileArbiter::open(folder)?;
-            Some(Tenure::find(arbiter, &vm.name, build::holder_id(), folder)?)
+            let tenure = Tenure::find(arbiter, &vm.name, build::holder_id(), folder)?;
+            ports.own_nets(tenure.generation);
+            Some(tenure)
         }
         None => None,
     };
