@@ -14,6 +14,8 @@ mod config;
 mod fabric;
 #[path = "../../crates/switch/src/gateway/mod.rs"]
 mod gateway;
+#[path = "../../crates/switch/src/owners.rs"]
+mod owners;
 #[path = "../../crates/switch/src/poller.rs"]
 mod poller;
 #[path = "../../crates/switch/src/port.rs"]
@@ -139,7 +141,7 @@ impl<'a> Story<'a> {
                 12 => self.client_deed(),
                 13 => self.now += Duration::from_millis(u64::from(self.choices.u16())),
                 14 => self.answer_outside(),
-                _ => {}
+                _ => self.claim(who),
             }
             if deed & 0x40 == 0 {
                 self.turn();
@@ -210,6 +212,20 @@ impl<'a> Story<'a> {
         }
         let mut bytes = Vec::new();
         wire::push_frame(&mut bytes, &frame);
+        self.write(who, &bytes);
+    }
+
+    /// A process says whose MAC speaks here: guest 1's moves with it, or does not.
+    fn claim(&mut self, who: usize) {
+        let how = self.choices.u8();
+        if self.guests[who].hostile {
+            return;
+        }
+        let mac = [0x52, 0x54, 0, 0, 0, 1 + (how >> 7)];
+        let vm = vec![b'v'; usize::from(how >> 6 & 1)];
+        let claim = wire::Claim { generation: u64::from(how & 15), instance: [who as u8; 8], mac, vm };
+        let mut bytes = Vec::new();
+        claim.push(&mut bytes);
         self.write(who, &bytes);
     }
 

@@ -8,7 +8,7 @@ use crate::fence::Fence;
 use crate::outlet::{Outlet, Unit};
 use crate::sys::tap;
 use pollux_node::Event;
-use pollux_switch::{PortClient, PortCloser, PortError, PortReceiver, PortSender, SwitchAddr};
+use pollux_switch::{Claim, PortClient, PortCloser, PortError, PortReceiver, PortSender, SwitchAddr};
 use pollux_vocab::SlotId;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -83,6 +83,8 @@ struct Line {
     closer: Mutex<Option<PortCloser>>,
     closed: AtomicBool,
     connected: AtomicBool,
+    /// Whose MAC speaks here, as the switch is told before the next frame; and whether it has been told.
+    claim: Mutex<(Option<Claim>, bool)>,
     /// Set by a reconnection until somebody asks.
     reconnected: AtomicBool,
     /// Frames lost because they could not be sent.
@@ -141,6 +143,12 @@ impl NetPort {
         &self.line.fence
     }
 
+    /// From the next frame on this side speaks as `claim` says. The switch gives it the MAC if that is newer than what
+    /// it knows.
+    pub fn claim(&self, claim: Claim) {
+        *lock(&self.line.claim) = (Some(claim), false);
+    }
+
     /// Frames that were taken and could not be sent.
     #[must_use]
     pub fn lost(&self) -> u64 {
@@ -185,7 +193,10 @@ impl Line {
     fn connect(&self, client: PortClient) -> PortReceiver {
         *lock(&self.closer) = Some(client.closer());
         let (sender, receiver) = client.split();
-        *lock(&self.stream) = Some(sender);
+        let mut stream = lock(&self.stream);
+        lock(&self.claim).1 = false;
+        *stream = Some(sender);
+        drop(stream);
         self.connected.store(true, Ordering::Relaxed);
         // Closed meanwhile: then nobody else ends this stream.
         if self.closed.load(Ordering::SeqCst) {
@@ -217,6 +228,12 @@ impl Line {
             self.lose(frames.len());
             return true;
         };
+        let mut claim = lock(&self.claim);
+        if let (Some(said), false) = &*claim {
+            sender.claim(said);
+            claim.1 = true;
+        }
+        drop(claim);
         for frame in frames {
             match sender.send(frame) {
                 Ok(()) => {}
@@ -278,12 +295,18 @@ fn keep_receiving(
             return;
         }
         tracing::error!(slot, %addr, %error, "the switch is gone; the guest has no network until it is back");
+        let mut told = false;
         let client = loop {
             match PortClient::connect(addr, RECONNECT_PATIENCE) {
                 _ if line.closed.load(Ordering::SeqCst) => return,
                 Ok(client) => break client,
                 // One that answers but does not speak the protocol is not asked without end, either.
-                Err(_) => std::thread::sleep(RECONNECT_PAUSE),
+                Err(error) => {
+                    if matches!(error, PortError::Wire(_)) && !std::mem::replace(&mut told, true) {
+                        tracing::error!(slot, %addr, %error, "what answers there is no switch that this side can use; trying on");
+                    }
+                    std::thread::sleep(RECONNECT_PAUSE);
+                }
             }
         };
         receiver = line.connect(client);

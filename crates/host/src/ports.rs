@@ -19,7 +19,9 @@ use crate::status::{Status, Times};
 use pollux_node::wire::to_wire;
 use pollux_node::{DiskFault, Event, HostTime, Notice, Ports};
 use pollux_protocol::Message;
+use pollux_switch::Claim;
 use pollux_vocab::{ConsoleId, DiskRequest, Generation, Output, Record, SlotId};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,6 +40,8 @@ pub struct HostPorts {
     waiting: Option<Event>,
     link: Option<LinkSender>,
     nets: Vec<(SlotId, [u8; 6], NetPort)>,
+    /// This process, to a switch.
+    instance: [u8; 8],
     disks: Vec<(SlotId, DiskServer)>,
     disk_hang_after: Duration,
     consoles: Vec<(ConsoleId, Console)>,
@@ -66,6 +70,7 @@ impl Default for HostPorts {
             waiting: None,
             link: None,
             nets: Vec::new(),
+            instance: RandomState::new().hash_one(std::process::id()).to_le_bytes(),
             disks: Vec::new(),
             disk_hang_after: HANG_AFTER,
             consoles: Vec::new(),
@@ -93,8 +98,9 @@ impl HostPorts {
         }
     }
 
-    /// This side alone has the VM, and its disks, from this generation on.
+    /// This side alone has the VM, its disks and its addresses, from this generation on.
     fn begin_alone(&self, generation: Generation) {
+        self.own_nets(generation);
         self.fences().for_each(Fence::open);
         if let Some(marks) = &self.marks {
             marks.mark(generation);
@@ -110,6 +116,15 @@ impl HostPorts {
     /// Plugs in a network card.
     pub fn add_net(&mut self, slot: SlotId, mac: [u8; 6], port: NetPort) {
         self.nets.push((slot, mac, port));
+    }
+
+    /// This side runs the VM in `generation`: its network cards say so to their switch before they say anything else.
+    pub fn own_nets(&self, generation: Generation) {
+        let vm = self.status.lock().unwrap_or_else(PoisonError::into_inner).vm.clone().into_bytes();
+        for (_, mac, port) in &self.nets {
+            let (generation, instance, vm) = (generation.0, self.instance, vm.clone());
+            port.claim(Claim { generation, instance, mac: *mac, vm });
+        }
     }
 
     /// How long a disk that is plugged in from here on may take over a request.

@@ -187,3 +187,28 @@ fn a_side_that_has_lost_sends_nothing_more() {
     switch.stop();
     assert_eq!(frames.into_iter().count(), 0, "the other side may have announced the guest");
 }
+
+#[test]
+fn a_newer_generation_has_the_mac_with_its_first_frame_and_an_older_one_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("switch");
+    let switch = start(&path);
+    let (survivor, stale) = (plugged(&path), plugged(&path));
+    let frames = heard(other(&path).1);
+    survivor.own_nets(Generation(2));
+    stale.own_nets(Generation(0));
+    let say = |mut ports: HostPorts, fill| {
+        ports.release(Output::Packet { slot: 0, frame: frame([0xff; 6], GUEST, fill) });
+        ports
+    };
+    let survivor = say(survivor, 1);
+    assert_eq!(frames.recv_timeout(Duration::from_secs(30)).expect("sent"), frame([0xff; 6], GUEST, 1));
+    let stale = say(stale, 2);
+    assert!(frames.recv_timeout(Duration::from_millis(300)).is_err(), "an old image of the VM takes nothing");
+    let mut next = plugged(&path);
+    next.notice(Notice::WentLive(Generation(3)));
+    let next = say(next, 3);
+    assert_eq!(frames.recv_timeout(Duration::from_secs(30)).expect("sent"), frame([0xff; 6], GUEST, 3));
+    drop((survivor, stale, next));
+    switch.stop();
+}

@@ -9,7 +9,8 @@
 use crate::config::SwitchAddr;
 use crate::stream::Stream;
 use crate::wire::{
-    self, BEAT, BEAT_EVERY, FRAME_BYTES_MAX, FRAME_BYTES_MIN, FrameBuffer, HELLO, SILENCE_MAX, WireError,
+    self, BEAT, BEAT_EVERY, Claim, FRAME_BYTES_MAX, FRAME_BYTES_MIN, FrameBuffer, HELLO, SILENCE_MAX,
+    WireError,
 };
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -132,6 +133,11 @@ impl PortSender {
         }
         wire::push_frame(&mut self.waiting, frame);
         if self.waiting.len() >= SEND_BUFFER_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// Says whose MAC speaks here; it leaves before the frames that are sent after it.
+    pub fn claim(&mut self, claim: &Claim) {
+        claim.push(&mut self.waiting);
     }
 
     /// Writes out what is waiting. Blocks while the socket is full, at most two seconds: then the port is dead.

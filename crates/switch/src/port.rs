@@ -6,13 +6,15 @@
 use crate::poller::{Poller, Token, Watch};
 use crate::stats::{PortCounters, count};
 use crate::stream::Stream;
-use crate::wire::{self, BEAT, BEAT_EVERY, FrameBuffer, HELLO, PREFIX_BYTES, SILENCE_MAX, WireError};
+use crate::wire::{self, BEAT, BEAT_EVERY, FrameBuffer, HELLO, PREFIX_BYTES, Piece, SILENCE_MAX, WireError};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a peer may take to say hello.
 pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often it is said that a port forges frames.
+const TELL_FORGED_EVERY: Duration = Duration::from_secs(10);
 /// What a port may deliver in one turn before the others get theirs, in bytes.
 const TURN_BYTES: usize = 512 * 1024;
 /// How much is read from a port at a time, in bytes.
@@ -46,6 +48,9 @@ pub(crate) struct Port {
     /// When something was heard of it, and sent to it, last.
     heard: Instant,
     sent: Instant,
+    /// When it was last said that the port forges frames, and how many were not spoken of since.
+    told_forged: Option<Instant>,
+    untold_forged: u64,
     output: Vec<u8>,
     /// How much of `output` is already written.
     written: usize,
@@ -72,6 +77,8 @@ impl Port {
             hello_due: now + HELLO_TIMEOUT,
             heard: now,
             sent: now,
+            told_forged: None,
+            untold_forged: 0,
             output: HELLO.to_vec(),
             written: 0,
             queue_bytes_max,
@@ -120,8 +127,8 @@ impl Port {
         &self.counters.peer
     }
 
-    /// Reads what is there, within its turn, and hands every frame to `deliver`.
-    pub(crate) fn read(&mut self, now: Instant, mut deliver: impl FnMut(&[u8])) -> Result<(), PortEnd> {
+    /// Reads what is there, within its turn, and hands every frame and claim to `deliver`.
+    pub(crate) fn read(&mut self, now: Instant, mut deliver: impl FnMut(Piece<'_>)) -> Result<(), PortEnd> {
         let mut turn = TURN_BYTES;
         while turn > 0 {
             let space = self.input.space();
@@ -140,10 +147,12 @@ impl Port {
                 wire::check_hello(hello)?;
                 self.greeted = true;
             }
-            while let Some(frame) = self.input.next_frame()? {
-                count(&self.counters.frames_in, 1);
-                count(&self.counters.bytes_in, frame.len() as u64);
-                deliver(frame);
+            while let Some(piece) = self.input.next_piece()? {
+                if let Piece::Frame(frame) = &piece {
+                    count(&self.counters.frames_in, 1);
+                    count(&self.counters.bytes_in, frame.len() as u64);
+                }
+                deliver(piece);
             }
             if n < room {
                 return Ok(()); // The stream is dry; if not, the poller says so.
@@ -151,6 +160,18 @@ impl Port {
             turn = turn.saturating_sub(n);
         }
         Ok(())
+    }
+
+    /// A frame of the port's was not let through: it spoke for somebody else. How often that was left out of the log
+    /// since it was last said, if it is time to say it.
+    pub(crate) fn forged(&mut self, now: Instant) -> Option<u64> {
+        count(&self.counters.forged, 1);
+        if self.told_forged.is_some_and(|told| now.saturating_duration_since(told) < TELL_FORGED_EVERY) {
+            self.untold_forged += 1;
+            return None;
+        }
+        self.told_forged = Some(now);
+        Some(std::mem::take(&mut self.untold_forged))
     }
 
     /// Queues a frame for the port, or drops it if the port is too slow.

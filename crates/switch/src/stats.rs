@@ -35,6 +35,8 @@ pub struct PortSnapshot {
     pub bytes_out: u64,
     /// Frames that it lost because it was too slow.
     pub drops: u64,
+    /// Frames of its that were not let through, because they spoke for another's MAC or address.
+    pub forged: u64,
 }
 
 /// What the gateway did since the start.
@@ -76,6 +78,7 @@ pub(crate) struct PortCounters {
     pub(crate) frames_out: AtomicU64,
     pub(crate) bytes_out: AtomicU64,
     pub(crate) drops: AtomicU64,
+    pub(crate) forged: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -148,6 +151,7 @@ impl PortCounters {
             frames_out: self.frames_out.load(Relaxed),
             bytes_out: self.bytes_out.load(Relaxed),
             drops: self.drops.load(Relaxed),
+            forged: self.forged.load(Relaxed),
         }
     }
 }

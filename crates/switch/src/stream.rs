@@ -17,6 +17,9 @@ use std::time::Duration;
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
+/// What was sent and is not acknowledged for so long ends the connection, in milliseconds. A port is given up earlier by
+/// its signs of life; this is for the side that is not asked, and for what the kernel still holds of a closed one.
+const UNACKNOWLEDGED_MAX_MS: u32 = 10_000;
 
 /// A connected stream.
 #[derive(Debug)]
@@ -113,6 +116,7 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;
     sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
     sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES)?;
+    sockopt::set_tcp_user_timeout(stream, UNACKNOWLEDGED_MAX_MS)?;
     Ok(())
 }
 
@@ -199,4 +203,24 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     };
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tcp_port_ends_by_itself_when_nothing_is_acknowledged_at_either_end() {
+        let listener = Listener::bind(&SwitchAddr::Tcp("127.0.0.1:0".into())).unwrap();
+        let near = Stream::connect(&listener.bound().unwrap(), Duration::from_secs(5)).unwrap();
+        let far = loop {
+            if let Ok((far, _)) = listener.accept() {
+                break far;
+            }
+        };
+        for end in [near, far] {
+            let Stream::Tcp(end) = end else { panic!("a TCP stream") };
+            assert_eq!(sockopt::tcp_user_timeout(&end).unwrap(), UNACKNOWLEDGED_MAX_MS);
+        }
+    }
 }

@@ -13,6 +13,7 @@ use crate::poller::{Event, Poller, Token, Watch};
 use crate::port::Port;
 use crate::stats::Stats;
 use crate::stream::Listener;
+use crate::wire::Piece;
 use rustix::event::{EventfdFlags, eventfd};
 use std::collections::BTreeMap;
 use std::io;
@@ -338,9 +339,16 @@ impl Switch {
         }
         let was_greeted = port.greeted();
         let mut arrived = std::mem::take(&mut self.arrived);
-        let read = port.read(now, |frame| arrived.push(frame));
+        let mut claimed = None;
+        let read = port.read(now, |piece| match piece {
+            Piece::Frame(frame) => arrived.push(frame),
+            Piece::Claim(claim) => claimed = Some(claim),
+        });
         if !was_greeted && port.greeted() {
             info!(port = id, peer = port.peer(), "a port connected");
+        }
+        if let Some(claim) = claimed {
+            self.fabric.claim(PortId(id), claim);
         }
         let mut start = 0;
         for &end in &arrived.ends {
@@ -361,8 +369,16 @@ impl Switch {
         {
             self.gateway.guest_moved(source, now);
         }
+        let admitted = match (from, learned) {
+            (PortId::GATEWAY, _) => Ok(()),
+            (_, Learned::Refused) => Err("a MAC that is not its own"),
+            _ => self.gateway.owners.admit(&self.fabric, from, frame, now),
+        };
+        if let Err(whom) = admitted {
+            return self.refuse(from, whom, frame, now);
+        }
         match verdict {
-            Verdict::To(PortId::GATEWAY) => self.gateway.handle_frame(&self.poller, frame, now),
+            Verdict::To(PortId::GATEWAY) => self.gateway.handle_frame(&self.poller, from, frame, now),
             Verdict::To(PortId(to)) => {
                 if let Some(port) = self.ports.get_mut(&to) {
                     port.queue(frame);
@@ -370,12 +386,27 @@ impl Switch {
             }
             Verdict::Flood { gateway } => {
                 if gateway {
-                    self.gateway.handle_frame(&self.poller, frame, now);
+                    self.gateway.handle_frame(&self.poller, from, frame, now);
                 }
                 let others = self.ports.iter_mut().filter(|(id, port)| **id != from.0 && port.greeted());
                 others.for_each(|(_, port)| port.queue(frame));
             }
             Verdict::Drop => {}
+        }
+    }
+
+    /// A frame spoke for somebody else: it goes nowhere.
+    fn refuse(&mut self, from: PortId, whom: &'static str, frame: &[u8], now: Instant) {
+        let Some(port) = self.ports.get_mut(&from.0) else { return };
+        if let Some(left_out) = port.forged(now) {
+            let source = addresses(frame).map(|(_, source)| gateway::MacHex(source));
+            warn!(
+                port = from.0,
+                peer = port.peer(),
+                ?source,
+                left_out,
+                "a frame is dropped: it speaks for {whom}"
+            );
         }
     }
 
@@ -422,7 +453,9 @@ impl Switch {
 
     fn close_port(&mut self, id: u64, reason: &dyn std::fmt::Display) {
         if let Some(port) = self.ports.remove(&id) {
-            self.fabric.port_gone(PortId(id));
+            let now = Instant::now();
+            self.fabric.port_gone(PortId(id), now);
+            self.gateway.owners.prune(&self.fabric, now);
             self.stats.remove_port(id);
             if port.greeted() {
                 info!(port = id, peer = port.peer(), %reason, "a port is gone");

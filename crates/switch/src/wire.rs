@@ -3,13 +3,16 @@
 //! Over a stream (Unix or TCP): each side sends an 8-byte hello, then frames, each a little-endian `u32`
 //! length and that many bytes (destination address first, no FCS). A length of 0 is a *sign of life*: each side
 //! sends one when it has sent nothing else for [`BEAT_EVERY`], and gives the port up when it has heard nothing for
-//! [`SILENCE_MAX`]. TCP alone would notice a cut cable after minutes. Nothing else; either side may close.
+//! [`SILENCE_MAX`]. TCP alone would notice a cut cable after minutes. A length with its highest bit set is that of a
+//! [`Claim`], which the VM's side sends before its first frame and when its generation changes. Nothing else; either
+//! side may close.
 //!
 //! Invariant: a reader never holds more than one frame of an unfinished length, and a length out of range
 //! ends the connection, because after it the stream has no meaning.
 //!
 //! Not here: sockets (`stream`), who gets which frame (`fabric`).
 
+use crate::config::MacAddr;
 use std::time::Duration;
 
 /// The longest Ethernet frame a port carries, in bytes: a 64 KiB segment (TSO) with its headers.
@@ -19,15 +22,68 @@ pub(crate) const FRAME_BYTES_MIN: usize = 14;
 /// Bytes of the length that precedes each frame.
 pub(crate) const PREFIX_BYTES: usize = 4;
 /// What both sides send first: magic, version (u16 LE), two reserved zero bytes.
-pub(crate) const HELLO: [u8; 8] = *b"PLXP\x02\x00\x00\x00";
-/// The version in it. Version 1 had no signs of life.
-const VERSION: u16 = 2;
+pub(crate) const HELLO: [u8; 8] = *b"PLXP\x03\x00\x00\x00";
+/// The version in it. Version 1 had no signs of life, version 2 no claims.
+const VERSION: u16 = 3;
+/// What the length of a claim has and that of a frame has not.
+const CLAIM_FLAG: u32 = 1 << 31;
+/// Bytes of a claim before the VM's name.
+const CLAIM_HEAD_BYTES: usize = 8 + 8 + 6;
+/// The longest name in a claim, in bytes; of a longer one, so much is said.
+const CLAIM_NAME_BYTES_MAX: usize = 255;
 /// A length that no frame has.
 pub(crate) const BEAT: [u8; PREFIX_BYTES] = [0; PREFIX_BYTES];
 /// How long a side sends nothing before it gives a sign of life.
 pub const BEAT_EVERY: Duration = Duration::from_millis(500);
 /// A peer of which nothing is heard for so long is gone.
 pub const SILENCE_MAX: Duration = Duration::from_secs(3);
+
+/// Whose MAC speaks through a port: the VM's process says so, its guest cannot.
+///
+/// On the wire: generation (u64 LE), instance, MAC, and the name's bytes to the end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Claim {
+    /// In which generation the VM runs there; a newer one takes the MAC from an older one's port.
+    pub generation: u64,
+    /// Drawn by each process: in the same generation only the same process may connect anew.
+    pub instance: [u8; 8],
+    /// The card's address.
+    pub mac: MacAddr,
+    /// The VM's name.
+    pub vm: Vec<u8>,
+}
+
+impl Claim {
+    pub(crate) fn push(&self, out: &mut Vec<u8>) {
+        let name = &self.vm[..self.vm.len().min(CLAIM_NAME_BYTES_MAX)];
+        out.extend_from_slice(&(CLAIM_FLAG | (CLAIM_HEAD_BYTES + name.len()) as u32).to_le_bytes());
+        out.extend_from_slice(&self.generation.to_le_bytes());
+        out.extend_from_slice(&self.instance);
+        out.extend_from_slice(&self.mac);
+        out.extend_from_slice(name);
+    }
+
+    fn parse(body: &[u8]) -> Option<Self> {
+        let (generation, rest) = body.split_first_chunk()?;
+        let (instance, rest) = rest.split_first_chunk()?;
+        let (mac, vm) = rest.split_first_chunk()?;
+        let generation = u64::from_le_bytes(*generation);
+        Some(Self { generation, instance: *instance, mac: *mac, vm: vm.to_vec() })
+    }
+
+    /// Whether who says this may have the MAC of whoever said `old`.
+    pub(crate) fn replaces(&self, old: &Self) -> bool {
+        let same = self.generation == old.generation && self.instance == old.instance;
+        self.vm == old.vm && (self.generation > old.generation || same)
+    }
+}
+
+/// What a VM's side says, but for signs of life.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Piece<'a> {
+    Frame(&'a [u8]),
+    Claim(Claim),
+}
 
 /// Why a peer's bytes are not the port protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -100,11 +156,34 @@ impl FrameBuffer {
         Some(taken)
     }
 
-    /// The next whole frame, if there is one. Signs of life are passed over.
-    pub(crate) fn next_frame(&mut self) -> Result<Option<&[u8]>, WireError> {
+    /// The next whole frame or claim, if there is one. Signs of life are passed over.
+    pub(crate) fn next_piece(&mut self) -> Result<Option<Piece<'_>>, WireError> {
+        self.pass_beats();
+        let held = &self.bytes[self.start..self.end];
+        let Some(prefix) = held.first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
+        let said = u32::from_le_bytes(*prefix);
+        if said & CLAIM_FLAG == 0 {
+            return Ok(self.next_frame()?.map(Piece::Frame));
+        }
+        let length = (said & !CLAIM_FLAG) as usize;
+        if !(CLAIM_HEAD_BYTES..=CLAIM_HEAD_BYTES + CLAIM_NAME_BYTES_MAX).contains(&length) {
+            return Err(WireError::Length(said));
+        }
+        let Some(body) = held.get(PREFIX_BYTES..PREFIX_BYTES + length) else { return Ok(None) };
+        let claim = Claim::parse(body).ok_or(WireError::Length(said))?;
+        self.start += PREFIX_BYTES + length;
+        Ok(Some(Piece::Claim(claim)))
+    }
+
+    fn pass_beats(&mut self) {
         while self.bytes[self.start..self.end].starts_with(&BEAT) {
             self.start += PREFIX_BYTES;
         }
+    }
+
+    /// The next whole frame, if there is one. Signs of life are passed over; a claim is an error, as a switch makes none.
+    pub(crate) fn next_frame(&mut self) -> Result<Option<&[u8]>, WireError> {
+        self.pass_beats();
         let held = &self.bytes[self.start..self.end];
         let Some(prefix) = held.first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
         let length = u32::from_le_bytes(*prefix);
@@ -162,6 +241,25 @@ mod tests {
         assert_eq!(buffer.next_frame(), Ok(Some(&[7; 14][..])));
         assert_eq!(buffer.next_frame(), Ok(None));
         assert_eq!((buffer.start, buffer.end), (stream.len(), stream.len()));
+    }
+
+    #[test]
+    fn a_claim_is_read_as_it_was_said_and_a_frame_stays_a_frame() {
+        let claim = Claim { generation: 7, instance: [3; 8], mac: [2; 6], vm: b"web".to_vec() };
+        let mut stream = Vec::new();
+        claim.push(&mut stream);
+        push_frame(&mut stream, &[7; 14]);
+        let mut buffer = FrameBuffer::new(0);
+        buffer.space()[..stream.len()].copy_from_slice(&stream);
+        buffer.filled(10);
+        assert_eq!(buffer.next_piece(), Ok(None), "a part of it");
+        buffer.filled(stream.len() - 10);
+        assert_eq!(buffer.next_piece(), Ok(Some(Piece::Claim(claim))));
+        assert_eq!(buffer.next_piece(), Ok(Some(Piece::Frame(&[7; 14]))));
+        let mut buffer = FrameBuffer::new(0);
+        buffer.space()[..4].copy_from_slice(&(CLAIM_FLAG | 21).to_le_bytes());
+        buffer.filled(4);
+        assert_eq!(buffer.next_piece(), Err(WireError::Length(CLAIM_FLAG | 21)));
     }
 
     #[test]

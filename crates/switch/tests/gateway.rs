@@ -1,7 +1,7 @@
 //! The gateway with a real stack on each side: a guest behind a port, and the host's own sockets.
 mod common;
 
-use common::{ECHO_PORT, GATEWAY, GUEST, Guest, port, start};
+use common::{ECHO_PORT, GATEWAY, GATEWAY_MAC, GUEST, Guest, gratuitous_arp, port, start};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::socket::{icmp, tcp, udp};
 use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, IpEndpoint};
@@ -278,7 +278,7 @@ enum Return {
 fn outage_felt(how: Return, outage: Duration) -> (Duration, Duration) {
     let switch = start(forward);
     let mut guest = Guest::up(1, port(switch.connect()));
-    let backup = port(switch.connect());
+    let mut backup = port(switch.connect());
     let address = switch.bound.forwards[0];
     let (tell, answers) = channel();
     let host = thread::spawn(move || {
@@ -308,6 +308,7 @@ fn outage_felt(how: Return, outage: Duration) -> (Duration, Duration) {
     match (how, old) {
         (Return::Here, Some(old)) => guest.resume(old),
         (Return::Unannounced, _) => {
+            backup.sender.claim(&guest.claim(2));
             guest.resume(backup);
             // Any frame does: the guest asks for something of its own.
             guest.connect((GATEWAY, 1), 33_333);
@@ -390,6 +391,37 @@ fn another_machine_at_an_address_is_found_by_the_first_call_that_nobody_answers(
     let started = Instant::now();
     run_with(&mut new, thread::spawn(echo));
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_guest_that_speaks_for_another_or_for_the_gateway_takes_nobodys_traffic() {
+    let switch = start(forward);
+    let mut guest = Guest::up(1, port(switch.connect()));
+    let mut attacker = port(switch.connect());
+    let [own, victim] = [[0x52, 0x54, 0, 0, 0, 66], guest.mac];
+    let forgeries = [
+        gratuitous_arp(own, GUEST),
+        gratuitous_arp(victim, GUEST),
+        gratuitous_arp(own, GATEWAY),
+        [&GATEWAY_MAC[..], &victim, &[0x88, 0xb5, 0]].concat(),
+    ];
+    let address = switch.bound.forwards[0];
+    for frame in &forgeries {
+        attacker.sender.send(frame).and_then(|()| attacker.sender.flush()).unwrap();
+        attacker.frames.recv_timeout(Duration::from_millis(50)).ok();
+        attacker.frames.try_iter().for_each(drop);
+        let host = thread::spawn(move || {
+            let mut stream = client(address);
+            let mut byte = [0];
+            stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            stream.write_all(b"x").and_then(|()| stream.read_exact(&mut byte)).unwrap();
+        });
+        run_with(&mut guest, host);
+    }
+    let to_attacker = |frame: &Vec<u8>| frame[..6] != [0xff; 6];
+    assert_eq!(attacker.frames.try_iter().filter(to_attacker).count(), 0, "it heard what was not its own");
+    let ports = switch.stats.snapshot().ports;
+    assert_eq!(ports.iter().map(|port| port.forged).collect::<Vec<_>>(), [0, forgeries.len() as u64]);
 }
 
 #[test]

@@ -4,7 +4,8 @@ mod common;
 use common::cable::Cable;
 use common::{GATEWAY_MAC, Guest, Port, gratuitous_arp, port, start};
 use pollux_switch::{
-    BEAT_EVERY, Config, FRAME_BYTES_MAX, PortClient, PortError, SILENCE_MAX, Switch, SwitchAddr, SwitchError,
+    BEAT_EVERY, Claim, Config, FRAME_BYTES_MAX, PortClient, PortError, SILENCE_MAX, Switch, SwitchAddr,
+    SwitchError,
 };
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
@@ -58,7 +59,16 @@ fn frames_go_to_the_port_that_has_the_address_and_follow_it_when_it_moves() {
         assert_eq!(a.frames.recv_timeout(SOON).unwrap(), sent);
     }
     assert!(c.frames.recv_timeout(SILENCE).is_err(), "a known address is not flooded");
-    // The VM behind A is taken over by C, which announces it; B's next frame goes there.
+    // The VM behind A is taken over by C, which announces it; B's next frame goes there. Without a newer generation C
+    // gets nothing.
+    let claim =
+        |generation| Claim { generation, instance: [generation as u8; 8], mac: A, vm: b"vm".to_vec() };
+    a.sender.claim(&claim(1));
+    send(&mut a, &frame(B, A, 60));
+    assert_eq!(b.frames.recv_timeout(SOON).unwrap(), frame(B, A, 60));
+    send(&mut c, &gratuitous_arp(A, Ipv4Addr::new(10, 0, 2, 15)));
+    assert!(b.frames.recv_timeout(SILENCE).is_err(), "a MAC that lives elsewhere is refused");
+    c.sender.claim(&claim(2));
     send(&mut c, &gratuitous_arp(A, Ipv4Addr::new(10, 0, 2, 15)));
     a.frames.recv_timeout(SOON).unwrap();
     b.frames.recv_timeout(SOON).unwrap();
@@ -90,7 +100,7 @@ fn a_port_that_does_not_read_loses_frames_and_delays_nobody() {
         SwitchAddr::Tcp(_) => unreachable!(),
     })
     .unwrap();
-    deaf.write_all(b"PLXP\x02\0\0\0").unwrap();
+    deaf.write_all(b"PLXP\x03\0\0\0").unwrap();
     std::thread::sleep(SILENCE);
     for _ in 0..2000 {
         send(&mut a, &frame([0xff; 6], A, 1514));
@@ -121,12 +131,12 @@ fn a_port_that_does_not_read_loses_frames_and_delays_nobody() {
 fn whoever_does_not_speak_the_protocol_is_disconnected_and_the_rest_goes_on() {
     let switch = start(|config| config.listen = SwitchAddr::Tcp("127.0.0.1:0".into()));
     let SwitchAddr::Tcp(address) = &switch.bound.listen else { unreachable!() };
-    let hello = b"PLXP\x02\0\0\0";
+    let hello = b"PLXP\x03\0\0\0";
     let oversize = [&hello[..], &(FRAME_BYTES_MAX as u32 + 1).to_le_bytes()].concat();
     let giant = [&hello[..], &u32::MAX.to_le_bytes(), &[0; 1000]].concat();
     let runt = [&hello[..], &13u32.to_le_bytes(), &[0; 13]].concat();
     let garbage: Vec<u8> = (0..100_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    let next_version = b"PLXP\x03\0\0\0";
+    let next_version = b"PLXP\x04\0\0\0";
     for bytes in [&oversize[..], &giant, &runt, &garbage, b"GET / HTTP/1.1\r\n\r\n", next_version] {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();

@@ -13,7 +13,7 @@ use pollux_host::pairing::OwnDisk;
 use pollux_host::ports::HostPorts;
 use pollux_machine::{Boot, Computer, Config, DeviceConfig};
 use pollux_node::{Event, HandoverCause};
-use pollux_vocab::ConsoleId;
+use pollux_vocab::{ConsoleId, Generation};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -73,6 +73,7 @@ pub fn plug_in(vm: &Vm, ports: &mut HostPorts, images: Images) -> Result<()> {
     for (slot, mac, spec) in &vm.nets {
         ports.add_net(*slot, *mac, NetPort::open(&spec.target()?, *slot, &ports.sender())?);
     }
+    ports.own_nets(Generation(0));
     plug_console(vm, ports)
 }
 

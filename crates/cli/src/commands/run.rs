@@ -79,6 +79,7 @@ pub fn run(args: RunArgs) -> Result<u8> {
             let tenure = Tenure::find(FileArbiter::open(folder)?, &vm.name, build::holder_id(), folder)?;
             let id = tenure.arbiter.id().to_string();
             marks::compare(&vm.disks, tenure.start(&id), &args.ignore_mark)?;
+            ports.own_nets(tenure.generation);
             Some(tenure)
         }
         None => None,

@@ -1,25 +1,38 @@
-//! The DHCP server: which guest gets which address. Pure: a request in, a reply out.
+//! The DHCP server: which guest gets which address, and for how long. Pure: a request and the time in, a reply out.
 //!
-//! An address belongs to a MAC for as long as the switch runs and addresses last, so a guest that restarts, or
-//! fails over, finds itself where it was; the first guest gets the first address. After a restart of the
-//! switch a guest that asks for its old address gets it, if nobody else has.
+//! ```text
+//!  free ── offered ── leased ──► expired: free for others, but its MAC's as long as nobody else needs it
+//!            └─ not taken ─────────►┘
+//! ```
 //!
-//! Invariant: one address per MAC, one MAC per address, as many leases as there are addresses (at most
-//! [`LEASES_MAX`]).
+//! A guest that restarts, or fails over, finds itself where it was; the first guest gets the first address. A pool that
+//! is used up gives out what has expired, the oldest first, but nothing that another guest is using. After a restart
+//! of the switch a guest that asks for its old address gets it, if nobody else has.
+//!
+//! Invariant: one address per MAC, one MAC per address, at most [`LEASES_MAX`] leases and [`PER_PORT_MAX`] of one port's
+//! at a time; a client asks for its own MAC alone.
 //! Source: RFC 2131, 4.3 (server behaviour), RFC 2132 (options).
 
 use crate::config::{Config, MacAddr, Subnet};
+use crate::fabric::PortId;
 use smoltcp::wire::{DhcpMessageType as Message, DhcpPacket, DhcpRepr, EthernetAddress};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
 
 /// The server's and the client's UDP ports.
 pub(crate) const SERVER_PORT: u16 = 67;
 pub(crate) const CLIENT_PORT: u16 = 68;
-/// What a lease is said to last, in seconds: a day. The server never takes it back by itself.
-const LEASE_S: u32 = 24 * 3600;
-/// Leases at a time. Beyond that, and beyond the end of the subnet, nobody new is served.
+/// How long a lease lasts. A client renews it after half of that.
+const LEASE: Duration = Duration::from_secs(3600);
+/// How long an offer is kept for who asked.
+const OFFER: Duration = Duration::from_secs(60);
+/// How long an address is not given out after a client found somebody else at it.
+const DECLINED: Duration = LEASE;
+/// Leases remembered at a time, expired ones among them.
 const LEASES_MAX: usize = 1024;
+/// Leases of one port's that have not expired.
+const PER_PORT_MAX: usize = 16;
 /// BOOTP's length; some clients take nothing shorter (RFC 1542, 2.1).
 const MESSAGE_BYTES_MIN: usize = 300;
 
@@ -41,9 +54,24 @@ pub(crate) struct DhcpServer {
     dns: Option<Ipv4Addr>,
     first: Ipv4Addr,
     reserved: BTreeMap<MacAddr, Ipv4Addr>,
-    by_mac: BTreeMap<MacAddr, Ipv4Addr>,
+    leases: BTreeMap<Ipv4Addr, Lease>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lease {
     /// `None`: a client said that somebody else uses the address (DHCPDECLINE).
-    by_address: BTreeMap<Ipv4Addr, Option<MacAddr>>,
+    mac: Option<MacAddr>,
+    port: PortId,
+    until: Instant,
+}
+
+/// Who asks, and what holds meanwhile.
+struct Asking<'a> {
+    mac: MacAddr,
+    port: PortId,
+    /// Whether somebody else uses an address.
+    taken: &'a dyn Fn(Ipv4Addr, MacAddr) -> bool,
+    now: Instant,
 }
 
 impl DhcpServer {
@@ -55,81 +83,127 @@ impl DhcpServer {
             dns,
             first: config.dhcp_first?,
             reserved: config.reservations.iter().copied().collect(),
-            by_mac: BTreeMap::new(),
-            by_address: BTreeMap::new(),
+            leases: BTreeMap::new(),
         })
     }
 
-    /// Handles the payload of a datagram to the server's port.
-    pub(crate) fn handle(&mut self, payload: &[u8]) -> Option<Reply> {
+    /// Handles the payload of a datagram to the server's port, which `sender` sent. `taken`: whether somebody else than
+    /// a MAC uses an address.
+    pub(crate) fn handle(
+        &mut self,
+        payload: &[u8],
+        sender: (PortId, MacAddr),
+        taken: impl Fn(Ipv4Addr, MacAddr) -> bool,
+        now: Instant,
+    ) -> Option<Reply> {
         let packet = DhcpPacket::new_checked(payload).ok()?;
         let request = DhcpRepr::parse(&packet).ok()?;
-        let mac = request.client_hardware_address.0;
-        if !EthernetAddress(mac).is_unicast() {
+        let (port, mac) = sender;
+        if request.client_hardware_address.0 != mac || !EthernetAddress(mac).is_unicast() {
             return None;
         }
+        let asking = Asking { mac, port, taken: &taken, now };
         match request.message_type {
             Message::Discover => {
-                let address = self.address_for(mac, request.requested_ip)?;
+                let address = self.address_for(&asking, request.requested_ip, OFFER)?;
                 Some(self.reply(&request, Message::Offer, Some(address)))
             }
-            Message::Request => self.request(&request, mac),
+            Message::Request => self.request(&request, &asking),
             Message::Inform => Some(self.reply(&request, Message::Ack, None)),
             Message::Decline => {
-                self.decline(mac, request.requested_ip);
+                self.decline(&asking, request.requested_ip);
                 None
             }
-            // A released address stays reserved: the guest will want it back.
+            Message::Release => {
+                // It will want it back; until then anybody may have it.
+                if let Some(lease) = self.lease_of(mac).and_then(|address| self.leases.get_mut(&address)) {
+                    lease.until = now;
+                }
+                None
+            }
             _ => None,
         }
     }
 
     /// RFC 2131, 4.3.2: the client takes an offer, or asks to keep or to get back an address.
-    fn request(&mut self, request: &DhcpRepr<'_>, mac: MacAddr) -> Option<Reply> {
+    fn request(&mut self, request: &DhcpRepr<'_>, asking: &Asking<'_>) -> Option<Reply> {
         if request.server_identifier.is_some_and(|server| server != self.gateway) {
             return None;
         }
         let wanted = request.requested_ip.unwrap_or(request.client_ip);
-        match self.address_for(mac, Some(wanted)) {
+        match self.address_for(asking, Some(wanted), LEASE) {
             Some(address) if address == wanted => Some(self.reply(request, Message::Ack, Some(address))),
             _ => Some(self.reply(request, Message::Nak, None)),
         }
     }
 
-    /// The address of `mac`: the one it has, its reservation, the one it wishes for if that is free, or the
-    /// first free one.
-    fn address_for(&mut self, mac: MacAddr, wish: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
-        if let Some(&address) = self.by_mac.get(&mac) {
+    fn lease_of(&self, mac: MacAddr) -> Option<Ipv4Addr> {
+        self.leases.iter().find(|(_, lease)| lease.mac == Some(mac)).map(|(&address, _)| address)
+    }
+
+    /// The address of the one who asks, for `time` at least: the one it has, its reservation, the one it wishes for if
+    /// that is free, the first that nobody ever had, or the one that expired first.
+    fn address_for(
+        &mut self,
+        asking: &Asking<'_>,
+        wish: Option<Ipv4Addr>,
+        time: Duration,
+    ) -> Option<Ipv4Addr> {
+        let Asking { mac, port, now, .. } = *asking;
+        let until = now + time;
+        let old = self.lease_of(mac);
+        if let Some(address) = old
+            && !(asking.taken)(address, mac)
+            && let Some(lease) = self.leases.get_mut(&address)
+        {
+            (lease.port, lease.until) = (port, lease.until.max(until));
             return Some(address);
         }
-        if self.by_address.len() >= LEASES_MAX {
+        let others = |lease: &&Lease| lease.port == port && lease.until > now && lease.mac != Some(mac);
+        if self.leases.values().filter(others).count() >= PER_PORT_MAX {
             return None;
         }
-        let reserved = self.reserved.get(&mac).copied().filter(|a| !self.by_address.contains_key(a));
-        let wish = wish.filter(|&address| address >= self.first && self.is_free(address));
-        let address = reserved.or(wish).or_else(|| self.first_free())?;
-        self.by_mac.insert(mac, address);
-        self.by_address.insert(address, Some(mac));
+        let free = |address: &Ipv4Addr| self.is_free(asking, *address);
+        let reserved = self.reserved.get(&mac).copied().filter(|address| {
+            !(asking.taken)(*address, mac) && self.leases.get(address).is_none_or(|l| l.until <= now)
+        });
+        let wish = wish.filter(|address| *address >= self.first).filter(free);
+        let address = reserved.or(wish).or_else(|| self.first_free(asking))?;
+        if self.leases.len() >= LEASES_MAX && !self.leases.contains_key(&address) {
+            let oldest = self.leases.iter().filter(|(_, lease)| lease.until <= now);
+            let oldest = oldest.min_by_key(|(_, lease)| lease.until).map(|(&address, _)| address)?;
+            self.leases.remove(&oldest);
+        }
+        if let Some(old) = old {
+            self.leases.remove(&old);
+        }
+        self.leases.insert(address, Lease { mac: Some(mac), port, until });
         Some(address)
     }
 
-    fn first_free(&self) -> Option<Ipv4Addr> {
+    fn first_free(&self, asking: &Asking<'_>) -> Option<Ipv4Addr> {
         let pool = self.first.to_bits()..self.subnet.broadcast().to_bits();
-        pool.map(Ipv4Addr::from).find(|&address| self.is_free(address))
+        // Of a large subnet no more needs to be looked at than could be taken.
+        let mut pool = pool.map(Ipv4Addr::from).take(2 * LEASES_MAX);
+        let fresh = pool.find(|address| !self.leases.contains_key(address) && self.is_free(asking, *address));
+        fresh.or_else(|| {
+            let expired = self.leases.iter().filter(|(address, _)| self.is_free(asking, **address));
+            expired.min_by_key(|(_, lease)| lease.until).map(|(&address, _)| address)
+        })
     }
 
-    fn is_free(&self, address: Ipv4Addr) -> bool {
+    fn is_free(&self, asking: &Asking<'_>, address: Ipv4Addr) -> bool {
         let own = address == self.gateway || Some(address) == self.dns;
         let reserved = self.reserved.values().any(|&reserved| reserved == address);
-        self.subnet.has_host(address) && !own && !reserved && !self.by_address.contains_key(&address)
+        let leased = self.leases.get(&address).is_some_and(|lease| lease.until > asking.now);
+        self.subnet.has_host(address) && !own && !reserved && !leased && !(asking.taken)(address, asking.mac)
     }
 
-    fn decline(&mut self, mac: MacAddr, address: Option<Ipv4Addr>) {
-        if let Some(address) = address
-            && self.by_mac.get(&mac) == Some(&address)
+    fn decline(&mut self, asking: &Asking<'_>, address: Option<Ipv4Addr>) {
+        if let Some(lease) = address.and_then(|address| self.leases.get_mut(&address))
+            && lease.mac == Some(asking.mac)
         {
-            self.by_mac.remove(&mac);
-            self.by_address.insert(address, None);
+            (lease.mac, lease.until) = (None, asking.now + DECLINED);
         }
     }
 
@@ -154,7 +228,7 @@ impl DhcpServer {
             parameter_request_list: None,
             dns_servers: self.dns.filter(|_| !refused).map(|dns| std::iter::once(dns).collect()),
             max_size: None,
-            lease_duration: address.map(|_| LEASE_S),
+            lease_duration: address.map(|_| LEASE.as_secs() as u32),
             renew_duration: None,
             rebind_duration: None,
             additional_options: &[],
@@ -177,14 +251,34 @@ mod tests {
     use super::*;
     use crate::config::SwitchAddr;
 
-    fn server(change: impl FnOnce(&mut Config)) -> DhcpServer {
-        let mut config = Config::new(SwitchAddr::Unix("unused".into()));
-        change(&mut config);
-        DhcpServer::new(&config, config.dns).unwrap()
+    /// A server and its time.
+    struct Timed {
+        server: DhcpServer,
+        now: Instant,
+        /// An address that somebody uses without having asked.
+        taken: Option<Ipv4Addr>,
     }
 
+    fn server(change: impl FnOnce(&mut Config)) -> Timed {
+        let mut config = Config::new(SwitchAddr::Unix("unused".into()));
+        change(&mut config);
+        let server = DhcpServer::new(&config, config.dns).unwrap();
+        Timed { server, now: Instant::now(), taken: None }
+    }
+
+    /// Each guest at a port of its own.
     fn ask(
-        server: &mut DhcpServer,
+        timed: &mut Timed,
+        message: Message,
+        last: u8,
+        wish: Option<Ipv4Addr>,
+    ) -> Option<(Message, Ipv4Addr)> {
+        ask_at(timed, PortId(last.into()), message, last, wish)
+    }
+
+    fn ask_at(
+        Timed { server, now, taken }: &mut Timed,
+        port: PortId,
         message: Message,
         last: u8,
         wish: Option<Ipv4Addr>,
@@ -214,7 +308,9 @@ mod tests {
         };
         let mut bytes = vec![0; repr.buffer_len()];
         repr.emit(&mut DhcpPacket::new_unchecked(&mut bytes[..])).unwrap();
-        let reply = server.handle(&bytes)?;
+        assert!(server.handle(&bytes, (port, [2; 6]), |_, _| false, *now).is_none(), "for another MAC");
+        let is_taken = |address, _| Some(address) == *taken;
+        let reply = server.handle(&bytes, (port, [2, 0, 0, 0, 0, last]), is_taken, *now)?;
         assert!(reply.payload.len() >= MESSAGE_BYTES_MIN);
         let packet = DhcpPacket::new_checked(&reply.payload[..]).unwrap();
         let repr = DhcpRepr::parse(&packet).unwrap();
@@ -262,15 +358,61 @@ mod tests {
         assert_eq!(ask(&mut server, Message::Discover, 1, None), Some((Message::Offer, ip(16))));
     }
 
+    fn take(server: &mut Timed, guest: u8) -> Option<Ipv4Addr> {
+        let (_, address) = ask(server, Message::Discover, guest, None)?;
+        assert_eq!(ask(server, Message::Request, guest, Some(address)), Some((Message::Ack, address)));
+        Some(address)
+    }
+
     #[test]
-    fn a_full_subnet_serves_nobody_new() {
+    fn a_full_subnet_serves_nobody_new_until_a_lease_has_expired() {
         let mut server = server(|config| config.subnet.prefix = 27);
         for guest in 1..=16 {
-            assert_eq!(
-                ask(&mut server, Message::Discover, guest, None),
-                Some((Message::Offer, ip(14 + guest)))
-            );
+            assert_eq!(take(&mut server, guest), Some(ip(14 + guest)));
         }
-        assert_eq!(ask(&mut server, Message::Discover, 17, None), None);
+        assert_eq!(take(&mut server, 17), None);
+        server.now += LEASE / 2;
+        for guest in 2..=16 {
+            let renewed = ask(&mut server, Message::Request, guest, Some(ip(14 + guest)));
+            assert_eq!(renewed, Some((Message::Ack, ip(14 + guest))));
+        }
+        server.now += LEASE / 2;
+        assert_eq!(take(&mut server, 17), Some(ip(15)), "the only one that was not renewed");
+        assert_eq!(take(&mut server, 1), None);
+    }
+
+    #[test]
+    fn an_expired_lease_is_its_guests_as_long_as_nobody_needs_the_address() {
+        let mut server = server(|_| {});
+        assert_eq!(take(&mut server, 1), Some(ip(15)));
+        server.now += 2 * LEASE;
+        assert_eq!(take(&mut server, 2), Some(ip(16)));
+        assert_eq!(take(&mut server, 1), Some(ip(15)));
+        assert_eq!(ask(&mut server, Message::Release, 1, None), None);
+        assert_eq!(ask(&mut server, Message::Request, 3, Some(ip(15))), Some((Message::Ack, ip(15))));
+    }
+
+    #[test]
+    fn an_address_that_a_guest_uses_is_given_to_no_other_whatever_the_lease_says() {
+        let mut server = server(|config| config.subnet.prefix = 27);
+        for guest in 1..=16 {
+            take(&mut server, guest);
+        }
+        server.now += 2 * LEASE;
+        server.taken = Some(ip(15));
+        assert_eq!(take(&mut server, 17), Some(ip(16)));
+        assert_eq!(ask(&mut server, Message::Request, 18, Some(ip(15))).unwrap().0, Message::Nak);
+    }
+
+    #[test]
+    fn an_offer_that_is_not_taken_is_soon_free_and_one_port_cannot_take_the_pool() {
+        let mut server = server(|_| {});
+        for guest in 1..=PER_PORT_MAX as u8 {
+            assert!(ask_at(&mut server, PortId(1), Message::Discover, guest, None).is_some());
+        }
+        assert_eq!(ask_at(&mut server, PortId(1), Message::Discover, 99, None), None);
+        assert!(ask_at(&mut server, PortId(2), Message::Discover, 98, None).is_some());
+        server.now += OFFER;
+        assert!(ask_at(&mut server, PortId(1), Message::Discover, 99, None).is_some());
     }
 }

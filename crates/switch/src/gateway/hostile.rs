@@ -165,7 +165,7 @@ fn no_bytes_from_a_guest_can_upset_the_gateway() {
     let (mut gateway, poller, mut now) = gateway(false);
     let mut dice = Dice(Xorshift(0x9e37_79b9_7f4a_7c15));
     for round in 0..100_000u32 {
-        gateway.handle_frame(&poller, &mangled(&mut dice), now);
+        gateway.handle_frame(&poller, PortId(1), &mangled(&mut dice), now);
         if round % 16 == 0 {
             now += Duration::from_millis(dice.below(100) as u64);
             gateway.work(now);
@@ -251,7 +251,7 @@ fn no_segment_from_a_guest_can_upset_the_gateways_connections() {
             let accepted = listener.accept().unwrap().0;
             gateway.accepted(&poller, accepted, SocketAddrV4::new(GUEST, GUEST_PORT), now);
         }
-        gateway.handle_frame(&poller, &forged(&mut dice, &seen, address.port()), now);
+        gateway.handle_frame(&poller, PortId(1), &forged(&mut dice, &seen, address.port()), now);
         if round % 4 != 0 {
             continue;
         }

@@ -19,7 +19,8 @@ mod tcp;
 mod udp;
 
 use crate::config::{Config, MacAddr};
-use crate::fabric::{addresses, is_group};
+use crate::fabric::{PortId, addresses, is_group};
+use crate::owners::Owners;
 use crate::poller::{Event, Poller};
 use crate::stats::{Stats, count};
 use dhcp::DhcpServer;
@@ -57,6 +58,8 @@ pub(crate) struct Gateway {
     stack: Stack,
     neighbors: BTreeMap<Ipv4Addr, MacAddr>,
     dhcp: Option<DhcpServer>,
+    /// Who may speak for which address.
+    pub(crate) owners: Owners,
     tcp: TcpFlows,
     udp: UdpFlows,
     stats: Stats,
@@ -91,6 +94,7 @@ impl Gateway {
             stack: Stack::new(mac, config.gateway, config.subnet.prefix, seed, now),
             neighbors: BTreeMap::new(),
             dhcp: DhcpServer::new(&config, names.dns),
+            owners: Owners::new(&config),
             tcp: TcpFlows::new(&config),
             udp: UdpFlows::new(names, config.udp_flows_max),
             stats,
@@ -140,12 +144,12 @@ impl Gateway {
     }
 
     /// Handles a frame for the gateway, or one for everybody.
-    pub(crate) fn handle_frame(&mut self, poller: &Poller, frame: &[u8], now: Instant) {
+    pub(crate) fn handle_frame(&mut self, poller: &Poller, from: PortId, frame: &[u8], now: Instant) {
         count(&self.stats.gateway().frames_in, 1);
         let handled = match (packet::parse(frame), addresses(frame)) {
             (Some(Kind::Arp(arp)), _) => self.handle_arp(arp, frame, now),
             (Some(Kind::Ipv4(packet)), Some((_, source))) => {
-                self.handle_ipv4(poller, packet, source, frame, now)
+                self.handle_ipv4(poller, packet, (from, source), frame, now)
             }
             (Some(Kind::Rarp), _) => {
                 self.nudge(now);
@@ -188,7 +192,7 @@ impl Gateway {
         &mut self,
         poller: &Poller,
         packet: Packet<'_>,
-        source: MacAddr,
+        sender: (PortId, MacAddr),
         frame: &[u8],
         now: Instant,
     ) -> bool {
@@ -196,12 +200,12 @@ impl Gateway {
             && let Some((_, dhcp::SERVER_PORT, payload)) = packet::parse_udp(&packet)
             && (packet.destination.is_broadcast() || packet.destination == self.config.gateway)
         {
-            return self.handle_dhcp(payload, now);
+            return self.handle_dhcp(sender, payload, now);
         }
         if !self.is_guest(packet.source) {
             return false;
         }
-        self.learn(packet.source, source, now);
+        self.learn(packet.source, sender.1, now);
         match packet.protocol {
             IpProtocol::Tcp if is_unicast(packet.destination) => {
                 self.handle_tcp(poller, packet, frame, now);
@@ -245,13 +249,15 @@ impl Gateway {
         }
     }
 
-    fn handle_dhcp(&mut self, payload: &[u8], now: Instant) -> bool {
-        let Some(dhcp) = &mut self.dhcp else { return true };
-        let Some(reply) = dhcp.handle(payload) else { return false };
+    fn handle_dhcp(&mut self, sender: (PortId, MacAddr), payload: &[u8], now: Instant) -> bool {
+        let Self { dhcp: Some(dhcp), owners, .. } = self else { return true };
+        let taken = |address, mac| owners.is_anothers(address, mac);
+        let Some(reply) = dhcp.handle(payload, sender, taken, now) else { return false };
         let from = SocketAddrV4::new(self.config.gateway, dhcp::SERVER_PORT);
         let to = SocketAddrV4::new(reply.address, dhcp::CLIENT_PORT);
         packet::emit_udp(&mut self.stack.queues, (reply.mac, self.mac), from, to, &reply.payload);
         if let Some((guest, mac)) = reply.bound {
+            self.owners.grant(guest, mac, now);
             self.learn(guest, mac, now);
         }
         true
@@ -402,7 +408,7 @@ fn resolver(resolv_conf: &str) -> Option<SocketAddr> {
 }
 
 /// A MAC address as people write it.
-struct MacHex(MacAddr);
+pub(crate) struct MacHex(pub(crate) MacAddr);
 
 impl std::fmt::Debug for MacHex {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -7,7 +7,7 @@
 pub mod cable;
 
 use pollux_switch::{
-    Bound, Config, PortClient, PortCloser, PortSender, Stats, Stopper, Switch, SwitchAddr, SwitchError,
+    Bound, Claim, Config, PortClient, PortCloser, PortSender, Stats, Stopper, Switch, SwitchAddr, SwitchError,
 };
 use smoltcp::iface::{Config as IfaceConfig, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
@@ -193,8 +193,14 @@ impl Guest {
         self.port.take()
     }
 
+    /// What the process says that has won `generation` of this guest's VM.
+    pub fn claim(&self, generation: u64) -> Claim {
+        Claim { generation, instance: generation.to_le_bytes(), mac: self.mac, vm: b"vm".to_vec() }
+    }
+
     /// The guest goes on at another port and announces itself, as a host does after a failover.
     pub fn attach(&mut self, mut port: Port) {
+        port.sender.claim(&self.claim(2));
         let address = self.address.unwrap();
         port.sender.send(&gratuitous_arp(self.mac, address)).unwrap();
         port.sender.flush().unwrap();
