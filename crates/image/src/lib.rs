@@ -15,6 +15,7 @@ mod bootconfig;
 mod copy;
 mod import;
 mod initramfs;
+mod module;
 mod plan;
 mod stage2;
 mod system;
@@ -32,7 +33,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Changes whenever the same options give another image.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// What kind of guest to build.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
