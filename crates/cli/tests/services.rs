@@ -122,7 +122,7 @@ impl<'a> Guest<'a> {
             "StrictHostKeyChecking=no",
             "UserKnownHostsFile=/dev/null",
             "LogLevel=ERROR",
-            "ConnectTimeout=10",
+            "ConnectTimeout=60",
             "ServerAliveInterval=15",
         ] {
             command.args(["-o", option]);
