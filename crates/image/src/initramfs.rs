@@ -1,8 +1,8 @@
 //! The initial RAM disk: busybox, the modules that lead to the root disk, and a script.
 //!
-//! Not compressed: unpacking costs guest instructions, and a boot is counted in those.
+//! Not compressed: unpacking costs guest instructions, and a boot is counted in those. So do labels in modules (`module`).
 
-use crate::{ImageError, io_error};
+use crate::{ImageError, io_error, module};
 use cpio::newc::Builder;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -43,7 +43,7 @@ pub(crate) fn write(to: &Path, root: &Path, kernel: &Path, init: &str) -> Result
     let mut list = String::new();
     for path in &order {
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("module").trim_end_matches(".xz");
-        add(&format!("modules/{name}"), FILE, &unpack(path)?).map_err(fault())?;
+        add(&format!("modules/{name}"), FILE, &module::without_labels(unpack(path)?)).map_err(fault())?;
         list.push_str(&format!("{name}\n"));
     }
     add("modules/order", FILE, list.as_bytes()).map_err(fault())?;

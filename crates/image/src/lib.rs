@@ -16,6 +16,7 @@ pub mod cache;
 mod copy;
 mod import;
 mod initramfs;
+mod module;
 mod plan;
 mod stage2;
 mod system;
@@ -33,7 +34,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Changes whenever the same options give another image.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// What kind of guest to build.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Changes whenever the same options give another image.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 /// Size of the base system's disk in bytes; the smallest root disk that there is.
 pub(crate) const BASE_BYTES: u64 = 2 << 30;
 /// What dpkg and its scripts need before dpkg can run: unpacked on the host, as debootstrap does.
@@ -94,6 +94,7 @@ const INIT: &str = include_str!("guest/systemd/init");
 const NETWORK: &str = include_str!("guest/systemd/network");
 const WAIT_ONLINE: &str = include_str!("guest/systemd/wait-online.conf");
 const SSH_KEYS: &str = include_str!("guest/systemd/ssh-keys.service");
+const MODULES: &str = include_str!("guest/systemd/modules.conf");
 const AUTOLOGIN: &str = include_str!("guest/systemd/autologin.conf");
 /// Longest host name that Linux takes, in bytes.
 const HOSTNAME_BYTES_MAX: usize = 64;
@@ -237,7 +238,7 @@ fn random_text() -> Result<String, ImageError> {
 /// Everything of ours that goes into a base system, for the cache's key.
 fn recipe() -> String {
     let lists = [REQUIRED.join(" "), SYSTEM.join(" "), INITRD_PACKAGE.into(), COMMAND_LINE.into()].concat();
-    [lists, stage2::recipe(), [INIT, NETWORK, WAIT_ONLINE, SSH_KEYS, AUTOLOGIN].concat()].concat()
+    [lists, stage2::recipe(), [INIT, NETWORK, WAIT_ONLINE, SSH_KEYS, MODULES, AUTOLOGIN].concat()].concat()
 }
 
 struct Builder<'a> {
@@ -330,6 +331,7 @@ impl Builder<'_> {
         write(files, "etc/apt/sources.list.d/debian.sources", &guest_sources(self.options)?)?;
         write(files, "etc/systemd/network/80-dhcp.network", NETWORK)?;
         write(files, "etc/systemd/system/systemd-networkd-wait-online.service.d/bounded.conf", WAIT_ONLINE)?;
+        write(files, "etc/modprobe.d/pollux.conf", MODULES)?;
         write(files, "etc/systemd/system/pollux-ssh-keys.service", SSH_KEYS)
     }
 
