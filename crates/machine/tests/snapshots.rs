@@ -145,6 +145,14 @@ fn other_versions_are_named() {
 }
 
 #[test]
+fn a_machine_whose_harts_took_turns_of_another_length_is_refused() {
+    let mut all = sections(&busy().snapshot());
+    assert_eq!(section(&mut all, MACHINE).1, 2);
+    section(&mut all, MACHINE).1 = 1;
+    assert_eq!(refusal(&sealed(&all)), SnapshotError::Version { kind: MACHINE, version: 1 });
+}
+
+#[test]
 fn missing_unknown_and_long_sections_are_named() {
     let snapshot = busy().snapshot();
     for kind in SECTIONS {
