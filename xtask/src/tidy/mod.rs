@@ -7,6 +7,7 @@ mod cites;
 mod deps;
 mod graph;
 mod heads;
+mod lines;
 mod purity;
 mod ratchet;
 mod size;
@@ -41,7 +42,9 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     problems.extend(words::check(&tree));
     let page = |name| tree.text(name).unwrap_or_default();
     problems.extend(cites::check(&sources, page("docs/design.md"), page("docs/style.md")));
-    problems.extend(tests_named::check(&sources, tree.texts().filter(|(path, _)| path.ends_with(".md"))));
+    let pages = || tree.texts().filter(|(path, _)| path.ends_with(".md"));
+    problems.extend(tests_named::check(&sources, pages()));
+    problems.extend(lines::check(pages()));
     problems.extend(wire::check(&sources, tree.text("docs/wire.md").unwrap_or_default()));
     let (manifest, table) = (tree.text("Cargo.toml"), tree.text("docs/dependencies.md"));
     problems.extend(deps::check(&metadata, manifest.unwrap_or_default(), table.unwrap_or_default())?);
