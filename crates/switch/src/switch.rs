@@ -15,6 +15,7 @@ use crate::stats::Stats;
 use crate::stream::Listener;
 use crate::wire::Piece;
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
@@ -109,10 +110,14 @@ pub struct Switch {
     arrived: Arrived,
 }
 
+/// A forward has two sockets: one that keeps the address and never listens, so that clients are refused by the kernel,
+/// and one that listens as long as the guest can be reached.
 #[derive(Debug)]
 struct TcpForward {
     index: usize,
-    listener: TcpListener,
+    _kept: OwnedFd,
+    host: SocketAddr,
+    listener: Option<TcpListener>,
     guest: SocketAddrV4,
 }
 
@@ -142,11 +147,9 @@ impl Switch {
             let failed = |source| SwitchError::Bind { addr: forward.to_string(), source };
             let host = match forward.proto {
                 Proto::Tcp => {
-                    let listener = TcpListener::bind(forward.host).map_err(failed)?;
-                    listener.set_nonblocking(true)?;
-                    poller.add(&listener, Token::TcpForward(index), Watch::Input)?;
-                    let host = listener.local_addr()?;
-                    forwards.push(TcpForward { index, listener, guest });
+                    let (kept, host) = keep_address(forward.host).map_err(failed)?;
+                    gateway.reach.add(index, guest, now);
+                    forwards.push(TcpForward { index, _kept: kept, host, listener: None, guest });
                     host
                 }
                 Proto::Udp => {
@@ -223,6 +226,8 @@ impl Switch {
         }
         self.keep_deadlines(now);
         self.gateway.work(now);
+        self.gateway.ask_for_guests(&self.fabric, !self.ports.is_empty(), now);
+        self.open_and_close_forwards(now);
         self.take_waiting_clients();
         self.hand_out(now);
         self.flush_ports();
@@ -285,7 +290,8 @@ impl Switch {
                 return self.watch_forwards(Watch::Nothing);
             }
             let Some(forward) = self.forwards.iter().find(|forward| forward.index == index) else { return };
-            match forward.listener.accept() {
+            let Some(listener) = &forward.listener else { return };
+            match listener.accept() {
                 Ok((client, _)) => self.gateway.accepted(&self.poller, client, forward.guest, now),
                 Err(error) => return self.accept_failed(error, now),
             }
@@ -312,8 +318,40 @@ impl Switch {
 
     fn watch_forwards(&self, watch: Watch) {
         for TcpForward { index, listener, .. } in &self.forwards {
+            let Some(listener) = listener else { continue };
             if let Err(error) = self.poller.change(listener, Token::TcpForward(*index), watch) {
                 warn!(%error, "a forward's listener cannot be watched as it should");
+            }
+        }
+    }
+
+    /// Listens for the clients of forwards whose guests can be reached, and no longer for those of others.
+    fn open_and_close_forwards(&mut self, now: Instant) {
+        for (index, open) in self.gateway.reach.take_changes() {
+            let rests = self.full || self.accept_again.is_some();
+            let Some(forward) = self.forwards.iter_mut().find(|forward| forward.index == index) else {
+                continue;
+            };
+            if !open {
+                info!(host = %forward.host, guest = %forward.guest, "the guest does not answer: clients are refused");
+                forward.listener = None;
+                continue;
+            }
+            let watch = if rests { Watch::Nothing } else { Watch::Input };
+            let listener = TcpListener::bind(forward.host).and_then(|listener| {
+                listener.set_nonblocking(true)?;
+                self.poller.add(&listener, Token::TcpForward(index), watch)?;
+                Ok(listener)
+            });
+            match listener {
+                Ok(listener) => {
+                    info!(host = %forward.host, guest = %forward.guest, "the guest answers: clients are accepted");
+                    forward.listener = Some(listener);
+                }
+                Err(error) => {
+                    warn!(host = %forward.host, %error, "cannot listen for a forward's clients; tried again");
+                    self.gateway.reach.not_opened(index, now);
+                }
             }
         }
     }
@@ -464,6 +502,19 @@ impl Switch {
             }
         }
     }
+}
+
+/// A socket that is bound to an address and does not listen, and the address that it has got. With `SO_REUSEADDR` on both,
+/// another socket may listen there meanwhile.
+fn keep_address(wanted: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
+    let family = if wanted.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    net::sockopt::set_socket_reuseaddr(&socket, true)?;
+    net::bind(&socket, &wanted)?;
+    let got = SocketAddr::try_from(net::getsockname(&socket)?)?;
+    // Whether somebody else listens there shows only to who listens.
+    drop(TcpListener::bind(got)?);
+    Ok((socket, got))
 }
 
 /// Which host a peer's name stands for: its address without the port.

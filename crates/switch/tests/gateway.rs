@@ -23,8 +23,16 @@ fn run_with<T>(guest: &mut Guest, host: JoinHandle<T>) -> T {
     host.join().unwrap()
 }
 
+/// Connects as soon as the forward is open.
 fn client(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).unwrap();
+    let begun = Instant::now();
+    let stream = loop {
+        match TcpStream::connect(address) {
+            Ok(stream) => break stream,
+            Err(error) => assert!(begun.elapsed() < SOON, "{error}"),
+        }
+        thread::sleep(Duration::from_millis(10));
+    };
     stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(SOON)).unwrap();
     stream
@@ -148,22 +156,42 @@ fn a_reset_is_passed_on_in_both_directions() {
 }
 
 #[test]
-fn a_client_of_a_guest_that_is_not_there_is_reset_in_time() {
+fn a_client_of_a_guest_that_answers_no_more_is_reset_in_time_and_the_next_one_is_refused() {
     let switch = start(|config| {
         forward(config);
         config.connect_timeout = Duration::from_millis(300);
     });
+    let address = switch.bound.forwards[0];
+    let mut guest = Guest::up(1, port(switch.connect()));
+    let open = || TcpStream::connect(address).is_ok();
+    assert!(guest.run_until(SOON, |_| open()));
+    // From here on the guest's port is there, and the guest stands still.
     let started = Instant::now();
-    let mut stream = client(switch.bound.forwards[0]);
+    let mut stream = client(address);
     let error = stream.read(&mut [0; 8]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     assert!((250..2000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
+    thread::sleep(Duration::from_millis(50));
+    assert!(!open(), "the forward is closed until the guest answers again");
+    assert!(guest.run_until(SOON, |_| open()));
 }
 
 #[test]
-fn a_client_that_comes_before_the_guest_is_served_when_the_guest_is_up() {
-    let switch = start(forward);
+fn a_client_is_refused_while_nobody_answers_behind_the_forward() {
+    let switch = start(|config| {
+        forward(config);
+        config.connect_timeout = Duration::from_millis(700);
+    });
     let address = switch.bound.forwards[0];
+    let refused = || TcpStream::connect(address).is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused);
+    assert!(refused(), "there is no guest");
+    let mut guest = Guest::new(1, port(switch.connect()));
+    thread::sleep(Duration::from_millis(300));
+    assert!(refused(), "the guest boots");
+    assert!(guest.run_until(SOON, |guest| guest.address.is_some()));
+    assert!(guest.run_until(SOON, |_| !refused()), "it serves");
+    // The call that was just tried has ended; from here on nobody calls.
+    guest.run_until(Duration::from_millis(100), |_| false);
     let host = thread::spawn(move || {
         let mut stream = client(address);
         stream.write_all(b"early").unwrap();
@@ -171,9 +199,34 @@ fn a_client_that_comes_before_the_guest_is_served_when_the_guest_is_up() {
         stream.read_exact(&mut back).unwrap();
         back
     });
-    thread::sleep(Duration::from_millis(300));
-    let mut guest = Guest::up(1, port(switch.connect()));
     assert_eq!(&run_with(&mut guest, host), b"early");
+    drop(guest.detach());
+    let begun = Instant::now();
+    while !refused() {
+        assert!(begun.elapsed() < SOON, "the guest is gone and clients are still accepted");
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(600), "a failover has its time: {:?}", begun.elapsed());
+}
+
+#[test]
+fn what_asks_for_a_guests_server_is_no_connection_to_it() {
+    let switch = start(forward);
+    let mut guest = Guest::up(1, port(switch.connect()));
+    let frames = || switch.stats.snapshot().gateway.frames_out;
+    let before = frames();
+    guest.run_until(Duration::from_millis(500), |_| false);
+    // Asked once, answered, and reset; and no more after that.
+    let asked = frames() - before;
+    assert!((1..=4).contains(&asked), "{asked} frames");
+    assert!(!guest.was_called, "the server has seen a connection");
+    let address = switch.bound.forwards[0];
+    let host = thread::spawn(move || {
+        let mut stream = client(address);
+        stream.write_all(b"x").and_then(|()| stream.read_exact(&mut [0])).unwrap();
+    });
+    run_with(&mut guest, host);
+    assert!(guest.was_called, "a client is one");
 }
 
 #[test]

@@ -14,17 +14,19 @@ mod dhcp;
 #[cfg(test)]
 mod hostile;
 mod packet;
+mod reach;
 mod stack;
 mod tcp;
 mod udp;
 
 use crate::config::{Config, MacAddr};
-use crate::fabric::{PortId, addresses, is_group};
+use crate::fabric::{Fabric, PortId, addresses, is_group};
 use crate::owners::Owners;
 use crate::poller::{Event, Poller};
 use crate::stats::{Stats, count};
 use dhcp::DhcpServer;
 use packet::{Arp, Kind, Packet};
+use reach::Reach;
 use smoltcp::wire::IpProtocol;
 use stack::Stack;
 use std::collections::BTreeMap;
@@ -61,6 +63,8 @@ pub(crate) struct Gateway {
     /// Who may speak for which address.
     pub(crate) owners: Owners,
     tcp: TcpFlows,
+    /// Which of the TCP forwards have a guest that answers.
+    pub(crate) reach: Reach,
     udp: UdpFlows,
     stats: Stats,
     expire_at: Instant,
@@ -96,6 +100,7 @@ impl Gateway {
             dhcp: DhcpServer::new(&config, names.dns),
             owners: Owners::new(&config),
             tcp: TcpFlows::new(&config),
+            reach: Reach::new(config.connect_timeout, seed, now),
             udp: UdpFlows::new(names, config.udp_flows_max),
             stats,
             expire_at: now + EXPIRE_EVERY,
@@ -124,7 +129,17 @@ impl Gateway {
         let until = |at: Instant| at.saturating_duration_since(now);
         let udp = (!self.udp.is_empty()).then(|| until(self.expire_at));
         let ask = self.tcp.is_calling().then(|| until(self.ask_at));
-        [self.stack.idle_for(now), self.tcp.due().map(until), udp, ask].into_iter().flatten().min()
+        let reach = self.reach.due().map(until);
+        [self.stack.idle_for(now), self.tcp.due().map(until), udp, ask, reach].into_iter().flatten().min()
+    }
+
+    /// Asks for the guests of forwards, among those who are at the ports of `fabric`; `ports`: there are some.
+    pub(crate) fn ask_for_guests(&mut self, fabric: &Fabric, ports: bool, now: Instant) {
+        for guest in self.tcp.take_failed_calls() {
+            self.reach.failed(guest, now);
+        }
+        let (own, at_port) = ((self.mac, self.config.gateway), |mac| fabric.port_of(mac).is_some());
+        self.reach.work(&mut self.stack, own, &self.neighbors, at_port, ports, now);
     }
 
     /// Moves bytes between host sockets and the stack, and lets the stack work.
@@ -152,6 +167,7 @@ impl Gateway {
                 self.handle_ipv4(poller, packet, (from, source), frame, now)
             }
             (Some(Kind::Rarp), _) => {
+                self.reach.hurry(now);
                 self.nudge(now);
                 true
             }
@@ -229,7 +245,14 @@ impl Gateway {
                 let server = self.outside(tuple.1);
                 self.tcp.handle_syn(&mut self.stack, poller, tuple, frame, server, now);
             }
-            None => self.stack.push(frame),
+            None => {
+                if let Some((from, reach::PROBE_PORT, answer)) = packet::parse_answer(&packet)
+                    && packet.destination == self.config.gateway
+                {
+                    self.reach.answered(SocketAddrV4::new(packet.source, from), answer, now);
+                }
+                self.stack.push(frame);
+            }
         }
     }
 
@@ -293,6 +316,7 @@ impl Gateway {
             self.neighbors.pop_first();
         }
         let known = self.neighbors.insert(guest, mac).is_some();
+        self.reach.guest_seen(guest, now);
         self.tell(guest, mac);
         if known {
             // Another machine has the address now: what waits for the old one goes to it at once.
@@ -307,7 +331,7 @@ impl Gateway {
             return;
         }
         self.ask_at = now + ASK_EVERY;
-        for guest in self.tcp.unanswered(&self.stack, now) {
+        for guest in self.tcp.unanswered(now) {
             packet::emit_arp_request(&mut self.stack.queues, self.mac, self.config.gateway, guest);
         }
     }
@@ -321,6 +345,7 @@ impl Gateway {
         count(&self.stats.gateway().moves, 1);
         let guest = self.neighbors.iter().find(|&(_, &known)| known == mac).map(|(guest, _)| guest);
         info!(mac = ?MacHex(mac), guest = ?guest, "a guest moved to another port");
+        self.reach.hurry(now);
         self.nudge(now);
     }
 

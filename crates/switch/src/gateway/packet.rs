@@ -7,12 +7,15 @@ use crate::gateway::stack::{FRAME_BYTES, Queues};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr,
-    IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr, TcpPacket, UdpPacket, UdpRepr,
+    IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, UdpPacket,
+    UdpRepr,
 };
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+/// Bytes of an Ethernet and an IPv4 header.
+const IP_HEADERS: usize = 14 + 20;
 /// Bytes before a UDP datagram's payload: Ethernet, IPv4 and UDP headers.
-const UDP_HEADERS: usize = 14 + 20 + 8;
+const UDP_HEADERS: usize = IP_HEADERS + 8;
 /// The longest UDP payload that fits a guest's frame. Longer ones would have to be fragmented.
 pub(crate) const UDP_PAYLOAD_MAX: usize = FRAME_BYTES - UDP_HEADERS;
 /// EtherType of reverse ARP, with which hypervisors announce a MAC (RFC 903; QEMU sends the same).
@@ -104,6 +107,68 @@ pub(crate) fn parse_syn(packet: &Packet<'_>) -> Option<(u16, u16)> {
     let opens = segment.syn() && !segment.ack() && !segment.rst() && !segment.fin();
     (opens && segment.src_port() != 0 && segment.dst_port() != 0)
         .then(|| (segment.src_port(), segment.dst_port()))
+}
+
+/// What a guest says to a SYN.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Answer {
+    /// SYN-ACK: somebody listens there.
+    Taken,
+    /// RST.
+    Refused,
+}
+
+/// The ports of a TCP segment that answers a SYN, and what it says.
+pub(crate) fn parse_answer(packet: &Packet<'_>) -> Option<(u16, u16, Answer)> {
+    let segment = TcpPacket::new_checked(packet.payload).ok()?;
+    let (source, destination) = (IpAddress::Ipv4(packet.source), IpAddress::Ipv4(packet.destination));
+    let answer = match (segment.rst(), segment.syn() && segment.ack()) {
+        (true, _) => Answer::Refused,
+        (false, true) => Answer::Taken,
+        (false, false) => return None,
+    };
+    let whole = segment.verify_checksum(&source, &destination);
+    whole.then(|| (segment.src_port(), segment.dst_port(), answer))
+}
+
+/// Queues the SYN of a connection that is not to come about.
+pub(crate) fn emit_syn(
+    queues: &mut Queues,
+    macs: (MacAddr, MacAddr),
+    from: SocketAddrV4,
+    to: SocketAddrV4,
+    sequence: u32,
+) {
+    let checksums = ChecksumCapabilities::default();
+    let tcp = TcpRepr {
+        src_port: from.port(),
+        dst_port: to.port(),
+        control: TcpControl::Syn,
+        seq_number: TcpSeqNumber(sequence.cast_signed()),
+        ack_number: None,
+        window_len: u16::MAX,
+        window_scale: None,
+        max_seg_size: None,
+        sack_permitted: false,
+        sack_ranges: [None; 3],
+        timestamp: None,
+        payload: &[],
+    };
+    let ip = Ipv4Repr {
+        src_addr: *from.ip(),
+        dst_addr: *to.ip(),
+        next_header: IpProtocol::Tcp,
+        payload_len: tcp.buffer_len(),
+        hop_limit: HOP_LIMIT,
+    };
+    queues.emit(IP_HEADERS + tcp.buffer_len(), |bytes| {
+        let mut frame = EthernetFrame::new_unchecked(bytes);
+        ethernet(macs, EthernetProtocol::Ipv4).emit(&mut frame);
+        let mut packet = Ipv4Packet::new_unchecked(frame.payload_mut());
+        ip.emit(&mut packet, &checksums);
+        let (source, destination) = (IpAddress::Ipv4(ip.src_addr), IpAddress::Ipv4(ip.dst_addr));
+        tcp.emit(&mut TcpPacket::new_unchecked(packet.payload_mut()), &source, &destination, &checksums);
+    });
 }
 
 /// Queues a UDP datagram; the caller has checked that the payload fits.

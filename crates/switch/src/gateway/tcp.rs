@@ -22,7 +22,7 @@ use crate::stats::{GatewayCounters, count};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
-use smoltcp::wire::{IpAddress, IpEndpoint, IpListenEndpoint};
+use smoltcp::wire::{IpEndpoint, IpListenEndpoint};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
@@ -66,8 +66,8 @@ enum Phase {
 enum Origin {
     /// Opened by a guest.
     Guest(Tuple),
-    /// Opened by a client of a forward, from this port of the gateway's.
-    Forward(u16),
+    /// Opened by a client of a forward, from this port of the gateway's, to this guest.
+    Forward(u16, SocketAddrV4),
 }
 
 #[derive(Debug)]
@@ -107,6 +107,8 @@ pub(crate) struct TcpFlows {
     ports: BTreeSet<u16>,
     /// smoltcp's sockets that have one more segment (a reset) to send before they go.
     dying: Vec<SocketHandle>,
+    /// Guests that have refused a client of a forward, or not answered, since somebody asked.
+    failed_calls: Vec<SocketAddrV4>,
     next_id: u64,
     next_port: u16,
     flows_max: usize,
@@ -125,6 +127,7 @@ impl TcpFlows {
             by_tuple: BTreeMap::new(),
             ports: BTreeSet::new(),
             dying: Vec::new(),
+            failed_calls: Vec::new(),
             next_id: 0,
             next_port: FIRST_PORT,
             flows_max: config.tcp_flows_max,
@@ -147,17 +150,18 @@ impl TcpFlows {
     }
 
     /// The guests that have been called for [`UNANSWERED_AFTER`] and have not answered.
-    pub(crate) fn unanswered(&self, stack: &Stack, now: Instant) -> BTreeSet<Ipv4Addr> {
+    pub(crate) fn unanswered(&self, now: Instant) -> BTreeSet<Ipv4Addr> {
         let late = |flow: &Flow| now.saturating_duration_since(flow.begun) >= UNANSWERED_AFTER;
         let called = |flow: &Flow| match (&flow.phase, flow.origin) {
-            (Phase::Opening { handle, .. }, Origin::Forward(_)) if late(flow) => {
-                match stack.sockets.get::<Socket>(*handle).remote_endpoint()?.addr {
-                    IpAddress::Ipv4(address) => Some(address),
-                }
-            }
+            (Phase::Opening { .. }, Origin::Forward(_, guest)) if late(flow) => Some(*guest.ip()),
             _ => None,
         };
         self.flows.values().filter_map(called).collect()
+    }
+
+    /// The guests that have refused a client of a forward, or not answered, since the last call.
+    pub(crate) fn take_failed_calls(&mut self) -> Vec<SocketAddrV4> {
+        std::mem::take(&mut self.failed_calls)
     }
 
     /// When a flow has to be looked at though nothing happened.
@@ -196,7 +200,7 @@ impl TcpFlows {
         }
         self.ports.insert(port);
         let phase = Phase::Opening { handle, due: now + self.connect_timeout };
-        self.insert(Flow::new(host, phase, Origin::Forward(port), now));
+        self.insert(Flow::new(host, phase, Origin::Forward(port, guest), now));
         Ok(())
     }
 
@@ -302,7 +306,7 @@ impl TcpFlows {
             Some(Origin::Guest(tuple)) => {
                 self.by_tuple.remove(&tuple);
             }
-            Some(Origin::Forward(port)) => {
+            Some(Origin::Forward(port, _)) => {
                 self.ports.remove(&port);
             }
             None => {}
@@ -313,6 +317,11 @@ impl TcpFlows {
     fn fail(&mut self, stack: &mut Stack, id: u64, reason: &'static str) {
         let Some(flow) = self.flows.get_mut(&id) else { return };
         debug!(origin = ?flow.origin, reason, "a TCP connection failed");
+        if let (Phase::Opening { .. }, Origin::Forward(_, guest)) = (&flow.phase, flow.origin)
+            && !flow.error
+        {
+            self.failed_calls.push(guest);
+        }
         reset(&flow.host);
         match &mut flow.phase {
             // No socket of smoltcp's yet: the SYN itself fetches the reset.

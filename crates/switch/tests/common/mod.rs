@@ -143,6 +143,8 @@ pub struct Guest {
     /// None: its address is static.
     dhcp: Option<SocketHandle>,
     echoes: Vec<SocketHandle>,
+    /// Whether the echo server ever had a connection.
+    pub was_called: bool,
     udp_echo: SocketHandle,
     pub address: Option<Ipv4Addr>,
     pub dns: Option<Ipv4Addr>,
@@ -164,7 +166,20 @@ impl Guest {
         let started = Instant::now();
         let (address, dns) = (None, None);
         let port = Some(port);
-        Self { mac, iface, sockets, card, port, started, dhcp, echoes, udp_echo, address, dns }
+        Self {
+            mac,
+            iface,
+            sockets,
+            card,
+            port,
+            started,
+            dhcp,
+            echoes,
+            was_called: false,
+            udp_echo,
+            address,
+            dns,
+        }
     }
 
     /// A guest that has its address.
@@ -268,6 +283,7 @@ impl Guest {
             self.iface.routes_mut().add_default_ipv4_route(router).unwrap();
         }
         for &handle in &self.echoes {
+            self.was_called |= self.sockets.get::<tcp::Socket>(handle).state() == tcp::State::Established;
             echo(self.sockets.get_mut::<tcp::Socket>(handle));
         }
         let socket = self.sockets.get_mut::<udp::Socket>(self.udp_echo);
