@@ -135,6 +135,7 @@ impl<'a> Story<'a> {
             let deed = self.choices.u8();
             let who = usize::from(deed >> 7);
             match deed & 15 {
+                0..10 if deed & 0x30 == 0x30 => self.send_pieces(who),
                 0..10 => self.send_frame(who),
                 10 => self.send_bytes(who),
                 11 => self.call_forward(),
@@ -197,21 +198,59 @@ impl<'a> Story<'a> {
         guest.heard.drain(..at);
     }
 
-    fn send_frame(&mut self, who: usize) {
+    /// A frame of the fuzzer's that may be sent.
+    fn frame(&mut self, who: usize) -> Option<Vec<u8>> {
         let plan = packet::Plan {
             gateway: (GATEWAY_MAC, GATEWAY),
             outside: outside().ports(),
             guest_port: GUEST_PORT,
         };
         let frame = packet::frame(&mut self.choices, who as u8, &plan, &self.seen);
-        if !(14..=wire::FRAME_BYTES_MAX).contains(&frame.len()) || !packet::stays_inside(&frame, &plan) {
-            return;
-        }
-        if self.guests[who].hostile {
-            return;
-        }
+        let is_frame = (14..=wire::FRAME_BYTES_MAX).contains(&frame.len());
+        (is_frame && packet::stays_inside(&frame, &plan) && !self.guests[who].hostile).then_some(frame)
+    }
+
+    fn send_frame(&mut self, who: usize) {
+        let Some(frame) = self.frame(who) else { return };
         let mut bytes = Vec::new();
         wire::push_frame(&mut bytes, &frame);
+        self.write(who, &bytes);
+    }
+
+    /// A packet in pieces, some of them missing, doubled or shifted over others. Where it leads stands in the first
+    /// piece, which is the same as the checked frame's beginning.
+    fn send_pieces(&mut self, who: usize) {
+        let Some(mut frame) = self.frame(who) else { return };
+        let how = self.choices.u8();
+        let head = 14 + 4 * usize::from(frame.get(14).map_or(0, |first| first & 15));
+        if frame.get(12..14) != Some(&[8, 0]) || head < 34 || frame.len() <= head + 8 {
+            return;
+        }
+        let mut room = 8 * (1 + usize::from(how & 31));
+        if how & 0x20 != 0 {
+            // Longer than its frame: up to the longest that there is, and beyond.
+            frame.resize(head + usize::from(self.choices.u16()).max(9), how);
+            packet::seal(&mut frame);
+            room = 1480;
+        }
+        let (head, body) = frame.split_at(head);
+        let mut pieces: Vec<_> = body.chunks(room).enumerate().map(|(n, bytes)| (n * room, bytes)).collect();
+        if how & 0x40 != 0 {
+            pieces.reverse();
+        }
+        let mut bytes = Vec::new();
+        for (offset, piece) in pieces {
+            let more = offset + piece.len() < body.len();
+            let (offsets, count) = match self.choices.u8() {
+                0..0xc0 => ([offset; 2], 1),
+                0xc0..0xd8 => ([offset; 2], 0),
+                0xd8..0xf0 => ([offset; 2], 2),
+                _ => ([offset, offset + 8], 2),
+            };
+            for &offset in &offsets[..count] {
+                wire::push_frame(&mut bytes, &piece_frame(head, how >> 6, offset, more, piece));
+            }
+        }
         self.write(who, &bytes);
     }
 
@@ -273,13 +312,31 @@ impl<'a> Story<'a> {
 
     /// An answer to whoever has called the sink.
     fn answer_outside(&mut self) {
-        let mut buffer = [0; 2048];
-        if let Ok((n, from)) = outside().sink.recv_from(&mut buffer) {
-            let len = n.max(usize::from(self.choices.u16()) % 2048);
+        if let Ok((n, from)) = outside().sink.recv_from(&mut self.buffer) {
+            // Seldom one that must be cut into pieces.
+            let wish = usize::from(self.choices.u16());
+            let len = n.max(if wish >= 0xf000 { wish.min(65_507) } else { wish % 2048 });
             // It may be gone.
-            let _ = outside().sink.send_to(&buffer[..len], from);
+            let _ = outside().sink.send_to(&self.buffer[..len], from);
         }
     }
+}
+
+/// A frame with one piece of a packet whose headers are `head`.
+fn piece_frame(head: &[u8], ident: u8, offset: usize, more: bool, piece: &[u8]) -> Vec<u8> {
+    let mut frame = [head, piece].concat();
+    let total = (frame.len() - 14) as u16;
+    let word = (offset / 8) as u16 & 0x1fff | u16::from(more) << 13;
+    frame[16..18].copy_from_slice(&total.to_be_bytes());
+    frame[18..20].copy_from_slice(&[0, ident]);
+    frame[20..22].copy_from_slice(&word.to_be_bytes());
+    frame[24..26].fill(0);
+    let words = frame[14..head.len()].chunks(2);
+    let sum: u32 = words.map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
+    frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+    frame
 }
 
 fuzz_target!(|bytes: &[u8]| {

@@ -75,10 +75,14 @@ fn said(frame: &[u8]) -> Option<Said> {
     }
 }
 
-/// Whether an IPv4 packet is a UDP datagram from the port of DHCP servers.
+/// Whether an IPv4 packet is a UDP datagram from the port of DHCP servers. Of one in pieces the first says so: a piece
+/// is 8 bytes long at least, and there is no second word on them that a receiver may believe (RFC 5722, 3).
 fn serves_dhcp(packet: &[u8]) -> bool {
     let header = packet.first().map_or(0, |first| usize::from(first & 15) * 4);
-    packet.get(9) == Some(&17) && packet.get(header..header + 2) == Some(&SERVER_PORT.to_be_bytes()[..])
+    let begins = packet.get(6..8).is_some_and(|word| word[0] & 0x1f == 0 && word[1] == 0);
+    begins
+        && packet.get(9) == Some(&17)
+        && packet.get(header..header + 2) == Some(&SERVER_PORT.to_be_bytes()[..])
 }
 
 impl Owners {

@@ -128,7 +128,7 @@ fn dhcp_frame(dice: &mut Dice) -> Vec<u8> {
 fn mangled(dice: &mut Dice) -> Vec<u8> {
     let gateway = Ipv4Addr::new(10, 0, 2, 2);
     let own = mac_of(gateway);
-    let mut frame = match dice.below(6) {
+    let mut frame = match dice.below(7) {
         0 => {
             let length = dice.below(200);
             return dice.bytes(length);
@@ -142,6 +142,15 @@ fn mangled(dice: &mut Dice) -> Vec<u8> {
         2 => dhcp_frame(dice),
         3 => packet::arp_reply((GUEST_MAC, GUEST), (own, gateway)),
         4 => tcp_frame((gateway, 80), dice.0.next() as u16, TcpControl::Syn, |_| {}),
+        5 => {
+            // One of a datagram's pieces; few identifications, so that pieces of different ones meet.
+            let mut queues = stack::Queues::default();
+            let (from, to) = (SocketAddrV4::new(GUEST, 9), SocketAddrV4::new(gateway, 9));
+            let (length, ident) = (1473 + dice.below(4000), dice.below(64) as u16);
+            packet::emit_udp_in_pieces(&mut queues, (own, GUEST_MAC), from, to, &vec![7; length], ident);
+            let mut pieces: Vec<_> = std::iter::from_fn(|| queues.next_outward()).collect();
+            pieces.swap_remove(dice.below(pieces.len()))
+        }
         _ => {
             let mut queues = stack::Queues::default();
             let (from, to) = (SocketAddrV4::new(GUEST, dice.0.next() as u16), SocketAddrV4::new(gateway, 9));

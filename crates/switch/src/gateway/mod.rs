@@ -1,8 +1,8 @@
 //! The gateway: the host that guests see at 10.0.2.2, made of host sockets and a TCP/IP stack.
 //!
 //! Every frame for it goes through [`Gateway::handle_frame`], which decides who deals with it: smoltcp
-//! (`stack`: ARP, ping, TCP), the DHCP server (`dhcp`), the UDP mappings (`udp`), or nobody. TCP flows (`tcp`)
-//! join smoltcp's sockets to host sockets.
+//! (`stack`: ARP, ping, TCP), the DHCP server (`dhcp`), the UDP mappings (`udp`, once `fragments` has put together what
+//! came in pieces), or nobody. TCP flows (`tcp`) join smoltcp's sockets to host sockets.
 //!
 //! Invariants: what a guest sends is believed only if its source is an address of the subnet that is not the
 //! gateway's own; a guest reaches the host's loopback only through the gateway's address, and only if the
@@ -11,6 +11,7 @@
 //! Not here: who gets the frames that leave (`fabric`), sleeping (`switch`).
 
 mod dhcp;
+mod fragments;
 #[cfg(test)]
 mod hostile;
 mod packet;
@@ -25,7 +26,8 @@ use crate::owners::Owners;
 use crate::poller::{Event, Poller};
 use crate::stats::{Stats, count};
 use dhcp::DhcpServer;
-use packet::{Arp, Kind, Packet};
+use fragments::{Idents, Key, Reassembly};
+use packet::{Arp, Fragment, Kind, Packet};
 use reach::Reach;
 use smoltcp::wire::IpProtocol;
 use stack::Stack;
@@ -66,6 +68,9 @@ pub(crate) struct Gateway {
     /// Which of the TCP forwards have a guest that answers.
     pub(crate) reach: Reach,
     udp: UdpFlows,
+    /// Guests' datagrams of which pieces are missing.
+    partial: Reassembly,
+    idents: Idents,
     stats: Stats,
     expire_at: Instant,
     ask_at: Instant,
@@ -102,6 +107,8 @@ impl Gateway {
             tcp: TcpFlows::new(&config),
             reach: Reach::new(config.connect_timeout, seed, now),
             udp: UdpFlows::new(names, config.udp_flows_max),
+            partial: Reassembly::default(),
+            idents: Idents::new(),
             stats,
             expire_at: now + EXPIRE_EVERY,
             ask_at: now,
@@ -130,7 +137,9 @@ impl Gateway {
         let udp = (!self.udp.is_empty()).then(|| until(self.expire_at));
         let ask = self.tcp.is_calling().then(|| until(self.ask_at));
         let reach = self.reach.due().map(until);
-        [self.stack.idle_for(now), self.tcp.due().map(until), udp, ask, reach].into_iter().flatten().min()
+        let partial = self.partial.due().map(until);
+        let dues = [self.stack.idle_for(now), self.tcp.due().map(until), udp, ask, reach, partial];
+        dues.into_iter().flatten().min()
     }
 
     /// Asks for the guests of forwards, among those who are at the ports of `fabric`; `ports`: there are some.
@@ -152,6 +161,7 @@ impl Gateway {
             self.stack.poll(now);
         }
         self.ask_again(now);
+        count(&self.stats.gateway().refused, self.partial.expire(now));
         if now >= self.expire_at {
             self.expire_at = now + EXPIRE_EVERY;
             self.udp.expire(now);
@@ -165,6 +175,9 @@ impl Gateway {
             (Some(Kind::Arp(arp)), _) => self.handle_arp(arp, frame, now),
             (Some(Kind::Ipv4(packet)), Some((_, source))) => {
                 self.handle_ipv4(poller, packet, (from, source), frame, now)
+            }
+            (Some(Kind::Fragment(fragment)), Some((_, source))) => {
+                self.handle_fragment(poller, fragment, (from, source), frame, now)
             }
             (Some(Kind::Rarp), _) => {
                 self.reach.hurry(now);
@@ -234,6 +247,40 @@ impl Gateway {
             }
             // Broadcasts and multicasts (mDNS, IGMP) are the guests' own affair.
             _ => !is_unicast(packet.destination) || self.config.subnet.broadcast() == packet.destination,
+        }
+    }
+
+    /// Keeps a piece of a datagram; the one that makes it whole has it handled as if it had come at once.
+    fn handle_fragment(
+        &mut self,
+        poller: &Poller,
+        fragment: Fragment<'_>,
+        sender: (PortId, MacAddr),
+        frame: &[u8],
+        now: Instant,
+    ) -> bool {
+        let Fragment { packet, ident, piece } = fragment;
+        let Packet { source, destination, protocol, .. } = packet;
+        let subnet = self.config.subnet;
+        if !is_unicast(destination) || destination == subnet.broadcast() {
+            return true; // The guests' own affair, as whole ones are.
+        }
+        // Nothing is kept that would be refused as a whole.
+        let may_go = self.is_own(destination) || (self.config.nat && !subnet.contains(destination));
+        if protocol != IpProtocol::Udp || !self.is_guest(source) || !may_go {
+            return false;
+        }
+        let key = Key { mac: sender.1, source, destination, ident };
+        match self.partial.take(sender.0, key, piece, now) {
+            Ok(None) => true,
+            Ok(Some(payload)) => {
+                let packet = Packet { payload: &payload, ..packet };
+                self.handle_ipv4(poller, packet, sender, frame, now)
+            }
+            Err(reason) => {
+                debug!(guest = %source, to = %destination, ident, "a piece of a datagram is dropped: {reason}");
+                false
+            }
         }
     }
 
@@ -386,17 +433,17 @@ impl Gateway {
     }
 
     pub(crate) fn handle_udp_event(&mut self, id: u64, now: Instant) {
-        let Self { udp, stack, neighbors, stats, mac, config, .. } = self;
+        let Self { udp, stack, neighbors, idents, stats, mac, config, .. } = self;
         let too_long = udp.receive_outward(id, now, |datagram| {
-            deliver(stack, neighbors, stats, (*mac, config.gateway), datagram);
+            deliver((stack, idents), neighbors, stats, (*mac, config.gateway), datagram);
         });
         count(&stats.gateway().refused, too_long);
     }
 
     pub(crate) fn handle_udp_forward_event(&mut self, index: usize, now: Instant) {
-        let Self { udp, stack, neighbors, stats, mac, config, .. } = self;
+        let Self { udp, stack, neighbors, idents, stats, mac, config, .. } = self;
         let too_long = udp.receive_forward(index, now, |datagram| {
-            deliver(stack, neighbors, stats, (*mac, config.gateway), datagram);
+            deliver((stack, idents), neighbors, stats, (*mac, config.gateway), datagram);
         });
         count(&stats.gateway().refused, too_long);
     }
@@ -404,7 +451,7 @@ impl Gateway {
 
 /// Sends a datagram to a guest, or asks where the guest is: the next datagram will find it.
 fn deliver(
-    stack: &mut Stack,
+    (stack, idents): (&mut Stack, &mut Idents),
     neighbors: &BTreeMap<Ipv4Addr, MacAddr>,
     stats: &Stats,
     own: (MacAddr, Ipv4Addr),
@@ -412,8 +459,14 @@ fn deliver(
 ) {
     match neighbors.get(datagram.to.ip()) {
         Some(&guest) => {
-            let macs = (guest, own.0);
-            packet::emit_udp(&mut stack.queues, macs, datagram.from, datagram.to, datagram.payload);
+            let (queues, macs) = (&mut stack.queues, (guest, own.0));
+            let ToGuest { from, to, payload } = datagram;
+            if payload.len() <= packet::UDP_PAYLOAD_WHOLE_MAX {
+                packet::emit_udp(queues, macs, from, to, payload);
+            } else {
+                let ident = idents.next(*from.ip(), *to.ip());
+                packet::emit_udp_in_pieces(queues, macs, from, to, payload, ident);
+            }
             count(&stats.gateway().udp_datagrams, 1);
         }
         None => packet::emit_arp_request(&mut stack.queues, own.0, own.1, *datagram.to.ip()),

@@ -3,6 +3,7 @@
 //! Invariant: everything here takes untrusted bytes and answers `None` to what is malformed.
 
 use crate::config::MacAddr;
+use crate::gateway::fragments::{Piece, cut};
 use crate::gateway::stack::{FRAME_BYTES, Queues};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
@@ -12,12 +13,14 @@ use smoltcp::wire::{
 };
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-/// Bytes of an Ethernet and an IPv4 header.
+/// Bytes before an IPv4 packet's payload: Ethernet and IPv4 headers.
 const IP_HEADERS: usize = 14 + 20;
 /// Bytes before a UDP datagram's payload: Ethernet, IPv4 and UDP headers.
 const UDP_HEADERS: usize = IP_HEADERS + 8;
-/// The longest UDP payload that fits a guest's frame. Longer ones would have to be fragmented.
-pub(crate) const UDP_PAYLOAD_MAX: usize = FRAME_BYTES - UDP_HEADERS;
+/// The longest UDP payload that fits a guest's frame. Longer ones are fragmented.
+pub(crate) const UDP_PAYLOAD_WHOLE_MAX: usize = FRAME_BYTES - UDP_HEADERS;
+/// The longest UDP payload that fits an IPv4 packet.
+pub(crate) const UDP_PAYLOAD_MAX: usize = 65_535 - 20 - 8;
 /// EtherType of reverse ARP, with which hypervisors announce a MAC (RFC 903; QEMU sends the same).
 const ETHERTYPE_RARP: u16 = 0x8035;
 /// Hop limit of what the gateway sends.
@@ -41,11 +44,21 @@ pub(crate) struct Packet<'a> {
     pub(crate) payload: &'a [u8],
 }
 
+/// A piece of an IPv4 packet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fragment<'a> {
+    /// The packet, as far as it is here.
+    pub(crate) packet: Packet<'a>,
+    pub(crate) ident: u16,
+    pub(crate) piece: Piece<'a>,
+}
+
 /// What kind of frame came to the gateway.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind<'a> {
     Arp(Arp),
     Ipv4(Packet<'a>),
+    Fragment(Fragment<'a>),
     /// Somebody says where a MAC is, and no more.
     Rarp,
     Other,
@@ -76,16 +89,23 @@ pub(crate) fn parse(frame: &[u8]) -> Option<Kind<'_>> {
         }
         EthernetProtocol::Ipv4 => {
             let packet = Ipv4Packet::new_checked(frame.payload()).ok()?;
-            let repr = Ipv4Repr::parse(&packet, &ChecksumCapabilities::default()).ok()?;
-            if packet.more_frags() || packet.frag_offset() != 0 {
+            // By hand: smoltcp's own summary knows whole packets only.
+            if packet.version() != 4 || packet.header_len() < 20 || !packet.verify_checksum() {
                 return None;
             }
-            Some(Kind::Ipv4(Packet {
-                source: repr.src_addr,
-                destination: repr.dst_addr,
-                protocol: repr.next_header,
-                payload: packet.payload(),
-            }))
+            let (offset, more, bytes) = (packet.frag_offset(), packet.more_frags(), packet.payload());
+            let whole = Packet {
+                source: packet.src_addr(),
+                destination: packet.dst_addr(),
+                protocol: packet.next_header(),
+                payload: bytes,
+            };
+            if !more && offset == 0 {
+                return Some(Kind::Ipv4(whole));
+            }
+            let header = usize::from(packet.header_len());
+            let piece = Piece { header, offset: usize::from(offset), more, bytes };
+            Some(Kind::Fragment(Fragment { packet: whole, ident: packet.ident(), piece }))
         }
         EthernetProtocol::Unknown(ETHERTYPE_RARP) => Some(Kind::Rarp),
         _ => Some(Kind::Other),
@@ -171,7 +191,7 @@ pub(crate) fn emit_syn(
     });
 }
 
-/// Queues a UDP datagram; the caller has checked that the payload fits.
+/// Queues a UDP datagram; the caller has checked that the payload fits a frame.
 pub(crate) fn emit_udp(
     queues: &mut Queues,
     macs: (MacAddr, MacAddr),
@@ -202,6 +222,50 @@ pub(crate) fn emit_udp(
             &checksums,
         );
     });
+}
+
+/// Queues a UDP datagram in pieces; the caller has checked that the payload fits an IPv4 packet.
+pub(crate) fn emit_udp_in_pieces(
+    queues: &mut Queues,
+    macs: (MacAddr, MacAddr),
+    from: SocketAddrV4,
+    to: SocketAddrV4,
+    payload: &[u8],
+    ident: u16,
+) {
+    let checksums = ChecksumCapabilities::default();
+    let udp = UdpRepr { src_port: from.port(), dst_port: to.port() };
+    let mut datagram = vec![0; udp.header_len() + payload.len()];
+    udp.emit(
+        &mut UdpPacket::new_unchecked(&mut datagram[..]),
+        &IpAddress::Ipv4(*from.ip()),
+        &IpAddress::Ipv4(*to.ip()),
+        payload.len(),
+        |room| room.copy_from_slice(payload),
+        &checksums,
+    );
+    for (offset, more, bytes) in cut(&datagram, FRAME_BYTES - IP_HEADERS) {
+        let ip = Ipv4Repr {
+            src_addr: *from.ip(),
+            dst_addr: *to.ip(),
+            next_header: IpProtocol::Udp,
+            payload_len: bytes.len(),
+            hop_limit: HOP_LIMIT,
+        };
+        queues.emit(IP_HEADERS + bytes.len(), |room| {
+            let mut frame = EthernetFrame::new_unchecked(room);
+            ethernet(macs, EthernetProtocol::Ipv4).emit(&mut frame);
+            let mut packet = Ipv4Packet::new_unchecked(frame.payload_mut());
+            ip.emit(&mut packet, &checksums);
+            packet.set_ident(ident);
+            packet.set_dont_frag(false);
+            packet.set_more_frags(more);
+            // Below 65,536, as the datagram is.
+            packet.set_frag_offset(offset as u16);
+            packet.fill_checksum();
+            packet.payload_mut().copy_from_slice(bytes);
+        });
+    }
 }
 
 /// Queues an ARP request of the gateway's for `target`.

@@ -5,7 +5,7 @@
 //! the gateway's, so that the guest's answers find back.
 //!
 //! Invariants: mappings are bounded, the longest idle one makes room; idle ones end after [`IDLE_MAX`].
-//! Not here: datagrams that do not fit the guest's MTU, in either direction, are dropped and counted.
+//! Not here: datagrams that do not fit the guest's MTU come and go whole (`fragments` takes care of their pieces).
 
 use crate::gateway::packet::UDP_PAYLOAD_MAX;
 use crate::poller::{Poller, Token, Watch};
@@ -20,6 +20,8 @@ const IDLE_MAX: Duration = Duration::from_secs(120);
 const FIRST_PORT: u16 = 49_152;
 /// Datagrams taken from a socket before others get their turn.
 const TURN_DATAGRAMS: usize = 64;
+/// Bytes of datagrams taken from a socket, all but the last one, before others get their turn.
+const TURN_BYTES: usize = 256 * 1024;
 
 /// A guest's port as seen from outside.
 #[derive(Debug)]
@@ -70,6 +72,9 @@ pub(crate) struct UdpFlows {
     next_id: u64,
     next_port: u16,
     flows_max: usize,
+    /// Room for the longest datagram; one byte more than is delivered, so that one that is cut off (IPv6 has longer
+    /// ones) can be told from one that fits.
+    room: Vec<u8>,
 }
 
 impl UdpFlows {
@@ -85,6 +90,7 @@ impl UdpFlows {
             next_port: FIRST_PORT,
             // The forwards' clients need a port each.
             flows_max: flows_max.clamp(1, usize::from(u16::MAX - FIRST_PORT)),
+            room: vec![0; UDP_PAYLOAD_MAX + 1],
         }
     }
 
@@ -176,7 +182,7 @@ impl UdpFlows {
         let Some(outward) = self.outward.get_mut(&id) else { return 0 };
         let (guest, from_resolver) = outward.key;
         let names = self.names;
-        receive(&outward.socket, |sender, payload| {
+        receive(&outward.socket, &mut self.room, |sender, payload| {
             outward.used = now;
             let from = match (from_resolver, names.dns, sender) {
                 (true, Some(dns), _) => SocketAddrV4::new(dns, 53),
@@ -199,11 +205,13 @@ impl UdpFlows {
     ) -> u64 {
         let Some(position) = self.forwards.iter().position(|(i, _)| *i == index) else { return 0 };
         let (_, forward) = self.forwards.remove(position);
-        let too_long = receive(&forward.socket, |client, payload| {
+        let mut room = std::mem::take(&mut self.room);
+        let too_long = receive(&forward.socket, &mut room, |client, payload| {
             let port = self.port_for(index, client, now);
             let from = SocketAddrV4::new(self.names.gateway, port);
             deliver(ToGuest { from, to: forward.guest, payload });
         });
+        self.room = room;
         self.forwards.insert(position, (index, forward));
         too_long
     }
@@ -255,15 +263,19 @@ impl UdpFlows {
     }
 }
 
-/// Takes up to a turn's datagrams; how many were longer than a guest's frame takes.
-fn receive(socket: &UdpSocket, mut each: impl FnMut(SocketAddr, &[u8])) -> u64 {
-    // One byte more than is delivered, so that a datagram cut off can be told from one that fits.
-    let mut bytes = [0; UDP_PAYLOAD_MAX + 1];
-    let mut too_long = 0;
+/// Takes up to a turn's datagrams; how many were longer than an IPv4 packet takes.
+fn receive(socket: &UdpSocket, room: &mut [u8], mut each: impl FnMut(SocketAddr, &[u8])) -> u64 {
+    let (mut too_long, mut taken) = (0, 0);
     for _ in 0..TURN_DATAGRAMS {
-        match socket.recv_from(&mut bytes) {
+        match socket.recv_from(room) {
             Ok((n, _)) if n > UDP_PAYLOAD_MAX => too_long += 1,
-            Ok((n, sender)) => each(sender, &bytes[..n]),
+            Ok((n, sender)) => {
+                each(sender, &room[..n]);
+                taken += n;
+                if taken >= TURN_BYTES {
+                    break;
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             // An ICMP error for something sent earlier, for example: it is consumed by being read.
             Err(_) => {}
