@@ -48,6 +48,8 @@ pub struct Standby<M> {
     stop_asked: bool,
     /// The primary has told this side to take over.
     asked: bool,
+    /// How often the machine had been reset when the world was last told.
+    restarts: u64,
 }
 
 /// What one attempt to replay came to.
@@ -73,6 +75,7 @@ impl<M: Machine> Standby<M> {
     pub fn new(machine: M, protocol: Backup, settings: Settings) -> Self {
         Self {
             disks: Disks::new(settings.disk_modes.clone()),
+            restarts: machine.restarts(),
             machine,
             protocol,
             settings,
@@ -113,6 +116,10 @@ impl<M: Machine> Standby<M> {
                 let now = ports.now();
                 let steps = self.machine.icount().since(from);
                 self.slice_steps = fitted(self.slice_steps, steps, now.since(began));
+                if self.machine.restarts() != self.restarts {
+                    self.restarts = self.machine.restarts();
+                    ports.notice(Notice::Restarted(self.restarts));
+                }
                 self.protocol.handle_executed(now, self.machine.icount(), self.machine.time());
                 if let Some(outcome) = self.drain_protocol(ports)? {
                     return Ok(Next::Finished(outcome));
