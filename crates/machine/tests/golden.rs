@@ -24,7 +24,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
 }
 
-/// Two harts, every kind of device, a request to the disk in flight, a frame and characters waiting.
+/// Two harts, disk, network card, source of entropy and console; a request to the disk in flight, a frame waiting.
 fn busy() -> Computer {
     let devices = vec![
         DeviceConfig::Block { bytes: DISK_BYTES as u64, read_only: false, serial: "tiny".into() },
