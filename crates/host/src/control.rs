@@ -48,6 +48,12 @@ pub enum ControlError {
         /// The host's answer.
         source: io::Error,
     },
+    /// It hung up before it answered: it has ended, or it serves as many as it can.
+    #[error("the instance at {path} hung up before it answered; `pollux status` says whether it has ended")]
+    HungUp {
+        /// The socket.
+        path: PathBuf,
+    },
     /// The answer makes no sense.
     #[error("the instance at {path} gave an answer that cannot be read: {what}")]
     Answer {
@@ -199,7 +205,13 @@ pub fn ask_within(
     let line = serde_json::to_string(&request).unwrap_or_default();
     writeln!(stream, "{line}").map_err(fault)?;
     let mut reply = String::new();
-    BufReader::new(stream.take(REPLY_BYTES_MAX)).read_line(&mut reply).map_err(fault)?;
+    let read = BufReader::new(stream.take(REPLY_BYTES_MAX)).read_line(&mut reply);
+    // A socket that is closed with a request in it says "reset" instead of its end.
+    if reply.is_empty() && read.as_ref().map_or_else(|e| e.kind() == io::ErrorKind::ConnectionReset, |_| true)
+    {
+        return Err(ControlError::HungUp { path: path.into() });
+    }
+    read.map_err(fault)?;
     serde_json::from_str(&reply).map_err(|e| ControlError::Answer { path: path.into(), what: e.to_string() })
 }
 

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 const STOP_TIMEOUT_S: u64 = 60;
 /// How often `pollux stop` looks whether the instance has ended.
 const STOP_LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long an instance that hung up on a request to stop may take to be gone.
+const ENDING: Duration = Duration::from_secs(5);
 
 #[derive(Args, Debug)]
 pub struct StatusArgs {
@@ -162,9 +164,12 @@ pub fn stop(args: &StopArgs) -> Result<u8> {
 /// Stops the instance whose control socket is at `path`.
 fn stop_at(path: &Path, args: &StopArgs) -> Result<u8> {
     let tell = |request| -> Result<()> {
-        match ask(path, request)?.get("error") {
-            Some(error) => bail!("{error}"),
-            None => Ok(()),
+        match ask(path, request) {
+            // What was to end may do so before it has answered.
+            Err(error) if is_gone(&error) => Ok(()),
+            Err(ControlError::HungUp { .. }) if has_ended(path, ENDING) => Ok(()),
+            Err(error) => Err(error.into()),
+            Ok(answer) => answer.get("error").map_or(Ok(()), |error| bail!("{error}")),
         }
     };
     let role = ask(path, Request::Status)?["role"].as_str().map(str::to_owned).unwrap_or_default();
@@ -190,7 +195,7 @@ fn stop_at(path: &Path, args: &StopArgs) -> Result<u8> {
 fn has_ended(path: &Path, patience: Duration) -> bool {
     let begun = Instant::now();
     loop {
-        if !path.exists() || ask(path, Request::Status).is_err() {
+        if !path.exists() || ask(path, Request::Status).is_err_and(|error| is_gone(&error)) {
             return true;
         }
         if begun.elapsed() >= patience {
@@ -261,6 +266,22 @@ mod tests {
             let heard: Vec<Event> = std::iter::from_fn(|| inbox.try_next()).collect();
             assert_eq!(heard, told, "{role}");
         }
+    }
+
+    #[test]
+    fn an_instance_that_ends_before_it_answers_has_been_stopped() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("vm.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).expect("free");
+        std::thread::spawn(move || {
+            for answer in ["{\"role\":\"solo\"}\n", ""] {
+                let (mut stream, _) = listener.accept().expect("it is asked");
+                stream.read(&mut [0; 256]).expect("a request");
+                stream.write_all(answer.as_bytes()).expect("sent");
+            }
+        });
+        let args = StopArgs { instance: "vm".into(), force: true, timeout: 0, power_button: false };
+        assert_eq!(stop_at(&path, &args).expect("it is gone"), 0);
     }
 
     #[test]
