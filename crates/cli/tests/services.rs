@@ -14,6 +14,7 @@ use rustix::process::Signal;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -227,6 +228,14 @@ fn services_installed_as_packages_alone_are_up_after_a_boot_as_on_debian() {
         "0",
         "for no card that is here"
     );
+    // What is given back in the guest is given back on the host.
+    let image = fs::File::open(guest._folder.path().join("primary.img")).expect("its disk");
+    let allocated = || image.metadata().expect("it is there").blocks() * 512;
+    guest.run("head -c 300000000 /dev/urandom > /var/big && sync && rm /var/big && sync");
+    let before = allocated();
+    println!("{}", guest.run("fstrim -v /"));
+    let freed = before.saturating_sub(allocated());
+    assert!(freed >= 250_000_000, "the image shrank by {freed} bytes");
     let took = guest.run("systemd-analyze");
     println!("{took}");
     println!("{}", guest.run("systemd-analyze blame --no-pager | head -15"));
