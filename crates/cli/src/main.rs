@@ -13,6 +13,7 @@ mod exit;
 mod files;
 mod logs;
 mod marks;
+mod signals;
 mod tenure;
 
 use clap::{Parser, Subcommand};

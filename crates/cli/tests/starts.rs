@@ -197,3 +197,51 @@ fn a_shared_image_has_one_mark_that_follows_the_vm() {
     // Beside the survivor, which writes to it.
     refused(start_on(&image, ",mode=shared", &[]), &["generation 2", "--ignore-mark vm@2"]);
 }
+
+#[test]
+fn a_vm_that_was_started_with_nohup_outlives_its_terminal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let f = folder.path();
+    let words = ["run", "--kernel", TINY, "--memory", "16M", "--console", "none"];
+    let mut vm = spawn(f, "vm", &strings(&["nohup"]), &strings(&words));
+    eventually("it runs", || status(f, "vm").ok());
+    vm.signal(Signal::HUP);
+    assert!(vm.wait(ms(300)).is_none(), "it was told to ignore that:\n{}", vm.log());
+    vm.signal(Signal::TERM);
+    assert!(vm.wait(ms(20_000)).expect("it ends").success());
+}
+
+#[test]
+fn a_switch_takes_the_forwards_of_vm_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let f = folder.path();
+    let at = |name: &str| f.join(name).display().to_string();
+    for (name, ports) in
+        [("a.toml", "'tcp:127.0.0.1:0-:22', 'tcp:127.0.0.1:0-:80'"), ("b.toml", "'tcp:127.0.0.1:0-:6379'")]
+    {
+        fs::write(f.join(name), format!("kernel = {TINY:?}\nforward = [{ports}]\n")).expect("room");
+    }
+    let listen = format!("unix:{}", at("switch.sock"));
+    let words = [
+        "switch",
+        "--listen",
+        &listen,
+        "--bound",
+        &at("bound"),
+        "--vm",
+        &at("a.toml"),
+        "--vm",
+        &at("b.toml"),
+    ];
+    let mut switch = spawn(f, "switch", &[], &strings(&words));
+    let bound = eventually("it is bound", || {
+        fs::read_to_string(f.join("bound")).ok().filter(|b| b.lines().count() > 2)
+    });
+    assert!(bound.lines().all(|line| line.starts_with("127.0.0.1:")), "{bound}");
+    switch.signal(Signal::TERM);
+    assert!(switch.wait(ms(20_000)).expect("it ends").success());
+    // A file that names none, or is none, is named.
+    fs::write(f.join("b.toml"), "forward = ['tcp:nonsense']\n").expect("room");
+    let (code, said) = pollux(f, &words);
+    assert!(code == Some(1) && said.contains("b.toml") && said.contains("nonsense"), "{said}");
+}

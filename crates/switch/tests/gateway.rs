@@ -171,9 +171,27 @@ fn a_client_of_a_guest_that_answers_no_more_is_reset_in_time_and_the_next_one_is
     let error = stream.read(&mut [0; 8]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     assert!((250..2000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
-    thread::sleep(Duration::from_millis(50));
+    // It is asked once more, and has a second for its answer.
+    thread::sleep(Duration::from_millis(1500));
     assert!(!open(), "the forward is closed until the guest answers again");
     assert!(guest.run_until(SOON, |_| open()));
+}
+
+#[test]
+fn a_guest_that_refuses_one_client_is_still_there_for_the_next_one() {
+    let switch = start(forward);
+    let address = switch.bound.forwards[0];
+    let mut guest = Guest::up(1, port(switch.connect()));
+    assert!(guest.run_until(SOON, |_| TcpStream::connect(address).is_ok()));
+    guest.run_until(Duration::from_millis(100), |_| false);
+    let mut refused = client(address);
+    thread::sleep(Duration::from_millis(50));
+    guest.refuse_what_has_come();
+    assert_eq!(refused.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    for _ in 0..20 {
+        TcpStream::connect(address).expect("the forward is open");
+        guest.run_until(Duration::from_millis(10), |_| false);
+    }
 }
 
 #[test]

@@ -160,9 +160,7 @@ pub fn serve_control(ports: &HostPorts, instance: &str) -> Result<PathBuf> {
 /// SIGINT ends the VM in good order, and so do SIGTERM and SIGHUP, unless they are to hand it over; then it is the second
 /// signal that ends the VM. The next one ends the process.
 pub fn stop_on_signals(ports: &HostPorts, on_term: OnTerm) -> Result<()> {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    let mut signals =
-        signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot catch signals")?;
+    let mut signals = crate::signals::endings()?;
     let events = ports.sender();
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         let (mut handing_over, mut stopping) = (false, false);
@@ -171,7 +169,8 @@ pub fn stop_on_signals(ports: &HostPorts, on_term: OnTerm) -> Result<()> {
                 pollux_host::console::restore_terminal();
                 std::process::exit(i32::from(crate::exit::FAILED));
             }
-            let hands_over = on_term == OnTerm::Handover && signal != SIGINT && !handing_over;
+            let hands_over =
+                on_term == OnTerm::Handover && signal != signal_hook::consts::SIGINT && !handing_over;
             let event = if hands_over {
                 handing_over = true;
                 Event::HandOver(HandoverCause::Terminate)

@@ -162,9 +162,7 @@ pub fn run(args: ImageArgs) -> Result<u8> {
 
 /// A signal ends the machine and the programs of a build and removes what is half made; the next one ends this process.
 fn end_on_signals() -> Result<()> {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    let mut signals =
-        signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot catch signals")?;
+    let mut signals = crate::signals::endings()?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for _ in signals.forever() {
             if pollux_image::is_interrupted() {

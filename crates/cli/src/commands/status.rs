@@ -276,7 +276,7 @@ mod tests {
         std::thread::spawn(move || {
             for answer in ["{\"role\":\"solo\"}\n", ""] {
                 let (mut stream, _) = listener.accept().expect("it is asked");
-                stream.read(&mut [0; 256]).expect("a request");
+                assert!(stream.read(&mut [0; 256]).expect("a request") > 0);
                 stream.write_all(answer.as_bytes()).expect("sent");
             }
         });

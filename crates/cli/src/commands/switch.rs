@@ -71,22 +71,19 @@ pub fn run(args: SwitchArgs) -> Result<u8> {
     for forward in &bound.forwards {
         tracing::info!(%forward, "forwarding");
     }
-    if let Some(path) = &args.bound {
-        let text: String = bound.forwards.iter().map(|address| format!("{address}\n")).collect();
-        write_bound(path, &text)?;
-    }
+    // Who reads where it is bound may tell it to end.
     let stopper = Stopper::new().context("cannot make a stopper")?;
-    let mut signals = signal_hook::iterator::Signals::new([
-        signal_hook::consts::SIGTERM,
-        signal_hook::consts::SIGINT,
-        signal_hook::consts::SIGHUP,
-    ])?;
+    let mut signals = crate::signals::endings()?;
     let on_signal = stopper.clone();
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         if signals.forever().next().is_some() {
             on_signal.stop();
         }
     })?;
+    if let Some(path) = &args.bound {
+        let text: String = bound.forwards.iter().map(|address| format!("{address}\n")).collect();
+        write_bound(path, &text)?;
+    }
     tracing::info!(listen = %bound.listen, "switching");
     switch.run(&stopper)?;
     Ok(0)

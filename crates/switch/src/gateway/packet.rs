@@ -151,6 +151,31 @@ pub(crate) fn parse_answer(packet: &Packet<'_>) -> Option<(u16, u16, Answer)> {
     whole.then(|| (segment.src_port(), segment.dst_port(), answer))
 }
 
+/// Queues an IPv4 packet whose payload of `payload_bytes` is written by `fill`; `macs` are destination and source.
+fn emit_ipv4(
+    queues: &mut Queues,
+    macs: (MacAddr, MacAddr),
+    protocol: IpProtocol,
+    (src_addr, dst_addr): (Ipv4Addr, Ipv4Addr),
+    payload_bytes: usize,
+    fill: impl FnOnce(&mut Ipv4Packet<&mut [u8]>),
+) {
+    let ip = Ipv4Repr {
+        src_addr,
+        dst_addr,
+        next_header: protocol,
+        payload_len: payload_bytes,
+        hop_limit: HOP_LIMIT,
+    };
+    queues.emit(IP_HEADERS + payload_bytes, |bytes| {
+        let mut frame = EthernetFrame::new_unchecked(bytes);
+        ethernet(macs, EthernetProtocol::Ipv4).emit(&mut frame);
+        let mut packet = Ipv4Packet::new_unchecked(frame.payload_mut());
+        ip.emit(&mut packet, &ChecksumCapabilities::default());
+        fill(&mut packet);
+    });
+}
+
 /// Queues the SYN of a connection that is not to come about.
 pub(crate) fn emit_syn(
     queues: &mut Queues,
@@ -159,7 +184,6 @@ pub(crate) fn emit_syn(
     to: SocketAddrV4,
     sequence: u32,
 ) {
-    let checksums = ChecksumCapabilities::default();
     let tcp = TcpRepr {
         src_port: from.port(),
         dst_port: to.port(),
@@ -174,20 +198,10 @@ pub(crate) fn emit_syn(
         timestamp: None,
         payload: &[],
     };
-    let ip = Ipv4Repr {
-        src_addr: *from.ip(),
-        dst_addr: *to.ip(),
-        next_header: IpProtocol::Tcp,
-        payload_len: tcp.buffer_len(),
-        hop_limit: HOP_LIMIT,
-    };
-    queues.emit(IP_HEADERS + tcp.buffer_len(), |bytes| {
-        let mut frame = EthernetFrame::new_unchecked(bytes);
-        ethernet(macs, EthernetProtocol::Ipv4).emit(&mut frame);
-        let mut packet = Ipv4Packet::new_unchecked(frame.payload_mut());
-        ip.emit(&mut packet, &checksums);
-        let (source, destination) = (IpAddress::Ipv4(ip.src_addr), IpAddress::Ipv4(ip.dst_addr));
-        tcp.emit(&mut TcpPacket::new_unchecked(packet.payload_mut()), &source, &destination, &checksums);
+    emit_ipv4(queues, macs, IpProtocol::Tcp, (*from.ip(), *to.ip()), tcp.buffer_len(), |packet| {
+        let (source, destination) = (IpAddress::Ipv4(*from.ip()), IpAddress::Ipv4(*to.ip()));
+        let mut segment = TcpPacket::new_unchecked(packet.payload_mut());
+        tcp.emit(&mut segment, &source, &destination, &ChecksumCapabilities::default());
     });
 }
 
@@ -199,28 +213,9 @@ pub(crate) fn emit_udp(
     to: SocketAddrV4,
     payload: &[u8],
 ) {
-    let checksums = ChecksumCapabilities::default();
-    let udp = UdpRepr { src_port: from.port(), dst_port: to.port() };
-    let ip = Ipv4Repr {
-        src_addr: *from.ip(),
-        dst_addr: *to.ip(),
-        next_header: IpProtocol::Udp,
-        payload_len: udp.header_len() + payload.len(),
-        hop_limit: HOP_LIMIT,
-    };
-    queues.emit(UDP_HEADERS + payload.len(), |bytes| {
-        let mut frame = EthernetFrame::new_unchecked(bytes);
-        ethernet(macs, EthernetProtocol::Ipv4).emit(&mut frame);
-        let mut packet = Ipv4Packet::new_unchecked(frame.payload_mut());
-        ip.emit(&mut packet, &checksums);
-        udp.emit(
-            &mut UdpPacket::new_unchecked(packet.payload_mut()),
-            &IpAddress::Ipv4(ip.src_addr),
-            &IpAddress::Ipv4(ip.dst_addr),
-            payload.len(),
-            |room| room.copy_from_slice(payload),
-            &checksums,
-        );
+    let bytes = UDP_HEADERS - IP_HEADERS + payload.len();
+    emit_ipv4(queues, macs, IpProtocol::Udp, (*from.ip(), *to.ip()), bytes, |packet| {
+        write_udp(packet.payload_mut(), from, to, payload);
     });
 }
 
@@ -233,30 +228,10 @@ pub(crate) fn emit_udp_in_pieces(
     payload: &[u8],
     ident: u16,
 ) {
-    let checksums = ChecksumCapabilities::default();
-    let udp = UdpRepr { src_port: from.port(), dst_port: to.port() };
-    let mut datagram = vec![0; udp.header_len() + payload.len()];
-    udp.emit(
-        &mut UdpPacket::new_unchecked(&mut datagram[..]),
-        &IpAddress::Ipv4(*from.ip()),
-        &IpAddress::Ipv4(*to.ip()),
-        payload.len(),
-        |room| room.copy_from_slice(payload),
-        &checksums,
-    );
+    let mut datagram = vec![0; UDP_HEADERS - IP_HEADERS + payload.len()];
+    write_udp(&mut datagram, from, to, payload);
     for (offset, more, bytes) in cut(&datagram, FRAME_BYTES - IP_HEADERS) {
-        let ip = Ipv4Repr {
-            src_addr: *from.ip(),
-            dst_addr: *to.ip(),
-            next_header: IpProtocol::Udp,
-            payload_len: bytes.len(),
-            hop_limit: HOP_LIMIT,
-        };
-        queues.emit(IP_HEADERS + bytes.len(), |room| {
-            let mut frame = EthernetFrame::new_unchecked(room);
-            ethernet(macs, EthernetProtocol::Ipv4).emit(&mut frame);
-            let mut packet = Ipv4Packet::new_unchecked(frame.payload_mut());
-            ip.emit(&mut packet, &checksums);
+        emit_ipv4(queues, macs, IpProtocol::Udp, (*from.ip(), *to.ip()), bytes.len(), |packet| {
             packet.set_ident(ident);
             packet.set_dont_frag(false);
             packet.set_more_frags(more);
@@ -266,6 +241,17 @@ pub(crate) fn emit_udp_in_pieces(
             packet.payload_mut().copy_from_slice(bytes);
         });
     }
+}
+
+fn write_udp(room: &mut [u8], from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) {
+    UdpRepr { src_port: from.port(), dst_port: to.port() }.emit(
+        &mut UdpPacket::new_unchecked(room),
+        &IpAddress::Ipv4(*from.ip()),
+        &IpAddress::Ipv4(*to.ip()),
+        payload.len(),
+        |room| room.copy_from_slice(payload),
+        &ChecksumCapabilities::default(),
+    );
 }
 
 /// Queues an ARP request of the gateway's for `target`.

@@ -1,14 +1,16 @@
 //! Which TCP forwards lead to a guest that answers, so that nobody is accepted for a machine that is not there.
 //!
 //! ```text
-//!   closed ── the guest answers SYN with SYN-ACK ──► open ── a call is refused, or unanswered, or ──► closed
-//!     │ ▲                                                    the guest's port is gone for too long
-//!     └─┘ asks: where the guest is (ARP), then its port (SYN)
+//!   closed ── the guest answers SYN with SYN-ACK ──► open ── the guest's port is gone for too long ──► closed
+//!     │ ▲                                            │ ▲                                                 ▲
+//!     └─┘ asks: where the guest is (ARP),            │ └ SYN-ACK                                         │
+//!         then its port (SYN)                        └──── a call fails ──► doubted: asks ── RST, silence┘
 //! ```
 //!
 //! A probe is the SYN of a connection that never comes about: the answer meets no socket of smoltcp's, whose RST ends
 //! it before the guest's program hears of it (`accept` returns for whole connections only). A failover closes nothing:
-//! the guest is somewhere else within the time that an absent one has.
+//! the guest is somewhere else within the time that an absent one has. Nor does one client whom the guest refuses, as a
+//! service under load may: only a refused probe says that there is no service.
 //!
 //! Not here: the host's sockets (`switch` listens and stops listening as [`Reach::take_changes`] says), calls of
 //! clients (`tcp`).
@@ -30,6 +32,8 @@ const SEEK_EVERY: Duration = Duration::from_millis(500);
 const EAGER_FOR: Duration = Duration::from_secs(60);
 /// How often then.
 const PATIENT_EVERY: Duration = Duration::from_secs(1);
+/// A guest that was asked because a call had failed answers within this, or is not there.
+const DOUBT_FOR: Duration = Duration::from_secs(1);
 /// How often the guests of open forwards are looked for among the ports.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -44,6 +48,8 @@ struct Door {
     ask_at: Instant,
     /// Open, and its guest is at no port since then.
     absent: Option<Instant>,
+    /// Open, and a call failed then, and no probe has been answered since.
+    doubted: Option<Instant>,
 }
 
 /// All TCP forwards.
@@ -68,7 +74,8 @@ impl Reach {
 
     /// Adds forward number `index`, closed.
     pub(crate) fn add(&mut self, index: usize, guest: SocketAddrV4, now: Instant) {
-        self.doors.push(Door { index, guest, open: false, since: now, ask_at: now, absent: None });
+        let (open, absent, doubted) = (false, None, None);
+        self.doors.push(Door { index, guest, open, since: now, ask_at: now, absent, doubted });
     }
 
     /// Forwards that have become open (`true`) or closed since the last call.
@@ -81,7 +88,11 @@ impl Reach {
         if !self.ports {
             return None;
         }
-        let due = |door: &Door| if door.open { self.look_at } else { door.ask_at };
+        let due = |door: &Door| match (door.open, door.doubted) {
+            (true, None) => self.look_at,
+            (true, Some(_)) => self.look_at.min(door.ask_at),
+            (false, _) => door.ask_at,
+        };
         self.doors.iter().map(due).min()
     }
 
@@ -99,12 +110,18 @@ impl Reach {
 
     /// A guest has answered a probe.
     pub(crate) fn answered(&mut self, guest: SocketAddrV4, answer: Answer, now: Instant) {
-        if answer == Answer::Refused {
-            return;
-        }
-        for door in self.doors.iter_mut().filter(|door| !door.open && door.guest == guest) {
-            (door.open, door.since, door.absent) = (true, now, None);
-            self.changes.push((door.index, true));
+        for door in self.doors.iter_mut().filter(|door| door.guest == guest) {
+            match (answer, door.open) {
+                (Answer::Taken, true) => door.doubted = None,
+                (Answer::Taken, false) => {
+                    (door.open, door.since, door.absent, door.doubted) = (true, now, None, None);
+                    self.changes.push((door.index, true));
+                }
+                (Answer::Refused, true) if door.doubted.is_some() => {
+                    close(door, &mut self.changes, now);
+                }
+                (Answer::Refused, _) => {}
+            }
         }
     }
 
@@ -115,10 +132,12 @@ impl Reach {
         }
     }
 
-    /// A client's call came to nothing.
+    /// A client's call came to nothing: is the service still there?
     pub(crate) fn failed(&mut self, guest: SocketAddrV4, now: Instant) {
         for door in self.doors.iter_mut().filter(|door| door.open && door.guest == guest) {
-            close(door, &mut self.changes, now);
+            if door.doubted.is_none() {
+                (door.doubted, door.ask_at) = (Some(now), now);
+            }
         }
     }
 
@@ -144,14 +163,19 @@ impl Reach {
             let mac = neighbors.get(door.guest.ip()).copied();
             let is_there = mac.is_some_and(&at_port);
             if door.open {
-                if !looks {
+                if looks {
+                    door.absent = (!is_there).then(|| door.absent.unwrap_or(now));
+                }
+                let lasts = |since: Option<Instant>, max| {
+                    since.is_some_and(|s| now.saturating_duration_since(s) >= max)
+                };
+                if lasts(door.absent, self.absent_max) || lasts(door.doubted, DOUBT_FOR) {
+                    close(door, &mut self.changes, now);
                     continue;
                 }
-                door.absent = (!is_there).then(|| door.absent.unwrap_or(now));
-                if door.absent.is_some_and(|since| now.saturating_duration_since(since) >= self.absent_max) {
-                    close(door, &mut self.changes, now);
+                if door.doubted.is_none() {
+                    continue;
                 }
-                continue;
             }
             if now < door.ask_at || !ports || door.guest.ip().is_unspecified() {
                 continue;
@@ -174,6 +198,7 @@ impl Reach {
 }
 
 fn close(door: &mut Door, changes: &mut Vec<(usize, bool)>, now: Instant) {
-    (door.open, door.since, door.ask_at, door.absent) = (false, now, now + PROBE_EVERY, None);
+    (door.open, door.since, door.ask_at) = (false, now, now + PROBE_EVERY);
+    (door.absent, door.doubted) = (None, None);
     changes.push((door.index, false));
 }

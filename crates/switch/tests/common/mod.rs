@@ -252,6 +252,15 @@ impl Guest {
         }
     }
 
+    /// Takes in what has come while no TCP server listens, and serves again after that.
+    pub fn refuse_what_has_come(&mut self) {
+        self.card.inward.extend(self.port.iter().flat_map(|port| port.frames.try_iter()));
+        self.echoes.iter().for_each(|echo| self.sockets.get_mut::<tcp::Socket>(*echo).abort());
+        self.iface.poll(self.now(), &mut self.card, &mut self.sockets);
+        self.serve();
+        self.send();
+    }
+
     fn wait(&mut self, time: Duration) {
         let Some(port) = &self.port else { return std::thread::sleep(time) };
         if let Ok(frame) = port.frames.recv_timeout(time) {
