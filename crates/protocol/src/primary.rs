@@ -253,6 +253,7 @@ impl Primary {
         }
         self.acked = self.acked.max(received);
         self.gate.ack(received);
+        self.unexecuted.handle_received(now, received);
         self.unexecuted.handle_executed(executed);
         self.peer_executed = self.peer_executed.max(executed);
         while self.in_flight.front().is_some_and(|(lsn, _)| *lsn <= received) {

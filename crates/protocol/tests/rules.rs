@@ -461,6 +461,30 @@ fn a_lagging_backup_slows_the_primary() {
 }
 
 #[test]
+fn a_backup_that_is_far_away_and_keeps_up_slows_nothing() {
+    const ROUND_TRIP_MS: u64 = 60;
+    let mut p = primary();
+    let mut newest = Vec::new();
+    for ms in 1..2000u64 {
+        p.handle_tick(at(ms));
+        p.flush(at(ms), Icount(ms), VirtTime(ms * MS));
+        messages_at(&mut p, at(ms));
+        newest.push(p.report().lsn);
+        if ms > ROUND_TRIP_MS {
+            let then = ms - ROUND_TRIP_MS;
+            let (received, icount, time) = (newest[then as usize - 1], Icount(then), VirtTime(then * MS));
+            let executed = received;
+            p.handle_message(
+                at(ms),
+                Message::Ack { generation: G1, received, executed, icount, time, buffered_bytes: 0 },
+            );
+        }
+    }
+    assert_eq!(p.pace(at(2000)), Pace::Run { share_permille: 1000 });
+    assert!(p.report().lag_ns <= 5 * MS, "distance is not lag: {}", p.report().lag_ns);
+}
+
+#[test]
 fn a_gap_in_the_log_makes_the_backup_leave_and_not_take_over() {
     let mut b = backup();
     b.handle_message(at(1), records(1..=1));
