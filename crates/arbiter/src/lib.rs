@@ -18,6 +18,8 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod identity;
 
 pub use identity::{ArbiterId, Secret, decode_marker, encode_marker};
@@ -139,12 +141,43 @@ pub struct HeldError {
     pub holder: String,
 }
 
-/// Something that decides, atomically, which claim comes first.
+/// A place that decides, atomically, which claim comes first: a folder, a witness, a cluster's store.
+///
+/// Rule: an error is "nothing is known" and never "no". The claim may have been made all the same, and asking again with
+/// the same one then wins; only [`Decision::Lost`] says that somebody else has the generation. What every place must do
+/// is a test that each of them runs ([`conformance`], with the feature of that name).
 pub trait Arbiter {
-    /// Why nothing is known. The claim may have been made all the same.
+    /// Why nothing is known.
     type Error;
-    /// Test-and-set: makes the claim if its generation is free, and says whose it is.
+
+    /// Test-and-set: makes the claim if its generation is free and what it stands on stands here, and says whose it is.
     fn claim(&mut self, wanted: &Claim) -> Result<Decision, Self::Error>;
+
+    /// The claim of the highest generation that anybody has ever held, if any.
+    fn newest(&mut self, vm: &str) -> Result<Option<Claim>, Self::Error>;
+
+    /// The claim on one generation, if anybody has made it.
+    fn standing(&mut self, vm: &str, generation: Generation) -> Result<Option<Claim>, Self::Error>;
+
+    /// A VM that ran in generation `own` of `holder` has ended in good order: the next generation is nobody's, so that
+    /// no replica that slept wins it. `Won`: so it is. `Lost`: somebody else has the VM, and nothing was ended.
+    /// `Elsewhere`: `holder` does not hold `own` here, and nothing was ended.
+    fn end(&mut self, vm: &str, own: Generation, holder: &str) -> Result<Decision, Self::Error> {
+        let mut own = own;
+        let mut is_first = true;
+        loop {
+            match self.standing(vm, own)? {
+                Some(claim) if claim.holder == holder => {}
+                Some(claim) if !is_first => return Ok(Decision::Lost { holder: claim.holder }),
+                _ => return Ok(Decision::Elsewhere),
+            }
+            match self.claim(&Claim::end(vm, own, holder))? {
+                // Perhaps this holder's too: won by a claim whose answer came too late to matter.
+                Decision::Lost { .. } => (own, is_first) = (own.next(), false),
+                decided => return Ok(decided),
+            }
+        }
+    }
 }
 
 /// An arbiter in memory: what a witness keeps and a simulator uses.
@@ -173,6 +206,14 @@ impl Arbiter for Ledger {
         }
         let place = (wanted.vm.clone(), wanted.generation);
         Ok(decide(self.claims.entry(place).or_insert_with(|| wanted.clone()), wanted))
+    }
+
+    fn newest(&mut self, vm: &str) -> Result<Option<Claim>, Self::Error> {
+        Ok(Self::newest(self, vm).cloned())
+    }
+
+    fn standing(&mut self, vm: &str, generation: Generation) -> Result<Option<Claim>, Self::Error> {
+        Ok(self.claims.get(&(vm.to_string(), generation)).cloned())
     }
 }
 

@@ -5,12 +5,11 @@
 
 use crate::exit::HeldElsewhere;
 use anyhow::{Context, Result};
-use pollux_arbiter::{Claim, Secret};
+use pollux_arbiter::{Arbiter, Claim, Decision, Secret};
 use pollux_codec::message::Greet;
 use pollux_host::arbiter_file::{Claimant, FileArbiter, random_bytes};
 use pollux_host::mark::Start;
 use pollux_node::Outcome;
-use pollux_protocol::Verdict;
 use pollux_vocab::Generation;
 use std::path::{Path, PathBuf};
 
@@ -40,7 +39,7 @@ impl Tenure {
         if let Err(error) = arbiter.sweep() {
             tracing::warn!(%error, "cannot look for what dead claimants left in the arbiter's folder");
         }
-        let newest = arbiter.newest(vm)?.map(|(_, claim)| claim);
+        let newest = arbiter.newest(vm)?;
         let generation = pollux_arbiter::first_generation(newest.as_ref()).map_err(|held| {
             let folder = folder.display();
             HeldElsewhere(format!(
@@ -69,9 +68,11 @@ impl Tenure {
         let (vm, holder, after) = (self.vm.clone(), self.holder.clone(), self.after.clone());
         let claim = Claim { vm, generation: self.generation, holder, after, secret: self.secret };
         match self.arbiter.claim(&claim)? {
-            Verdict::Won => Ok(()),
-            Verdict::Lost => Err(HeldElsewhere(format!("somebody else has just started {}", self.vm)).into()),
-            Verdict::Unreachable => anyhow::bail!("the arbiter has not decided who may start {}", self.vm),
+            Decision::Won => Ok(()),
+            Decision::Lost { .. } => {
+                Err(HeldElsewhere(format!("somebody else has just started {}", self.vm)).into())
+            }
+            Decision::Elsewhere => anyhow::bail!("the arbiter has not decided who may start {}", self.vm),
         }
     }
 
@@ -91,7 +92,7 @@ impl Tenure {
     /// Spends the generation after `own`, if `own` is this process's: nobody runs the VM now, nor any copy of it.
     pub fn end(&self, own: Generation) {
         let vm = &self.vm;
-        if let Err(error) = self.arbiter.end(vm, own, &self.holder) {
+        if let Err(error) = self.arbiter.clone().end(vm, own, &self.holder) {
             tracing::warn!(%error, "the arbiter still names the VM as running; `pollux arbiter forget {vm}` corrects it");
         }
     }

@@ -16,8 +16,8 @@
 //! protocol treats no answer as "unreachable: wait".
 
 use pollux_arbiter::{
-    ArbiterId, Claim, Decision, GENERATION_MAX, Secret, decide, decode, decode_marker, encode, encode_marker,
-    follows,
+    Arbiter, ArbiterId, Claim, Decision, GENERATION_MAX, Secret, decide, decode, decode_marker, encode,
+    encode_marker, follows,
 };
 use pollux_node::Event;
 use pollux_protocol::Verdict;
@@ -93,18 +93,6 @@ pub enum ArbiterError {
         found: ArbiterId,
         /// What it said.
         wanted: ArbiterId,
-    },
-    /// It does not hold what the claim stands on.
-    #[error(
-        "{path} does not hold the claim that generation {generation} of {vm} stands on: it is another folder, or an old copy, or was emptied"
-    )]
-    Elsewhere {
-        /// The folder.
-        path: PathBuf,
-        /// The VM.
-        vm: String,
-        /// What was claimed.
-        generation: Generation,
     },
 }
 
@@ -204,14 +192,14 @@ impl FileArbiter {
     }
 
     /// The highest generation anybody has ever held, if any.
-    pub fn newest(&self, vm: &str) -> Result<Option<(Generation, Claim)>, ArbiterError> {
+    pub fn newest(&self, vm: &str) -> Result<Option<Claim>, ArbiterError> {
         match self.names()?.iter().filter_map(|name| generation_of(name, vm)).max() {
             None => Ok(None),
             Some(generation) if generation > GENERATION_MAX => Err(ArbiterError::Damaged {
                 path: self.path.join(name_of(vm, generation)),
                 what: format!("no VM has come to generation {generation}"),
             }),
-            Some(generation) => Ok(Some((generation, self.read(vm, generation)?))),
+            Some(generation) => self.read(vm, generation).map(Some),
         }
     }
 
@@ -263,7 +251,7 @@ impl FileArbiter {
     }
 
     /// Test-and-set. May block for as long as the storage does.
-    pub fn claim(&self, wanted: &Claim) -> Result<Verdict, ArbiterError> {
+    pub fn claim(&self, wanted: &Claim) -> Result<Decision, ArbiterError> {
         let found = self.marker()?;
         if found != self.id {
             let (path, wanted) = (self.path.clone(), self.id);
@@ -274,38 +262,26 @@ impl FileArbiter {
             None => None,
         };
         if !follows(before.as_ref(), wanted) {
-            let (path, vm) = (self.path.clone(), wanted.vm.clone());
-            return Err(ArbiterError::Elsewhere { path, vm, generation: wanted.generation });
+            let (path, Claim { vm, generation, .. }) = (self.path.display(), wanted);
+            tracing::warn!(
+                "{path} does not hold the claim that generation {generation} of {vm} stands on: it is another folder, or an old copy, or was emptied"
+            );
+            return Ok(Decision::Elsewhere);
         }
         match self.put(&name_of(&wanted.vm, wanted.generation), &encode(wanted)) {
             Err(ArbiterError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
             put => put?,
         }
-        match decide(&self.read(&wanted.vm, wanted.generation)?, wanted) {
+        let decision = decide(&self.read(&wanted.vm, wanted.generation)?, wanted);
+        match &decision {
             // Also for a name that was there already: it may be this holder's, from a call that could not sync it.
-            Decision::Won => {
-                self.sync_folder()?;
-                Ok(Verdict::Won)
-            }
+            Decision::Won => self.sync_folder()?,
             Decision::Lost { holder } => {
                 tracing::info!(vm = wanted.vm, generation = %wanted.generation, %holder, "the generation is taken");
-                Ok(Verdict::Lost)
             }
-            Decision::Elsewhere => Ok(Verdict::Unreachable),
+            Decision::Elsewhere => {}
         }
-    }
-
-    /// A VM that ran in generation `own` of `holder` has ended in good order: the next generation is nobody's, so
-    /// that no replica that slept wins it. Whoever does not hold `own` ends nothing.
-    pub fn end(&self, vm: &str, own: Generation, holder: &str) -> Result<(), ArbiterError> {
-        let mut own = own;
-        while self.read(vm, own)?.holder == holder
-            && self.claim(&Claim::end(vm, own, holder))? != Verdict::Won
-        {
-            // Perhaps this holder's too: won by a claim whose answer came too late to matter.
-            own = own.next();
-        }
-        Ok(())
+        Ok(decision)
     }
 
     fn sync_folder(&self) -> Result<(), ArbiterError> {
@@ -372,10 +348,31 @@ impl FileArbiter {
             tracing::error!(%generation, "nothing is known of who holds the generation before: not claimed");
             return Verdict::Unreachable;
         };
-        self.claim(&claim).unwrap_or_else(|error| {
-            tracing::warn!(%error, "the arbiter cannot be reached: waiting");
-            Verdict::Unreachable
-        })
+        match self.claim(&claim) {
+            Ok(Decision::Won) => Verdict::Won,
+            Ok(Decision::Lost { .. }) => Verdict::Lost,
+            Ok(Decision::Elsewhere) => Verdict::Unreachable,
+            Err(error) => {
+                tracing::warn!(%error, "the arbiter cannot be reached: waiting");
+                Verdict::Unreachable
+            }
+        }
+    }
+}
+
+impl Arbiter for FileArbiter {
+    type Error = ArbiterError;
+
+    fn claim(&mut self, wanted: &Claim) -> Result<Decision, ArbiterError> {
+        Self::claim(self, wanted)
+    }
+
+    fn newest(&mut self, vm: &str) -> Result<Option<Claim>, ArbiterError> {
+        Self::newest(self, vm)
+    }
+
+    fn standing(&mut self, vm: &str, generation: Generation) -> Result<Option<Claim>, ArbiterError> {
+        Self::standing(self, vm, generation)
     }
 }
 

@@ -5,8 +5,8 @@
 //! Not here: which frames may overtake, and the socket (`link`).
 
 use pollux_codec::frame::whole_bytes;
-use rustix::io::Errno;
 use std::collections::VecDeque;
+use std::io;
 
 /// Bytes offered to the kernel at a time.
 const OFFER_BYTES: usize = 256 * 1024;
@@ -56,10 +56,7 @@ impl Backlog {
 
     /// Hands the front to `offer`, piece by piece and in place, until it takes no more: the cost is that of what is
     /// taken, and of one piece, however much waits.
-    pub(crate) fn drain(
-        &mut self,
-        mut offer: impl FnMut(&[u8]) -> Result<usize, Errno>,
-    ) -> Result<(), Errno> {
+    pub(crate) fn drain(&mut self, mut offer: impl FnMut(&[u8]) -> io::Result<usize>) -> io::Result<()> {
         loop {
             let front = self.bytes.as_slices().0;
             let piece = &front[..front.len().min(OFFER_BYTES)];

@@ -1,4 +1,4 @@
-//! The channel between two replicas: one TCP connection.
+//! The channel between two replicas: messages over one connection ([`stream`]; TCP, or memory in tests).
 //!
 //! Sending never blocks the VM: what the kernel does not take at once waits in a backlog, whose size the protocol
 //! bounds by the window of unacknowledged log. The log travels in short frames, and a heartbeat does not wait behind it.
@@ -6,16 +6,18 @@
 //! what the node has not taken in is bounded ([`crate::events`]): beyond that the peer's TCP waits. Damage, end of file
 //! and every error become [`Event::LinkLost`], once.
 
+pub mod memory;
+pub mod stream;
+
 use crate::backlog::Backlog;
 use crate::events::EventSender;
 use pollux_codec::frame::FrameDecoder;
 use pollux_codec::message::Wire;
 use pollux_node::Event;
-use rustix::io::Errno;
-use rustix::net::SendFlags;
-use std::io::{self, Read};
-use std::net::{Shutdown, TcpStream};
+use std::io;
+use std::net::Shutdown;
 use std::time::{Duration, Instant};
+use stream::{Incoming, Outgoing, Stream};
 
 /// Bytes read from the socket at a time.
 const READ_BYTES: usize = 256 * 1024;
@@ -54,6 +56,9 @@ impl Patience {
     }
 }
 
+/// How long a last word may take, a piece of it.
+const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(1);
+
 /// A wait on a socket that ended without an answer.
 fn is_pause(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
@@ -82,7 +87,7 @@ pub enum LinkError {
 /// The receiving half.
 #[derive(Debug)]
 pub struct LinkReader {
-    stream: TcpStream,
+    stream: Box<dyn Incoming>,
     decoder: FrameDecoder,
     buffer: Vec<u8>,
     /// When the node was last told of bytes that are no whole message yet.
@@ -92,17 +97,17 @@ pub struct LinkReader {
 /// The sending half.
 #[derive(Debug)]
 pub struct LinkSender {
-    stream: TcpStream,
+    stream: Box<dyn Outgoing>,
     backlog: Backlog,
     broken: bool,
     sent_bytes: u64,
 }
 
 /// Makes the two halves of a connected link.
-pub fn split(stream: TcpStream) -> io::Result<(LinkSender, LinkReader)> {
-    stream.set_nodelay(true)?;
+pub fn split(stream: impl Stream) -> io::Result<(LinkSender, LinkReader)> {
+    let (stream, incoming) = stream.halves()?;
     let reader = LinkReader {
-        stream: stream.try_clone()?,
+        stream: incoming,
         decoder: FrameDecoder::new(),
         buffer: vec![0; READ_BYTES],
         told_bytes: None,
@@ -117,7 +122,7 @@ impl LinkReader {
             if let Some(wire) = self.poll()? {
                 return Ok(wire);
             }
-            self.read()?;
+            self.read(None)?;
         }
     }
 
@@ -125,9 +130,9 @@ impl LinkReader {
         self.decoder.poll().map_err(|error| LinkError::Garbage(error.to_string()))
     }
 
-    /// Waits for bytes. False: none have come, and none may be missing.
-    fn read(&mut self) -> Result<bool, LinkError> {
-        match self.stream.read(&mut self.buffer) {
+    /// Waits for bytes, so long or for ever. False: none have come, and none may be missing.
+    fn read(&mut self, patience: Option<Duration>) -> Result<bool, LinkError> {
+        match self.stream.read(&mut self.buffer, patience) {
             Ok(0) => Err(LinkError::Closed),
             Ok(n) => {
                 self.decoder.push(&self.buffer[..n]);
@@ -144,8 +149,7 @@ impl LinkReader {
             if let Some(wire) = self.poll()? {
                 return Ok(wire);
             }
-            self.stream.set_read_timeout(Some(patience.slice()?))?;
-            self.read()?;
+            self.read(Some(patience.slice()?))?;
         }
     }
 
@@ -161,13 +165,12 @@ impl LinkReader {
                 // A node that has ended shows when a message comes.
                 let _ = events.send(Event::LinkBytes);
             }
-            has_read = self.read()?;
+            has_read = self.read(None)?;
         }
     }
 
     /// Turns this half into a thread that feeds the node.
     pub fn spawn(mut self, events: EventSender) -> io::Result<()> {
-        self.stream.set_read_timeout(None)?;
         std::thread::Builder::new().name("link".into()).spawn(move || {
             loop {
                 let event = match self.receive_telling(&events) {
@@ -185,7 +188,7 @@ impl LinkReader {
                 };
                 let lost = event == Event::LinkLost;
                 if events.send(event).is_err() || lost {
-                    let _ = self.stream.shutdown(Shutdown::Both);
+                    self.stream.shut_down();
                     return;
                 }
             }
@@ -218,8 +221,8 @@ impl LinkSender {
     /// Offers the backlog to the kernel again. True if some is left.
     pub fn pump(&mut self) -> bool {
         if !self.broken {
-            let stream = &self.stream;
-            if self.backlog.drain(|bytes| offer(stream, bytes)).is_err() {
+            let stream = &mut self.stream;
+            if self.backlog.drain(|bytes| stream.offer(bytes)).is_err() {
                 self.give_up();
             }
         }
@@ -228,13 +231,11 @@ impl LinkSender {
 
     /// Sends a message and waits until the kernel has taken it, within `patience`: for the handshake.
     pub fn send_within(&mut self, wire: &Wire, patience: &Patience) -> Result<(), LinkError> {
-        use std::io::Write;
         let bytes = wire.encode();
         self.sent_bytes += bytes.len() as u64;
         let mut left = &bytes[..];
         while !left.is_empty() {
-            self.stream.set_write_timeout(Some(patience.slice()?))?;
-            match self.stream.write(left) {
+            match self.stream.write(left, patience.slice()?) {
                 Ok(0) => return Err(LinkError::Closed),
                 Ok(taken) => left = &left[taken..],
                 Err(error) if is_pause(&error) => {}
@@ -246,12 +247,11 @@ impl LinkSender {
 
     /// Says no more, and gives the peer so long to read what was said: an end that comes with unread bytes of the
     /// peer's would take the last words back.
-    pub fn end(self, reader: &mut LinkReader, patience: Duration) {
-        let _ = self.stream.shutdown(Shutdown::Write);
+    pub fn end(mut self, reader: &mut LinkReader, patience: Duration) {
+        self.stream.shut_down(Shutdown::Write);
         let patience = Patience::new(patience, None);
         while let Ok(slice) = patience.slice() {
-            let _ = reader.stream.set_read_timeout(Some(slice));
-            match reader.stream.read(&mut reader.buffer) {
+            match reader.stream.read(&mut reader.buffer, Some(slice)) {
                 Ok(1..) => {}
                 Err(error) if is_pause(&error) => {}
                 Ok(0) | Err(_) => return,
@@ -271,7 +271,7 @@ impl LinkSender {
     }
 
     fn offer(&mut self, bytes: &[u8]) -> usize {
-        match offer(&self.stream, bytes) {
+        match self.stream.offer(bytes) {
             Ok(taken) => taken,
             Err(_) => {
                 self.give_up();
@@ -283,7 +283,7 @@ impl LinkSender {
     fn give_up(&mut self) {
         self.broken = true;
         self.backlog.clear();
-        let _ = self.stream.shutdown(Shutdown::Both);
+        self.stream.shut_down(Shutdown::Both);
     }
 }
 
@@ -293,30 +293,57 @@ impl Drop for LinkSender {
         if self.broken || self.backlog.is_empty() {
             return;
         }
-        use std::io::Write;
-        let _ = self.stream.set_write_timeout(Some(Duration::from_secs(1)));
         let (head, tail) = self.backlog.as_slices();
-        let _ = self.stream.write_all(head).and_then(|()| self.stream.write_all(tail));
-    }
-}
-
-/// Gives the kernel as much as it takes without waiting.
-fn offer(stream: &TcpStream, bytes: &[u8]) -> Result<usize, Errno> {
-    let mut taken = 0;
-    while taken < bytes.len() {
-        match rustix::net::send(stream, &bytes[taken..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-            Ok(n) => taken += n,
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => break,
-            Err(error) => return Err(error),
+        for mut left in [head, tail] {
+            while !left.is_empty() {
+                match self.stream.write(left, LAST_WORDS_PATIENCE) {
+                    Ok(taken @ 1..) => left = &left[taken..],
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Ok(0) | Err(_) => return,
+                }
+            }
         }
     }
-    Ok(taken)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpStream;
+
+    /// A link of each kind: its two ends.
+    fn links() -> [[(LinkSender, LinkReader); 2]; 2] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let near = TcpStream::connect(listener.local_addr().expect("bound")).expect("listening");
+        let far = listener.accept().expect("connecting").0;
+        [[near, far].map(split), memory::connected().map(split)]
+            .map(|ends| ends.map(|end| end.expect("a link")))
+    }
+
+    #[test]
+    fn a_link_keeps_its_deadlines_and_tells_its_end_whatever_carries_it() {
+        let brief = || Patience::new(Duration::from_millis(30), None);
+        let heartbeat = Wire::Heartbeat { generation: pollux_vocab::Generation(1) };
+        for [(mut near, mut near_reader), (mut far, mut far_reader)] in links() {
+            assert!(
+                matches!(far_reader.receive_within(&brief()), Err(LinkError::TooLate)),
+                "nothing is said"
+            );
+            near.send(&heartbeat);
+            assert_eq!(far_reader.receive_within(&brief()).expect("said"), heartbeat);
+            let bytes = (0..2 << 20).flat_map(|i: u64| i.wrapping_pow(7).to_le_bytes()).collect();
+            let long = Wire::State { offset: 0, bytes };
+            let sent = near.send_within(&long, &Patience::new(Duration::from_secs(1), None));
+            assert!(matches!(sent, Err(LinkError::TooLate)), "nobody reads: {sent:?}");
+            far.send_within(&heartbeat, &brief()).expect("the other way is free");
+            far.end(&mut far_reader, Duration::from_millis(30));
+            assert_eq!(near_reader.receive().expect("the last word"), heartbeat);
+            assert!(matches!(near_reader.receive(), Err(LinkError::Closed)), "and then an end");
+            drop(far_reader);
+            let sent = (0..100_000).try_for_each(|_| near.send_within(&heartbeat, &brief()));
+            assert!(matches!(sent, Err(LinkError::Io(_))), "nobody will ever read: {sent:?}");
+        }
+    }
 
     #[test]
     fn a_heartbeat_does_not_wait_behind_a_long_log() {

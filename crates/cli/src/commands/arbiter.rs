@@ -44,10 +44,10 @@ pub fn run(args: &ArbiterArgs) -> Result<u8> {
             println!("{}: arbiter {}", folder.display(), FileArbiter::init(folder)?);
         }
         Action::Show { vm, arbiter } => match FileArbiter::open(arbiter)?.newest(vm)? {
-            Some((generation, claim)) if claim.is_end() => {
-                println!("{vm}: ended in good order before generation {generation}");
+            Some(claim) if claim.is_end() => {
+                println!("{vm}: ended in good order before generation {}", claim.generation);
             }
-            Some((generation, claim)) => println!("{vm}: generation {generation}, held by {}", claim.holder),
+            Some(claim) => println!("{vm}: generation {}, held by {}", claim.generation, claim.holder),
             None => println!("{vm}: never started"),
         },
         Action::Forget { vm, arbiter } => {

@@ -334,7 +334,7 @@ fn settings(hello: &Hello, disks: &[(u8, DiskSpec)]) -> Settings {
 mod tests {
     use super::*;
     use clap::Parser;
-    use pollux_arbiter::Claim;
+    use pollux_arbiter::{Arbiter, Claim};
     use pollux_node::Event;
     use pollux_vocab::Generation;
 
@@ -401,7 +401,7 @@ mod tests {
         let other = tempfile::tempdir().expect("a folder");
         let elsewhere = Greet { arbiter: made(other.path()).id().0, ..greet(&arbiter, 1) };
         assert!(refused(&elsewhere).contains("the same folder"));
-        arbiter.end("vm", Generation(1), "a").expect("reachable");
+        arbiter.clone().end("vm", Generation(1), "a").expect("reachable");
         assert!(refused(&greet(&arbiter, 1)).contains("spent"));
         assert!(refused(&greet(&arbiter, 2)).contains("not held"), "nobody runs in that one");
     }

@@ -254,7 +254,7 @@ mod tests {
 
     fn newest(folder: &Path) -> Option<Claim> {
         let arbiter = FileArbiter::open(folder).expect("usable");
-        arbiter.newest("vm").expect("reachable").map(|(_, claim)| claim)
+        arbiter.newest("vm").expect("reachable")
     }
 
     fn start(tenure: &Tenure, backup: Option<&str>) -> Result<Primary> {

@@ -21,41 +21,41 @@ fn made(folder: &Path) -> FileArbiter {
 #[test]
 fn a_replica_that_slept_through_the_end_wins_nothing_and_the_vm_starts_anew() {
     let folder = tempfile::tempdir().expect("a folder");
-    let arbiter = made(folder.path());
-    assert_eq!(arbiter.claim(&claim("a", 1)).expect("reachable"), Verdict::Won);
+    let mut arbiter = made(folder.path());
+    assert_eq!(arbiter.claim(&claim("a", 1)).expect("reachable"), Decision::Won);
     for _ in 0..2 {
         arbiter.end("vm", Generation(1), "a").expect("an end twice is one end");
     }
-    assert_eq!(arbiter.claim(&claim_after("b", 2, "a")).expect("reachable"), Verdict::Lost);
-    let (_, newest) = arbiter.newest("vm").expect("reachable").expect("ended");
+    assert!(matches!(arbiter.claim(&claim_after("b", 2, "a")), Ok(Decision::Lost { .. })));
+    let newest = arbiter.newest("vm").expect("reachable").expect("ended");
     assert_eq!(pollux_arbiter::first_generation(Some(&newest)), Ok(Generation(3)));
 }
 
 #[test]
 fn who_ends_spends_the_generation_after_its_own_and_nobody_elses() {
     let folder = tempfile::tempdir().expect("a folder");
-    let arbiter = made(folder.path());
+    let mut arbiter = made(folder.path());
     for claim in [claim("a", 1), claim_after("b", 2, "a")] {
-        assert_eq!(arbiter.claim(&claim).expect("reachable"), Verdict::Won);
+        assert_eq!(arbiter.claim(&claim).expect("reachable"), Decision::Won);
     }
     arbiter.end("vm", Generation(2), "c").expect("reachable");
     arbiter.end("vm", Generation(1), "a").expect("reachable");
-    let newest = arbiter.newest("vm").expect("reachable").map(|(_, claim)| claim);
+    let newest = arbiter.newest("vm").expect("reachable");
     assert_eq!(newest, Some(claim_after("b", 2, "a")), "b runs on");
     arbiter.end("vm", Generation(2), "b").expect("reachable");
-    let newest = arbiter.newest("vm").expect("reachable").map(|(_, claim)| claim);
+    let newest = arbiter.newest("vm").expect("reachable");
     assert_eq!(newest, Some(Claim::end("vm", Generation(2), "b")));
 }
 
 #[test]
 fn an_end_goes_behind_a_claim_of_the_same_holder_whose_answer_was_never_heard() {
     let folder = tempfile::tempdir().expect("a folder");
-    let arbiter = made(folder.path());
+    let mut arbiter = made(folder.path());
     for generation in [1, 2] {
-        assert_eq!(arbiter.claim(&claim("a", generation)).expect("reachable"), Verdict::Won);
+        assert_eq!(arbiter.claim(&claim("a", generation)).expect("reachable"), Decision::Won);
     }
     arbiter.end("vm", Generation(1), "a").expect("reachable");
-    let newest = arbiter.newest("vm").expect("reachable").map(|(_, claim)| claim);
+    let newest = arbiter.newest("vm").expect("reachable");
     assert_eq!(newest, Some(Claim::end("vm", Generation(2), "a")));
 }
 
@@ -74,7 +74,7 @@ fn of_many_who_claim_a_generation_at_once_exactly_one_wins() {
     let folder = tempfile::tempdir().expect("a folder");
     let arbiter = made(folder.path());
     for generation in 1..20 {
-        let before = arbiter.newest("vm").expect("reachable").map(|(_, claim)| claim.holder);
+        let before = arbiter.newest("vm").expect("reachable").map(|claim| claim.holder);
         let before = before.unwrap_or_default();
         let verdicts: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8)
@@ -88,10 +88,10 @@ fn of_many_who_claim_a_generation_at_once_exactly_one_wins() {
                 .collect();
             threads.into_iter().map(|t| t.join().expect("no panic")).collect()
         });
-        assert_eq!(verdicts.iter().filter(|v| **v == Verdict::Won).count(), 1, "{verdicts:?}");
+        assert_eq!(verdicts.iter().filter(|v| **v == Decision::Won).count(), 1, "{verdicts:?}");
     }
-    let (newest, _) = arbiter.newest("vm").expect("reachable").expect("claimed");
-    assert_eq!(newest, Generation(19));
+    let newest = arbiter.newest("vm").expect("reachable").expect("claimed");
+    assert_eq!(newest.generation, Generation(19));
 }
 
 #[test]
@@ -99,9 +99,9 @@ fn a_holder_that_asks_again_wins_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let arbiter = made(folder.path());
     for _ in 0..2 {
-        assert_eq!(arbiter.claim(&claim("a", 1)).expect("reachable"), Verdict::Won);
+        assert_eq!(arbiter.claim(&claim("a", 1)).expect("reachable"), Decision::Won);
     }
-    assert_eq!(arbiter.claim(&claim("b", 1)).expect("reachable"), Verdict::Lost);
+    assert!(matches!(arbiter.claim(&claim("b", 1)), Ok(Decision::Lost { .. })));
 }
 
 #[test]
@@ -135,11 +135,11 @@ fn an_arbiter_is_a_place_and_not_a_path() {
     let folder = tempfile::tempdir().expect("a folder");
     let [path, aside] = ["arbiter", "aside"].map(|name| folder.path().join(name));
     let arbiter = made(&path);
-    assert_eq!(arbiter.claim(&claim("a", 1)).expect("reachable"), Verdict::Won);
+    assert_eq!(arbiter.claim(&claim("a", 1)).expect("reachable"), Decision::Won);
     // What a mount that goes away, or another that comes, does to a path.
     std::fs::rename(&path, &aside).expect("moved");
     let other = made(&path);
-    assert_eq!(arbiter.claim(&claim_after("b", 2, "a")).expect("reachable"), Verdict::Won);
+    assert_eq!(arbiter.claim(&claim_after("b", 2, "a")).expect("reachable"), Decision::Won);
     assert_eq!(other.newest("vm").expect("reachable"), None, "not where the path leads now");
     assert!(aside.join("vm.generation-2").exists());
     std::fs::remove_dir_all(&aside).expect("removed");
@@ -152,11 +152,10 @@ fn a_claim_is_decided_only_where_the_one_before_it_stands() {
     let folder = tempfile::tempdir().expect("a folder");
     let arbiter = made(folder.path());
     let nowhere = |claim: &Claim| {
-        let error = arbiter.claim(claim).expect_err("no decision");
-        assert!(matches!(error, ArbiterError::Elsewhere { .. }), "{error}");
+        assert_eq!(arbiter.claim(claim).expect("reachable"), Decision::Elsewhere);
     };
     nowhere(&claim_after("b", 2, "a"));
-    assert_eq!(arbiter.claim(&claim("c", 1)).expect("reachable"), Verdict::Won);
+    assert_eq!(arbiter.claim(&claim("c", 1)).expect("reachable"), Decision::Won);
     nowhere(&claim_after("b", 2, "a"));
     nowhere(&claim("c", 3));
     std::fs::remove_file(folder.path().join("vm.generation-1")).expect("emptied");
@@ -180,12 +179,12 @@ fn a_vm_whose_name_begins_like_anothers_claims_is_not_forgotten_with_it() {
     let arbiter = made(folder.path());
     let other = Claim { vm: "vm.generation-1".into(), ..claim("b", 1) };
     for claim in [&claim("a", 1), &claim("a", 2), &other] {
-        assert_eq!(arbiter.claim(claim).expect("reachable"), Verdict::Won);
+        assert_eq!(arbiter.claim(claim).expect("reachable"), Decision::Won);
     }
     std::fs::write(folder.path().join("vm.generation-+7"), b"no claim").expect("room");
-    assert_eq!(arbiter.newest("vm").expect("reachable"), Some((Generation(2), claim("a", 2))));
+    assert_eq!(arbiter.newest("vm").expect("reachable"), Some(claim("a", 2)));
     assert_eq!(arbiter.forget("vm").expect("reachable"), 2);
-    assert_eq!(arbiter.newest(&other.vm).expect("reachable"), Some((Generation(1), other)));
+    assert_eq!(arbiter.newest(&other.vm).expect("reachable"), Some(other));
 }
 
 #[test]
@@ -197,7 +196,33 @@ fn what_dead_claimants_left_is_swept_and_what_live_ones_write_is_not() {
     let then = std::time::SystemTime::now().checked_sub(age).expect("later than 1970");
     File::create(&old).and_then(|file| file.set_modified(then)).expect("room");
     File::create(&new).expect("room");
-    assert_eq!(arbiter.claim(&claim("a", 1)).expect("reachable"), Verdict::Won);
+    assert_eq!(arbiter.claim(&claim("a", 1)).expect("reachable"), Decision::Won);
     assert_eq!(arbiter.sweep().expect("reachable"), 1);
     assert!(!old.exists() && new.exists() && folder.path().join("vm.generation-1").exists());
+}
+
+/// A folder that loses its marker when nobody is to reach it.
+struct Lab(tempfile::TempDir);
+
+impl pollux_arbiter::conformance::Place for Lab {
+    type Host = FileArbiter;
+
+    fn host(&mut self) -> FileArbiter {
+        FileArbiter::open(self.0.path()).expect("usable")
+    }
+
+    fn set_reachable(&mut self, reachable: bool) {
+        let [here, aside] = [MARKER, "aside"].map(|name| self.0.path().join(name));
+        let (from, to) = if reachable { (aside, here) } else { (here, aside) };
+        std::fs::rename(from, to).expect("moved");
+    }
+}
+
+#[test]
+fn a_folder_is_an_arbiter_like_every_other() {
+    pollux_arbiter::conformance::check(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        FileArbiter::init(folder.path()).expect("room");
+        Lab(folder)
+    });
 }
