@@ -98,15 +98,6 @@ impl HostPorts {
         }
     }
 
-    /// This side alone has the VM, its disks and its addresses, from this generation on.
-    fn begin_alone(&self, generation: Generation) {
-        self.own_nets(generation);
-        self.fences().for_each(Fence::open);
-        if let Some(marks) = &self.marks {
-            marks.mark(generation);
-        }
-    }
-
     /// Where threads send their events.
     #[must_use]
     pub fn sender(&self) -> EventSender {
@@ -189,7 +180,7 @@ impl HostPorts {
     /// them (a shared one only what it has begun). `rightful`: the VM has ended on this side, and no other side may run
     /// it.
     pub fn close(&mut self, rightful: bool) {
-        self.fences().for_each(if rightful { Fence::be_sure_for_ever } else { Fence::end });
+        self.fences().for_each(if rightful { Fence::set_lease_for_ever } else { Fence::end });
         let deadline = Instant::now() + LAST_WORDS;
         self.consoles.iter_mut().for_each(|(_, console)| console.close());
         self.nets.iter_mut().for_each(|(.., port)| port.close());
@@ -256,12 +247,6 @@ impl HostPorts {
         if self.announcements_left > 0 && now >= self.announce_at {
             self.announce_once();
         }
-    }
-
-    /// Call after every turn of the node's loop: what it decided has been carried out, and it is sure of its place for
-    /// so long (`Node::sure_until`).
-    pub fn end_turn(&self, sure_until: HostTime) {
-        self.fences().for_each(|fence| fence.set_sure_until(sure_until));
     }
 
     /// What must not be gone through by a side that may have been replaced.
@@ -337,7 +322,6 @@ impl Ports for HostPorts {
     }
 
     fn claim(&mut self, generation: Generation) {
-        self.fences().for_each(Fence::hold);
         match &self.arbiter {
             Some(claims) => {
                 let _ = claims.send(generation);
@@ -346,6 +330,22 @@ impl Ports for HostPorts {
                 let _ = self.sender.send(Event::Verdict(generation, pollux_protocol::Verdict::Unreachable));
             }
         }
+    }
+
+    fn hold_fences(&mut self) {
+        self.fences().for_each(Fence::hold);
+    }
+
+    fn open_fences(&mut self, generation: Generation) {
+        self.own_nets(generation);
+        self.fences().for_each(Fence::open);
+        if let Some(marks) = &self.marks {
+            marks.mark(generation);
+        }
+    }
+
+    fn set_lease(&mut self, until: HostTime) {
+        self.fences().for_each(|fence| fence.set_lease(until));
     }
 
     fn announce(&mut self) {
@@ -361,12 +361,6 @@ impl Ports for HostPorts {
 
     fn notice(&mut self, notice: Notice) {
         let now = clock::now().0;
-        match &notice {
-            // Before the arbiter is asked: from then on the other side may be given the right to run.
-            Notice::BackupSuspected | Notice::HandingOver(_) => self.fences().for_each(Fence::hold),
-            Notice::WentLive(generation) | Notice::WentSolo(generation) => self.begin_alone(*generation),
-            _ => {}
-        }
         match &notice {
             Notice::BackupStalled => {
                 tracing::error!(
@@ -448,17 +442,23 @@ mod tests {
     #[test]
     fn from_its_claim_on_a_side_writes_to_shared_disks_only_once_it_has_won() {
         let (mut ports, file) = with_shared_disk();
-        ports.notice(Notice::BackupSuspected);
+        ports.hold_fences();
         ports.claim(Generation(1));
         ports.submit_disk(write());
         drop(ports);
         assert_eq!(std::fs::read(file.path()).expect("there")[..512], [0; 512], "it never won");
 
         let (mut ports, file) = with_shared_disk();
-        ports.notice(Notice::BackupSuspected);
+        ports.hold_fences();
         ports.claim(Generation(1));
         ports.submit_disk(write());
+        // What people are told opens nothing.
         ports.notice(Notice::WentSolo(Generation(1)));
+        ports.wait(HostTime(clock::now().0 + 20_000_000));
+        while let Some(event) = ports.poll_event() {
+            assert!(!matches!(event, Event::DiskDone(_)), "it has not won yet");
+        }
+        ports.open_fences(Generation(1));
         while !matches!(ports.poll_event(), Some(Event::DiskDone(_))) {
             ports.wait(HostTime(clock::now().0 + 1_000_000_000));
         }

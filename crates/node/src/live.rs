@@ -209,10 +209,20 @@ impl<M: Machine> Live<M> {
         self.send_messages(ports);
         while let Some(command) = self.protocol.poll_command() {
             match command {
-                Command::Claim(generation) => ports.claim(generation),
+                Command::Claim(generation) => {
+                    ports.hold_fences();
+                    ports.claim(generation);
+                }
                 Command::BackupStalled => ports.notice(Notice::BackupStalled),
-                Command::BackupLost => ports.notice(Notice::BackupSuspected),
-                Command::WentSolo { generation } => ports.notice(Notice::WentSolo(generation)),
+                // Before the arbiter is asked: the other side may have asked already.
+                Command::BackupLost => {
+                    ports.hold_fences();
+                    ports.notice(Notice::BackupSuspected);
+                }
+                Command::WentSolo { generation } => {
+                    ports.open_fences(generation);
+                    ports.notice(Notice::WentSolo(generation));
+                }
                 Command::Halt(reason) => return Some(Outcome::Halted(HaltCause::Protocol(reason))),
             }
         }

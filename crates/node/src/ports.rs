@@ -1,6 +1,9 @@
 //! The ports: everything the node asks of the world, as one trait (LAYOUT: `host` and `sim` are its two
 //! implementations). Nothing here names a socket, a file or a clock; a port that can fail says so with an
 //! [`Event`], because the node must go on deciding either way.
+//!
+//! Invariant: what safety depends on is a method without a default, so that no driver can leave it out. A [`Notice`]
+//! decides nothing: a driver that drops all of them is as safe as one that prints them.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -107,7 +110,8 @@ pub struct DiskCompletion {
     pub data: Vec<u8>,
 }
 
-/// Things worth telling a person, with their instants; the host half turns them into log lines and status.
+/// Things worth telling a person, with their instants; the host half turns them into log lines and status, and into
+/// nothing else.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Notice {
     /// The backup has not been heard of for too long, or the link broke: the primary seeks the right to go on alone.
@@ -159,13 +163,20 @@ pub trait Ports {
     fn release(&mut self, output: Output);
     /// Starts a request on this host's disk; answered by [`Event::DiskDone`].
     fn submit_disk(&mut self, request: DiskRequest);
-    /// Asks the arbiter for a generation; answered by [`Event::Verdict`].
+    /// Asks the arbiter for a generation; answered by [`Event::Verdict`]. The fences are held by then.
     fn claim(&mut self, generation: Generation);
+    /// Another side may be given the right to run from here on: holds every fence ([`crate::fence`]) until it is opened.
+    fn hold_fences(&mut self);
+    /// This side alone has the VM, its disks and its addresses, from this generation on: opens every fence.
+    fn open_fences(&mut self, generation: Generation);
+    /// The last word of every turn: until when, by this host's clock, no other side can have taken this one's place. What
+    /// has been released and is still on its way leaves before then; after that only if the lease was renewed meanwhile.
+    fn set_lease(&mut self, until: HostTime);
     /// Tells the network that the guest's addresses are now reached through this host.
     fn announce(&mut self);
     /// Writes a record to the recording, if one is made. `read` is the data of a [`pollux_vocab::RecordBody::DiskDoneLocal`].
     fn record(&mut self, record: &Record, read: Option<&[u8]>);
-    /// Says something to people.
+    /// Says something to people. Nothing else may depend on it.
     fn notice(&mut self, notice: Notice);
     /// Called with this side's own digest where one was taken.
     fn digest(&mut self, _icount: Icount, _digest: &Digest) {}

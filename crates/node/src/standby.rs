@@ -191,6 +191,7 @@ impl<M: Machine> Standby<M> {
             match command {
                 BackupCommand::Claim(generation) => {
                     ports.notice(if self.asked { Notice::TakeoverAsked } else { Notice::PrimarySuspected });
+                    ports.hold_fences();
                     ports.claim(generation);
                 }
                 BackupCommand::GoLive { generation, next_lsn } => {
@@ -361,6 +362,7 @@ impl<M: Machine> Standby<M> {
         live.protocol.say_taken_over();
         ports.announce();
         live.reissue(ports, &begun);
+        ports.open_fences(granted.generation);
         ports.notice(Notice::WentLive(granted.generation));
         live
     }

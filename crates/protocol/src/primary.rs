@@ -571,11 +571,11 @@ impl Primary {
 
     // ---- questions ----
 
-    /// Until when, by this host's clock, nobody can have taken this side's place, as long as what it says arrives. What
-    /// has been released and is still on its way may leave before then; after that only if this side has meanwhile
-    /// become surer.
+    /// The lease: until when, by this host's clock, nobody can have taken this side's place, as long as what it sends
+    /// arrives. What has been released and is still on its way may leave before then; after that only if the lease has
+    /// been renewed.
     #[must_use]
-    pub fn sure_until(&self) -> HostTime {
+    pub fn lease(&self) -> HostTime {
         match self.state {
             State::Solo => HostTime(u64::MAX),
             // Nor longer than it takes this side to count its backup as dead: of a link that is cut both ways the other

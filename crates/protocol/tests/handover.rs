@@ -60,7 +60,7 @@ fn the_log_reaches_to_where_the_vm_stops_and_is_sent_before_the_handover() {
 fn who_has_handed_over_releases_nothing_whatever_is_acknowledged() {
     let (mut p, _) = handed_over();
     p.handle_message(at(2), ack(2));
-    assert_eq!((p.poll_release(at(2)), p.sure_until()), (None, HostTime(0)));
+    assert_eq!((p.poll_release(at(2)), p.lease()), (None, HostTime(0)));
 }
 
 #[test]

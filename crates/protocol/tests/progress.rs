@@ -144,13 +144,9 @@ fn bytes_assure_nobody_of_a_right_to_run() {
         all(|| p.poll_message());
         p.handle_sent(at(ms));
     }
-    assert_eq!(
-        (p.report().state, p.sure_until()),
-        (Role::Primary, at(300)),
-        "who sends them may be live by now"
-    );
+    assert_eq!((p.report().state, p.lease()), (Role::Primary, at(300)), "who sends them may be live by now");
     p.handle_message(at(401), Message::Heartbeat { generation: G1 });
-    assert!(p.sure_until() > at(600), "a message says in which generation it is");
+    assert!(p.lease() > at(600), "a message says in which generation it is");
 
     let mut b = Backup::new(Settings::default(), G1, at(0));
     b.handle_bytes(at(1));

@@ -337,23 +337,23 @@ fn a_word_that_leaves_in_time_counts() {
     p.handle_tick(at(251));
     p.handle_message(at(251), ack(1));
     assert_eq!(messages_at(&mut p, at(300)).len(), 1, "its backup waits until 301 ms");
-    assert_eq!(p.sure_until(), at(551), "from when it was written");
+    assert_eq!(p.lease(), at(551), "from when it was written");
     assert_eq!(p.poll_release(at(550)), Some(output(1)));
 }
 
 #[test]
 fn a_primary_is_sure_of_its_place_only_as_long_as_its_backup_waits() {
     let mut p = primary_with_a_held_output();
-    assert_eq!(p.sure_until(), at(300), "nothing has been said yet");
+    assert_eq!(p.lease(), at(300), "nothing has been said yet");
     messages_at(&mut p, at(1));
-    assert_eq!(p.sure_until(), at(300), "its backup has not been heard since: it may not hear either");
+    assert_eq!(p.lease(), at(300), "its backup has not been heard since: it may not hear either");
     p.handle_message(at(20), Message::Heartbeat { generation: G1 });
     p.handle_tick(at(40));
-    assert_eq!(p.sure_until(), at(301), "a look at the clock says nothing to the backup");
+    assert_eq!(p.lease(), at(301), "a look at the clock says nothing to the backup");
     p.handle_link_lost(at(50));
-    assert_eq!(p.sure_until(), at(0), "it asks");
+    assert_eq!(p.lease(), at(0), "it asks");
     p.handle_arbiter(at(51), G2, Verdict::Won);
-    assert_eq!(p.sure_until(), HostTime(u64::MAX), "nobody waits for it to fall silent any more");
+    assert_eq!(p.lease(), HostTime(u64::MAX), "nobody waits for it to fall silent any more");
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::plan::{HEALED_NS, MS, Plan};
 use crate::random::Random;
 use crate::storage::Storage;
 use crate::timeline::Timeline;
-use pollux_node::{DiskCompletion, Event, HostTime, Next, Node, Outcome, wire};
+use pollux_node::{DiskCompletion, Event, Next, Node, Outcome, wire};
 use pollux_protocol::{Role, Verdict};
 use pollux_vocab::Generation;
 use std::cell::RefCell;
@@ -93,8 +93,6 @@ pub(crate) struct Host {
     pub(crate) power: bool,
     /// The last turn ended then.
     busy_until_ns: u64,
-    /// Until when, by its clock, the node is sure that nobody has taken its place: as of the last turn, and before it.
-    sure_until: [HostTime; 2],
     /// The next turn, and its number: an older one is void.
     next_turn: (u64, u64),
 }
@@ -181,7 +179,6 @@ impl Host {
             effects_left: None,
             power: false,
             busy_until_ns: 0,
-            sure_until: [HostTime(u64::MAX); 2],
             next_turn: (u64::MAX, 0),
         }
     }
@@ -390,13 +387,12 @@ impl World {
         let next = node.step(&mut desk);
         let (ended, released, killed, broken) =
             (desk.at_ns(), desk.released, desk.killed, desk.broken.take());
-        let (report, sure_until) = (node.report(), node.sure_until());
+        let (report, lease) = (node.report(), desk.lease);
         let host = &mut self.hosts[me];
-        host.sure_until = [sure_until, host.sure_until[0]];
         host.is_backup = matches!(node, Node::Standby(_));
         host.node = Some(node);
         if !host.is_backup && !killed {
-            host.asks.handle_sure(me, sure_until)?;
+            host.asks.handle_lease(me, lease)?;
         }
         host.busy_until_ns = ended;
         host.end = End::Runs(report.state);
@@ -505,9 +501,8 @@ impl World {
         let shows = state.clock.show(self.now);
         // What a turn found out is known when it ends.
         let in_turn = self.now < state.busy_until_ns;
-        let is_sure = shows < state.sure_until[usize::from(in_turn)];
-        if !state.disk.may_begin(is_sure, shared) {
-            if shared && state.disk.is_behind_fence() {
+        if !state.disk.may_begin(shows, in_turn, shared) {
+            if shared && state.disk.is_behind_fence(shows) {
                 self.schedule(self.now + LOOK_NS, Happening::Disk(host));
             }
             return Ok(());

@@ -143,6 +143,19 @@ pub(crate) struct World {
     pub(crate) submitted: Vec<RequestId>,
     pub(crate) recorded: Vec<Record>,
     pub(crate) claims: Vec<Generation>,
+    /// What safety depends on, in order.
+    pub(crate) acts: Vec<Act>,
+}
+
+/// What a driver must carry out in the order in which it is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Act {
+    Hold,
+    Open(Generation),
+    Claim(Generation),
+    Say,
+    Release,
+    Lease(HostTime),
 }
 
 impl Ports for World {
@@ -158,15 +171,27 @@ impl Ports for World {
     }
     fn send_message(&mut self, message: Message) {
         self.sent.push(message);
+        self.acts.push(Act::Say);
     }
     fn release(&mut self, output: Output) {
         self.released.push(output);
+        self.acts.push(Act::Release);
     }
     fn submit_disk(&mut self, request: DiskRequest) {
         self.submitted.push(request.request);
     }
     fn claim(&mut self, generation: Generation) {
         self.claims.push(generation);
+        self.acts.push(Act::Claim(generation));
+    }
+    fn hold_fences(&mut self) {
+        self.acts.push(Act::Hold);
+    }
+    fn open_fences(&mut self, generation: Generation) {
+        self.acts.push(Act::Open(generation));
+    }
+    fn set_lease(&mut self, until: HostTime) {
+        self.acts.push(Act::Lease(until));
     }
     fn announce(&mut self) {}
     fn record(&mut self, record: &Record, _read: Option<&[u8]>) {

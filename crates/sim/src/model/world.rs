@@ -314,7 +314,7 @@ impl Host {
         match &self.side {
             Side::Live(primary) if !self.runs_alone() => {
                 let may_be_replaced = self.slept || self.handed || self.is_silent() || self.is_deaf();
-                may_be_replaced && self.now() < primary.sure_until()
+                may_be_replaced && self.now() < primary.lease()
             }
             _ => false,
         }
