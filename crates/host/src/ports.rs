@@ -17,7 +17,7 @@ use crate::rate::Rate;
 use crate::recorder::Recorder;
 use crate::status::{Status, Times};
 use pollux_node::wire::to_wire;
-use pollux_node::{DiskFault, Event, HostTime, Notice, Ports};
+use pollux_node::{DiskFault, Event, HostTime, Notice, PeerId, Ports};
 use pollux_protocol::Message;
 use pollux_switch::Claim;
 use pollux_vocab::{ConsoleId, DiskRequest, Generation, Output, Record, SlotId};
@@ -29,6 +29,8 @@ use std::time::{Duration, Instant};
 /// Times the guest's address is announced after going live, and how far apart: an announcement may be lost.
 const ANNOUNCEMENTS: u32 = 3;
 const ANNOUNCE_EVERY_NS: u64 = 30_000_000;
+/// The other side of a pair, as this process numbers it.
+pub const OTHER_SIDE: PeerId = PeerId(0);
 /// A guest that does nothing but reboot is spoken of this often, in nanoseconds.
 const TELL_RESTART_EVERY_NS: u64 = 1_000_000_000;
 
@@ -38,7 +40,7 @@ pub struct HostPorts {
     events: Inbox,
     sender: EventSender,
     waiting: Option<Event>,
-    link: Option<LinkSender>,
+    link: Option<(PeerId, LinkSender)>,
     nets: Vec<(SlotId, [u8; 6], NetPort)>,
     /// This process, to a switch.
     instance: [u8; 8],
@@ -134,10 +136,10 @@ impl HostPorts {
         self.consoles.push((id, console));
     }
 
-    /// Connects the other replica.
-    pub fn set_link(&mut self, mut link: LinkSender) {
+    /// Connects another replica, by this number.
+    pub fn set_link(&mut self, peer: PeerId, mut link: LinkSender) {
         link.forget_sent();
-        self.link = Some(link);
+        self.link = Some((peer, link));
     }
 
     /// Names the arbiter, and who claims there.
@@ -167,7 +169,7 @@ impl HostPorts {
             return;
         }
         let mut left = until.0.saturating_sub(clock::now().0);
-        if self.link.as_mut().is_some_and(LinkSender::pump) {
+        if self.link.as_mut().is_some_and(|(_, link)| link.pump()) {
             left = left.min(1_000_000);
         }
         if self.announcements_left > 0 {
@@ -215,13 +217,13 @@ impl HostPorts {
     /// Bytes of log sent.
     #[must_use]
     pub fn sent_bytes(&self) -> u64 {
-        self.link.as_ref().map_or(0, LinkSender::sent_bytes)
+        self.link.as_ref().map_or(0, |(_, link)| link.sent_bytes())
     }
 
     /// Call before every turn of the node's loop: what is to be done once a turn, however many events it takes in.
     /// `live`: the guest talks to the world through this host.
     pub fn begin_turn(&mut self, live: bool) {
-        if let Some(link) = &mut self.link {
+        if let Some((_, link)) = &mut self.link {
             link.pump();
         }
         let now = clock::now();
@@ -277,8 +279,8 @@ impl Ports for HostPorts {
         self.net_event.take().or_else(|| self.waiting.take()).or_else(|| self.events.try_next())
     }
 
-    fn send_message(&mut self, message: Message) {
-        if let Some(link) = &mut self.link {
+    fn send_message(&mut self, to: PeerId, message: Message) {
+        if let Some((_, link)) = self.link.as_mut().filter(|(peer, _)| *peer == to) {
             link.send(&to_wire(message));
         }
     }

@@ -33,7 +33,7 @@ pub use live::Live;
 pub use pacer::Pacing;
 use pollux_machine::Machine;
 use pollux_protocol::HaltReason;
-pub use pollux_protocol::HostTime;
+pub use pollux_protocol::{HostTime, PeerId};
 use pollux_vocab::{DiskStatus, RequestId, SlotId};
 pub use ports::{DiskCompletion, DiskFault, Divergence, Event, HandoverCause, Notice, Ports};
 pub use standby::Standby;

@@ -8,7 +8,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use pollux_protocol::{HostTime, Message, Verdict};
+use pollux_protocol::{HostTime, Message, PeerId, Verdict};
 use pollux_vocab::{
     ConsoleId, Digest, DiskRequest, DiskStatus, Generation, Icount, Output, Record, RequestId, SlotId,
 };
@@ -48,12 +48,12 @@ pub enum Event {
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// The other replica said something.
-    Message(Message),
-    /// Bytes of the other replica's have arrived that are no whole message yet.
-    LinkBytes,
-    /// The link to the other replica is gone for good.
-    LinkLost,
+    /// A message from another replica.
+    Message(PeerId, Message),
+    /// Bytes of another replica's have arrived that are no whole message yet.
+    LinkBytes(PeerId),
+    /// The link to another replica is gone for good.
+    LinkLost(PeerId),
     /// The arbiter has answered a claim.
     Verdict(Generation, Verdict),
     /// An operator wants the VM to end now.
@@ -157,8 +157,9 @@ pub trait Ports {
     fn now(&mut self) -> HostTime;
     /// The next thing that happened, if any.
     fn poll_event(&mut self) -> Option<Event>;
-    /// Sends to the other replica; never blocks for long. Failure shows up as [`Event::LinkLost`].
-    fn send_message(&mut self, message: Message);
+    /// Sends to another replica, which the driver has numbered; never blocks for long. Failure shows up as
+    /// [`Event::LinkLost`].
+    fn send_message(&mut self, to: PeerId, message: Message);
     /// Lets an output into the world. The output rule has been kept by the caller.
     fn release(&mut self, output: Output);
     /// Starts a request on this host's disk; answered by [`Event::DiskDone`].

@@ -23,7 +23,7 @@ fn a_primary_whose_backup_is_gone_holds_its_fences_before_it_asks_and_opens_them
     let (mut node, mut world) = (primary(Toy::default(), settings()), World::default());
     node.step(&mut world);
     world.acts.clear();
-    world.events.push_back(Event::LinkLost);
+    world.events.push_back(Event::LinkLost(PEER));
     turns(&mut node, &mut world);
     assert_eq!(acts(&world), [Act::Hold, Act::Hold, Act::Claim(G2)]);
     world.events.push_back(Event::Verdict(G2, Verdict::Unreachable));
@@ -40,7 +40,7 @@ fn a_primary_that_does_not_reach_the_service_network_holds_its_fences_although_i
     world.events.push_back(Event::Network { reached: false });
     node.step(&mut world);
     world.acts.clear();
-    world.events.push_back(Event::LinkLost);
+    world.events.push_back(Event::LinkLost(PEER));
     turns(&mut node, &mut world);
     assert_eq!(acts(&world), [Act::Hold]);
 }
@@ -82,7 +82,7 @@ fn every_turn_ends_with_a_lease_that_is_no_longer_than_its_side_may_run() {
     };
     let failure_ns = settings().protocol.failure_after_ns;
     assert_eq!(step(&mut node, &mut world), Some(Act::Lease(HostTime(failure_ns))), "while it is believed");
-    world.events.push_back(Event::LinkLost);
+    world.events.push_back(Event::LinkLost(PEER));
     assert_eq!(step(&mut node, &mut world), Some(Act::Lease(HostTime(0))), "it asks");
     world.events.push_back(Event::Verdict(G2, Verdict::Won));
     assert_eq!(step(&mut node, &mut world), Some(Act::Lease(HostTime(u64::MAX))), "there is nobody else");

@@ -5,11 +5,11 @@
 
 use crate::check::Broken;
 use crate::check::exclusive::Exclusive;
-use crate::fault::{HostId, NAMES};
+use crate::fault::{HostId, NAMES, host_of};
 use crate::machines::print_of;
 use crate::world::{Happening, World};
 use pollux_node::fence::Fence;
-use pollux_node::{Event, HostTime, Notice, Ports, wire};
+use pollux_node::{Event, HostTime, Notice, PeerId, Ports, wire};
 use pollux_protocol::{Message, Verdict};
 use pollux_vocab::{Digest, DiskRequest, Generation, Icount, Output, Record};
 
@@ -133,14 +133,14 @@ impl Ports for Desk<'_> {
         let event = host.inbox.pop_front();
         match event {
             Some(Event::Verdict(_, Verdict::Won)) => host.asks.handle_won(),
-            Some(Event::Message(_)) => host.asks.handle_heard(),
+            Some(Event::Message(..)) => host.asks.handle_heard(),
             Some(Event::Stop) => host.won_first |= host.asks.has_won(),
             _ => {}
         }
         event
     }
 
-    fn send_message(&mut self, message: Message) {
+    fn send_message(&mut self, to: PeerId, message: Message) {
         if !self.lives() {
             return;
         }
@@ -157,7 +157,7 @@ impl Ports for Desk<'_> {
         self.world.hosts[self.me].asks.handle_sent();
         for _ in 0..copies {
             for (arrival, piece) in self.world.pipes[self.me].send(at, bytes.clone()) {
-                self.world.schedule(arrival, Happening::LinkBytes(1 - self.me, piece));
+                self.world.schedule(arrival, Happening::LinkBytes(host_of(to), piece));
             }
         }
     }

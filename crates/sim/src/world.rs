@@ -15,7 +15,7 @@ use crate::client::Client;
 use crate::clock::HostClock;
 use crate::desk::Desk;
 use crate::disk::Disk;
-use crate::fault::{HostId, NAMES};
+use crate::fault::{HostId, NAMES, peer_of};
 use crate::link::Pipe;
 use crate::machines::{Observed, Tally};
 use crate::net::Net;
@@ -358,7 +358,7 @@ impl World {
         }
         self.hosts[host].ordered |= matches!(event, Event::Stop);
         self.hosts[host].told |= matches!(event, Event::HandOver(_) | Event::Network { reached: false });
-        self.hosts[host].heard |= matches!(event, Event::Message(_));
+        self.hosts[host].heard |= matches!(event, Event::Message(..));
         self.hosts[host].inbox.push_back(event);
         let latency = self.hosts[host].random.between(1_000, 20_000);
         self.wake(host, self.now + latency);
@@ -454,11 +454,11 @@ impl World {
             match self.pipes[1 - host].decoder.poll().map(|wire| wire.map(wire::from_wire)) {
                 Ok(Some(Some(message))) => {
                     whole = true;
-                    self.tell(host, Event::Message(message));
+                    self.tell(host, Event::Message(peer_of(1 - host), message));
                 }
                 Ok(None) => {
                     if !whole {
-                        self.tell(host, Event::LinkBytes);
+                        self.tell(host, Event::LinkBytes(peer_of(1 - host)));
                     }
                     return;
                 }
@@ -476,7 +476,7 @@ impl World {
     pub(crate) fn link_ends(&mut self, host: HostId) {
         if std::mem::take(&mut self.pipes[1 - host].heard) {
             self.timeline.say(self.now, NAMES[host], format_args!("has lost the link"));
-            self.tell(host, Event::LinkLost);
+            self.tell(host, Event::LinkLost(peer_of(1 - host)));
             self.link_closes(host);
         }
     }

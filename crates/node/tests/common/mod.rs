@@ -5,7 +5,7 @@
 
 use pollux_machine::{Machine, Stop};
 use pollux_node::{
-    DiskCompletion, Event, HostTime, Live, Next, Node, Notice, Pacing, Ports, Settings, Standby,
+    DiskCompletion, Event, HostTime, Live, Next, Node, Notice, Pacing, PeerId, Ports, Settings, Standby,
 };
 use pollux_protocol::{Backup, Message, Primary, Verdict};
 use pollux_vocab::*;
@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 pub(crate) const G1: Generation = Generation(1);
 pub(crate) const G2: Generation = Generation(2);
+/// The other replica.
+pub(crate) const PEER: PeerId = PeerId(7);
 
 /// A machine whose every output is written down beforehand.
 #[derive(Default)]
@@ -169,7 +171,8 @@ impl Ports for World {
         assert!(self.flooded < 100_000, "a step listens without end");
         event
     }
-    fn send_message(&mut self, message: Message) {
+    fn send_message(&mut self, to: PeerId, message: Message) {
+        assert_eq!(to, PEER);
         self.sent.push(message);
         self.acts.push(Act::Say);
     }
@@ -236,13 +239,13 @@ pub(crate) fn solo(machine: Toy, settings: Settings) -> Node<Toy> {
 }
 
 pub(crate) fn primary(machine: Toy, settings: Settings) -> Node<Toy> {
-    let protocol = Primary::new_protected(settings.protocol.clone(), G1, HostTime(0));
+    let protocol = Primary::new_protected(settings.protocol.clone(), G1, HostTime(0), PEER);
     Node::Live(Box::new(Live::new(machine, protocol, settings, HostTime(0), Vec::new())))
 }
 
 pub(crate) fn standby(machine: Toy) -> Node<Toy> {
     let settings = settings();
-    let protocol = Backup::new(settings.protocol.clone(), G1, HostTime(0));
+    let protocol = Backup::new(settings.protocol.clone(), G1, HostTime(0), PEER);
     Node::Standby(Box::new(Standby::new(machine, protocol, settings)))
 }
 
@@ -259,7 +262,7 @@ pub(crate) fn settle(node: &mut Node<Toy>, world: &mut World) -> Next {
 
 /// The primary dies, and the arbiter gives this side the VM.
 pub(crate) fn take_over(world: &mut World) {
-    world.events.push_back(Event::LinkLost);
+    world.events.push_back(Event::LinkLost(PEER));
     world.events.push_back(Event::Verdict(G2, Verdict::Won));
 }
 
@@ -270,7 +273,10 @@ pub(crate) fn records(first: u64, released: u64, bodies: &[(u64, RecordBody)]) -
         icount: Icount(*icount),
         body: body.clone(),
     });
-    Event::Message(Message::Records { generation: G1, released: Lsn(released), records: numbered.collect() })
+    Event::Message(
+        PEER,
+        Message::Records { generation: G1, released: Lsn(released), records: numbered.collect() },
+    )
 }
 
 pub(crate) fn said(byte: u8) -> Output {
