@@ -21,7 +21,6 @@ pub fn drive<M: Machine>(node: &mut Node<M>, ports: &mut HostPorts) -> Outcome {
         let before = clock::now().0;
         ports.begin_turn(matches!(node, Node::Live(_)));
         let next = node.step(ports);
-        ports.end_turn(node.sure_until());
         let now = clock::now().0;
         if now - before > STALL_NS
             && let Some(left_out) = stalls.take()

@@ -105,10 +105,10 @@ impl EventSender {
 /// What an event counts, if the other replica has caused it.
 fn said_bytes(event: &Event) -> Option<u64> {
     match event {
-        Event::Message(Message::Records { records, .. }) => {
+        Event::Message(_, Message::Records { records, .. }) => {
             Some(records.iter().map(weight).fold(MESSAGE_BYTES, u64::saturating_add))
         }
-        Event::Message(_) | Event::LinkBytes => Some(MESSAGE_BYTES),
+        Event::Message(..) | Event::LinkBytes(_) => Some(MESSAGE_BYTES),
         _ => None,
     }
 }
@@ -188,12 +188,13 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pollux_node::PeerId;
     use pollux_vocab::{Generation, Icount, Input, Lsn, Record, RecordBody};
 
     fn records(lsn: u64, bytes: usize) -> Event {
         let body = RecordBody::Input(Input::Packet { slot: 0, frame: vec![0; bytes] });
         let records = vec![Record { lsn: Lsn(lsn), icount: Icount(lsn), body }];
-        Event::Message(Message::Records { generation: Generation(1), released: Lsn(0), records })
+        Event::Message(PeerId(0), Message::Records { generation: Generation(1), released: Lsn(0), records })
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::backlog::Backlog;
 use crate::events::EventSender;
 use pollux_codec::frame::FrameDecoder;
 use pollux_codec::message::Wire;
-use pollux_node::Event;
+use pollux_node::{Event, PeerId};
 use std::io;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
@@ -154,7 +154,7 @@ impl LinkReader {
     }
 
     /// The next message; waits for it, and tells `events` of bytes that are none yet.
-    fn receive_telling(&mut self, events: &EventSender) -> Result<Wire, LinkError> {
+    fn receive_telling(&mut self, peer: PeerId, events: &EventSender) -> Result<Wire, LinkError> {
         let mut has_read = false;
         loop {
             if let Some(wire) = self.poll()? {
@@ -163,30 +163,30 @@ impl LinkReader {
             if has_read && self.told_bytes.is_none_or(|told| told.elapsed() >= TELL_BYTES_EVERY) {
                 self.told_bytes = Some(Instant::now());
                 // A node that has ended shows when a message comes.
-                let _ = events.send(Event::LinkBytes);
+                let _ = events.send(Event::LinkBytes(peer));
             }
             has_read = self.read(None)?;
         }
     }
 
-    /// Turns this half into a thread that feeds the node.
-    pub fn spawn(mut self, events: EventSender) -> io::Result<()> {
+    /// Turns this half into a thread that feeds the node with what `peer` sends.
+    pub fn spawn(mut self, peer: PeerId, events: EventSender) -> io::Result<()> {
         std::thread::Builder::new().name("link".into()).spawn(move || {
             loop {
-                let event = match self.receive_telling(&events) {
+                let event = match self.receive_telling(peer, &events) {
                     Ok(wire) => match pollux_node::wire::from_wire(wire) {
-                        Some(message) => Event::Message(message),
+                        Some(message) => Event::Message(peer, message),
                         None => {
                             tracing::error!("the peer repeats its handshake; the link is given up");
-                            Event::LinkLost
+                            Event::LinkLost(peer)
                         }
                     },
                     Err(error) => {
                         tracing::warn!(%error, "link lost");
-                        Event::LinkLost
+                        Event::LinkLost(peer)
                     }
                 };
-                let lost = event == Event::LinkLost;
+                let lost = event == Event::LinkLost(peer);
                 if events.send(event).is_err() || lost {
                     self.stream.shut_down();
                     return;

@@ -17,7 +17,7 @@ use crate::rate::Rate;
 use crate::recorder::Recorder;
 use crate::status::{Status, Times};
 use pollux_node::wire::to_wire;
-use pollux_node::{DiskFault, Event, HostTime, Notice, Ports};
+use pollux_node::{DiskFault, Event, HostTime, Notice, PeerId, Ports};
 use pollux_protocol::Message;
 use pollux_switch::Claim;
 use pollux_vocab::{ConsoleId, DiskRequest, Generation, Output, Record, SlotId};
@@ -29,6 +29,8 @@ use std::time::{Duration, Instant};
 /// Times the guest's address is announced after going live, and how far apart: an announcement may be lost.
 const ANNOUNCEMENTS: u32 = 3;
 const ANNOUNCE_EVERY_NS: u64 = 30_000_000;
+/// The other side of a pair, as this process numbers it.
+pub const OTHER_SIDE: PeerId = PeerId(0);
 /// A guest that does nothing but reboot is spoken of this often, in nanoseconds.
 const TELL_RESTART_EVERY_NS: u64 = 1_000_000_000;
 
@@ -38,7 +40,7 @@ pub struct HostPorts {
     events: Inbox,
     sender: EventSender,
     waiting: Option<Event>,
-    link: Option<LinkSender>,
+    link: Option<(PeerId, LinkSender)>,
     nets: Vec<(SlotId, [u8; 6], NetPort)>,
     /// This process, to a switch.
     instance: [u8; 8],
@@ -98,15 +100,6 @@ impl HostPorts {
         }
     }
 
-    /// This side alone has the VM, its disks and its addresses, from this generation on.
-    fn begin_alone(&self, generation: Generation) {
-        self.own_nets(generation);
-        self.fences().for_each(Fence::open);
-        if let Some(marks) = &self.marks {
-            marks.mark(generation);
-        }
-    }
-
     /// Where threads send their events.
     #[must_use]
     pub fn sender(&self) -> EventSender {
@@ -143,10 +136,10 @@ impl HostPorts {
         self.consoles.push((id, console));
     }
 
-    /// Connects the other replica.
-    pub fn set_link(&mut self, mut link: LinkSender) {
+    /// Connects another replica, by this number.
+    pub fn set_link(&mut self, peer: PeerId, mut link: LinkSender) {
         link.forget_sent();
-        self.link = Some(link);
+        self.link = Some((peer, link));
     }
 
     /// Names the arbiter, and who claims there.
@@ -176,7 +169,7 @@ impl HostPorts {
             return;
         }
         let mut left = until.0.saturating_sub(clock::now().0);
-        if self.link.as_mut().is_some_and(LinkSender::pump) {
+        if self.link.as_mut().is_some_and(|(_, link)| link.pump()) {
             left = left.min(1_000_000);
         }
         if self.announcements_left > 0 {
@@ -189,7 +182,7 @@ impl HostPorts {
     /// them (a shared one only what it has begun). `rightful`: the VM has ended on this side, and no other side may run
     /// it.
     pub fn close(&mut self, rightful: bool) {
-        self.fences().for_each(if rightful { Fence::be_sure_for_ever } else { Fence::end });
+        self.fences().for_each(if rightful { Fence::set_lease_for_ever } else { Fence::end });
         let deadline = Instant::now() + LAST_WORDS;
         self.consoles.iter_mut().for_each(|(_, console)| console.close());
         self.nets.iter_mut().for_each(|(.., port)| port.close());
@@ -224,13 +217,13 @@ impl HostPorts {
     /// Bytes of log sent.
     #[must_use]
     pub fn sent_bytes(&self) -> u64 {
-        self.link.as_ref().map_or(0, LinkSender::sent_bytes)
+        self.link.as_ref().map_or(0, |(_, link)| link.sent_bytes())
     }
 
     /// Call before every turn of the node's loop: what is to be done once a turn, however many events it takes in.
     /// `live`: the guest talks to the world through this host.
     pub fn begin_turn(&mut self, live: bool) {
-        if let Some(link) = &mut self.link {
+        if let Some((_, link)) = &mut self.link {
             link.pump();
         }
         let now = clock::now();
@@ -256,12 +249,6 @@ impl HostPorts {
         if self.announcements_left > 0 && now >= self.announce_at {
             self.announce_once();
         }
-    }
-
-    /// Call after every turn of the node's loop: what it decided has been carried out, and it is sure of its place for
-    /// so long (`Node::sure_until`).
-    pub fn end_turn(&self, sure_until: HostTime) {
-        self.fences().for_each(|fence| fence.set_sure_until(sure_until));
     }
 
     /// What must not be gone through by a side that may have been replaced.
@@ -292,8 +279,8 @@ impl Ports for HostPorts {
         self.net_event.take().or_else(|| self.waiting.take()).or_else(|| self.events.try_next())
     }
 
-    fn send_message(&mut self, message: Message) {
-        if let Some(link) = &mut self.link {
+    fn send_message(&mut self, to: PeerId, message: Message) {
+        if let Some((_, link)) = self.link.as_mut().filter(|(peer, _)| *peer == to) {
             link.send(&to_wire(message));
         }
     }
@@ -337,7 +324,6 @@ impl Ports for HostPorts {
     }
 
     fn claim(&mut self, generation: Generation) {
-        self.fences().for_each(Fence::hold);
         match &self.arbiter {
             Some(claims) => {
                 let _ = claims.send(generation);
@@ -346,6 +332,22 @@ impl Ports for HostPorts {
                 let _ = self.sender.send(Event::Verdict(generation, pollux_protocol::Verdict::Unreachable));
             }
         }
+    }
+
+    fn hold_fences(&mut self) {
+        self.fences().for_each(Fence::hold);
+    }
+
+    fn open_fences(&mut self, generation: Generation) {
+        self.own_nets(generation);
+        self.fences().for_each(Fence::open);
+        if let Some(marks) = &self.marks {
+            marks.mark(generation);
+        }
+    }
+
+    fn set_lease(&mut self, until: HostTime) {
+        self.fences().for_each(|fence| fence.set_lease(until));
     }
 
     fn announce(&mut self) {
@@ -361,12 +363,6 @@ impl Ports for HostPorts {
 
     fn notice(&mut self, notice: Notice) {
         let now = clock::now().0;
-        match &notice {
-            // Before the arbiter is asked: from then on the other side may be given the right to run.
-            Notice::BackupSuspected | Notice::HandingOver(_) => self.fences().for_each(Fence::hold),
-            Notice::WentLive(generation) | Notice::WentSolo(generation) => self.begin_alone(*generation),
-            _ => {}
-        }
         match &notice {
             Notice::BackupStalled => {
                 tracing::error!(
@@ -448,17 +444,23 @@ mod tests {
     #[test]
     fn from_its_claim_on_a_side_writes_to_shared_disks_only_once_it_has_won() {
         let (mut ports, file) = with_shared_disk();
-        ports.notice(Notice::BackupSuspected);
+        ports.hold_fences();
         ports.claim(Generation(1));
         ports.submit_disk(write());
         drop(ports);
         assert_eq!(std::fs::read(file.path()).expect("there")[..512], [0; 512], "it never won");
 
         let (mut ports, file) = with_shared_disk();
-        ports.notice(Notice::BackupSuspected);
+        ports.hold_fences();
         ports.claim(Generation(1));
         ports.submit_disk(write());
+        // What people are told opens nothing.
         ports.notice(Notice::WentSolo(Generation(1)));
+        ports.wait(HostTime(clock::now().0 + 20_000_000));
+        while let Some(event) = ports.poll_event() {
+            assert!(!matches!(event, Event::DiskDone(_)), "it has not won yet");
+        }
+        ports.open_fences(Generation(1));
         while !matches!(ports.poll_event(), Some(Event::DiskDone(_))) {
             ports.wait(HostTime(clock::now().0 + 1_000_000_000));
         }

@@ -8,7 +8,7 @@ use cable::Cable;
 use pollux_host::clock;
 use pollux_host::net::{NetPort, NetTarget, announcement};
 use pollux_host::ports::HostPorts;
-use pollux_node::{Event, HostTime, Notice, Ports};
+use pollux_node::{Event, HostTime, Ports};
 use pollux_switch::{Config, PortClient, PortReceiver, PortSender, Stopper, Switch, SwitchAddr, SwitchError};
 use pollux_vocab::{Generation, Output};
 use std::path::Path;
@@ -76,7 +76,7 @@ fn turn(ports: &mut HostPorts, live: bool, mut done: impl FnMut(&mut HostPorts) 
         }
         ports.begin_turn(live);
         ports.wait(HostTime(clock::now().0 + 1_000_000));
-        ports.end_turn(HostTime(u64::MAX));
+        ports.set_lease(HostTime(u64::MAX));
     }
     panic!("it did not happen");
 }
@@ -179,7 +179,7 @@ fn a_side_that_has_lost_sends_nothing_more() {
     let frames = heard(other(&path).1);
     ports.release(Output::Packet { slot: 0, frame: frame([0xff; 6], GUEST, 1) });
     assert_eq!(frames.recv().expect("sent"), frame([0xff; 6], GUEST, 1));
-    ports.notice(Notice::BackupSuspected);
+    ports.hold_fences();
     ports.claim(Generation(1));
     ports.release(Output::Packet { slot: 0, frame: frame([0xff; 6], GUEST, 2) });
     ports.close(false);
@@ -206,7 +206,7 @@ fn a_newer_generation_has_the_mac_with_its_first_frame_and_an_older_one_is_refus
     let stale = say(stale, 2);
     assert!(frames.recv_timeout(Duration::from_millis(300)).is_err(), "an old image of the VM takes nothing");
     let mut next = plugged(&path);
-    next.notice(Notice::WentLive(Generation(3)));
+    next.open_fences(Generation(3));
     let next = say(next, 3);
     assert_eq!(frames.recv_timeout(Duration::from_secs(30)).expect("sent"), frame([0xff; 6], GUEST, 3));
     drop((survivor, stale, next));

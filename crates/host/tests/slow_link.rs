@@ -2,7 +2,7 @@
 
 use pollux_host::events::{Inbox, inbox};
 use pollux_host::link::{self, LinkSender};
-use pollux_node::{Event, wire};
+use pollux_node::{Event, PeerId, wire};
 use pollux_protocol::{Backup, HostTime, Message, Primary, Role, Settings};
 use pollux_vocab::{DiskStatus, Generation, Icount, Input, Lsn, RecordBody, VirtTime};
 use std::io::{Read, Write};
@@ -46,7 +46,7 @@ fn slow_link() -> [TcpStream; 2] {
 fn end(stream: TcpStream) -> (LinkSender, Inbox) {
     let (sender, reader) = link::split(stream).expect("a link");
     let (events, inbox) = inbox();
-    reader.spawn(events).expect("a thread");
+    reader.spawn(PeerId(0), events).expect("a thread");
     (sender, inbox)
 }
 
@@ -60,8 +60,8 @@ fn a_link_that_takes_longer_than_the_failure_timeout_over_a_large_record_is_no_d
     let began = Instant::now();
     let now = || HostTime(began.elapsed().as_nanos() as u64);
     let settings = Settings::default();
-    let mut primary = Primary::new_protected(settings.clone(), GENERATION, now());
-    let mut backup = Backup::new(settings.clone(), GENERATION, now());
+    let mut primary = Primary::new_protected(settings.clone(), GENERATION, now(), PeerId(0));
+    let mut backup = Backup::new(settings.clone(), GENERATION, now(), PeerId(0));
     let data = (0..RECORD_BYTES as u64 / 8).flat_map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
     let done = Input::DiskDone { slot: 0, request: 1, status: DiskStatus::Ok, data: data.collect() };
     primary.admit(Icount(1), RecordBody::Input(done));
@@ -71,12 +71,12 @@ fn a_link_that_takes_longer_than_the_failure_timeout_over_a_large_record_is_no_d
         primary.handle_tick(now());
         while let Some(event) = primary_hears.try_next() {
             match event {
-                Event::Message(message) => primary.handle_message(now(), message),
-                Event::LinkBytes => primary.handle_bytes(now()),
+                Event::Message(from, message) => primary.handle_message(now(), from, message),
+                Event::LinkBytes(from) => primary.handle_bytes(now(), from),
                 other => panic!("{other:?}"),
             }
         }
-        while let Some(message) = primary.poll_message() {
+        while let Some((_, message)) = primary.poll_message() {
             say(&mut near, message);
         }
         primary.handle_sent(now());
@@ -84,12 +84,12 @@ fn a_link_that_takes_longer_than_the_failure_timeout_over_a_large_record_is_no_d
         backup.handle_tick(now());
         while let Some(event) = backup_hears.try_next() {
             match event {
-                Event::Message(message) => backup.handle_message(now(), message),
-                Event::LinkBytes => backup.handle_bytes(now()),
+                Event::Message(from, message) => backup.handle_message(now(), from, message),
+                Event::LinkBytes(from) => backup.handle_bytes(now(), from),
                 other => panic!("{other:?}"),
             }
         }
-        while let Some(message) = backup.poll_message() {
+        while let Some((_, message)) = backup.poll_message() {
             say(&mut far, message);
         }
         received = (backup.report().lsn == Lsn(1)).then(|| began.elapsed());

@@ -73,6 +73,7 @@ impl<M: Machine> Live<M> {
             Role::Primary if self.handover.under_way.is_empty() => {
                 if self.protocol.hand_over(now, self.machine.icount(), self.machine.time()) {
                     // Before the message leaves: from then on the other side may be live.
+                    ports.hold_fences();
                     ports.notice(Notice::HandingOver(cause));
                 }
                 Some(self.flushed(ports, now, None))

@@ -17,6 +17,7 @@ extern crate alloc;
 pub mod disks;
 pub mod divergence;
 mod doubts;
+pub mod fence;
 mod handover;
 pub mod live;
 pub mod pacer;
@@ -32,7 +33,7 @@ pub use live::Live;
 pub use pacer::Pacing;
 use pollux_machine::Machine;
 use pollux_protocol::HaltReason;
-pub use pollux_protocol::HostTime;
+pub use pollux_protocol::{HostTime, PeerId};
 use pollux_vocab::{DiskStatus, RequestId, SlotId};
 pub use ports::{DiskCompletion, DiskFault, Divergence, Event, HandoverCause, Notice, Ports};
 pub use standby::Standby;
@@ -119,8 +120,14 @@ pub enum Node<M> {
 }
 
 impl<M: Machine> Node<M> {
-    /// One turn of the loop.
+    /// One turn of the loop. It ends with what this side's place is worth until the next one.
     pub fn step(&mut self, ports: &mut impl Ports) -> Next {
+        let next = self.turn(ports);
+        ports.set_lease(self.lease());
+        next
+    }
+
+    fn turn(&mut self, ports: &mut impl Ports) -> Next {
         match self {
             Self::Live(live) => live.step(ports),
             Self::Standby(standby) => match standby.step(ports) {
@@ -153,11 +160,11 @@ impl<M: Machine> Node<M> {
         }
     }
 
-    /// Until when, by this host's clock, no other side can have taken this one's place: what was released in the last
-    /// turns may still leave before then ([`pollux_protocol::Primary::sure_until`]). A standby releases nothing.
-    pub fn sure_until(&self) -> HostTime {
+    /// Until when, by this host's clock, no other side can have taken this one's place
+    /// ([`pollux_protocol::Primary::lease`]). A standby releases nothing, and needs none.
+    fn lease(&self) -> HostTime {
         match self {
-            Self::Live(live) => live.protocol.sure_until(),
+            Self::Live(live) => live.protocol.lease(),
             Self::Standby(_) => HostTime(u64::MAX),
             Self::Moving => unreachable!("a node is never left between two states"),
         }

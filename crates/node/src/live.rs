@@ -180,9 +180,9 @@ impl<M: Machine> Live<M> {
                 waiting.extend(bytes.into_iter().take(room));
             }
             Event::Entropy { slot, request, bytes } => self.entropy.push_back((slot, request, bytes)),
-            Event::Message(message) => self.protocol.handle_message(now, message),
-            Event::LinkBytes => self.protocol.handle_bytes(now),
-            Event::LinkLost => self.protocol.handle_link_lost(now),
+            Event::Message(from, message) => self.protocol.handle_message(now, from, message),
+            Event::LinkBytes(from) => self.protocol.handle_bytes(now, from),
+            Event::LinkLost(from) => self.protocol.handle_link_lost(now, from),
             Event::Verdict(generation, verdict) => self.protocol.handle_arbiter(now, generation, verdict),
             Event::Stop => self.stop_asked = true,
             Event::HandOver(cause) => self.handover.ask(now, cause),
@@ -209,15 +209,25 @@ impl<M: Machine> Live<M> {
         self.send_messages(ports);
         while let Some(command) = self.protocol.poll_command() {
             match command {
-                Command::Claim(generation) => ports.claim(generation),
+                Command::Claim(generation) => {
+                    ports.hold_fences();
+                    ports.claim(generation);
+                }
                 Command::BackupStalled => ports.notice(Notice::BackupStalled),
-                Command::BackupLost => ports.notice(Notice::BackupSuspected),
-                Command::WentSolo { generation } => ports.notice(Notice::WentSolo(generation)),
+                // Before the arbiter is asked: the other side may have asked already.
+                Command::BackupLost => {
+                    ports.hold_fences();
+                    ports.notice(Notice::BackupSuspected);
+                }
+                Command::WentSolo { generation } => {
+                    ports.open_fences(generation);
+                    ports.notice(Notice::WentSolo(generation));
+                }
                 Command::Halt(reason) => return Some(Outcome::Halted(HaltCause::Protocol(reason))),
             }
         }
         if outcome.is_some() {
-            self.protocol.say_goodbye();
+            self.protocol.queue_goodbye();
             self.send_messages(ports);
         }
         outcome
@@ -225,8 +235,8 @@ impl<M: Machine> Live<M> {
 
     fn send_messages(&mut self, ports: &mut impl Ports) {
         let mut sent = false;
-        while let Some(message) = self.protocol.poll_message() {
-            ports.send_message(message);
+        while let Some((to, message)) = self.protocol.poll_message() {
+            ports.send_message(to, message);
             sent = true;
         }
         if sent {

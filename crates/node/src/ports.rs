@@ -1,11 +1,14 @@
 //! The ports: everything the node asks of the world, as one trait (LAYOUT: `host` and `sim` are its two
 //! implementations). Nothing here names a socket, a file or a clock; a port that can fail says so with an
 //! [`Event`], because the node must go on deciding either way.
+//!
+//! Invariant: what safety depends on is a method without a default, so that no driver can leave it out. A [`Notice`]
+//! decides nothing: a driver that drops all of them is as safe as one that prints them.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use pollux_protocol::{HostTime, Message, Verdict};
+use pollux_protocol::{HostTime, Message, PeerId, Verdict};
 use pollux_vocab::{
     ConsoleId, Digest, DiskRequest, DiskStatus, Generation, Icount, Output, Record, RequestId, SlotId,
 };
@@ -45,12 +48,12 @@ pub enum Event {
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// The other replica said something.
-    Message(Message),
-    /// Bytes of the other replica's have arrived that are no whole message yet.
-    LinkBytes,
-    /// The link to the other replica is gone for good.
-    LinkLost,
+    /// A message from another replica.
+    Message(PeerId, Message),
+    /// Bytes of another replica's have arrived that are no whole message yet.
+    LinkBytes(PeerId),
+    /// The link to another replica is gone for good.
+    LinkLost(PeerId),
     /// The arbiter has answered a claim.
     Verdict(Generation, Verdict),
     /// An operator wants the VM to end now.
@@ -107,7 +110,8 @@ pub struct DiskCompletion {
     pub data: Vec<u8>,
 }
 
-/// Things worth telling a person, with their instants; the host half turns them into log lines and status.
+/// Things worth telling a person, with their instants; the host half turns them into log lines and status, and into
+/// nothing else.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Notice {
     /// The backup has not been heard of for too long, or the link broke: the primary seeks the right to go on alone.
@@ -153,19 +157,27 @@ pub trait Ports {
     fn now(&mut self) -> HostTime;
     /// The next thing that happened, if any.
     fn poll_event(&mut self) -> Option<Event>;
-    /// Sends to the other replica; never blocks for long. Failure shows up as [`Event::LinkLost`].
-    fn send_message(&mut self, message: Message);
+    /// Sends to another replica, which the driver has numbered; never blocks for long. Failure shows up as
+    /// [`Event::LinkLost`].
+    fn send_message(&mut self, to: PeerId, message: Message);
     /// Lets an output into the world. The output rule has been kept by the caller.
     fn release(&mut self, output: Output);
     /// Starts a request on this host's disk; answered by [`Event::DiskDone`].
     fn submit_disk(&mut self, request: DiskRequest);
-    /// Asks the arbiter for a generation; answered by [`Event::Verdict`].
+    /// Asks the arbiter for a generation; answered by [`Event::Verdict`]. The fences are held by then.
     fn claim(&mut self, generation: Generation);
+    /// Another side may be given the right to run from here on: holds every fence ([`crate::fence`]) until it is opened.
+    fn hold_fences(&mut self);
+    /// This side alone has the VM, its disks and its addresses, from this generation on: opens every fence.
+    fn open_fences(&mut self, generation: Generation);
+    /// The last word of every turn: until when, by this host's clock, no other side can have taken this one's place. What
+    /// has been released and is still on its way leaves before then; after that only if the lease was renewed meanwhile.
+    fn set_lease(&mut self, until: HostTime);
     /// Tells the network that the guest's addresses are now reached through this host.
     fn announce(&mut self);
     /// Writes a record to the recording, if one is made. `read` is the data of a [`pollux_vocab::RecordBody::DiskDoneLocal`].
     fn record(&mut self, record: &Record, read: Option<&[u8]>);
-    /// Says something to people.
+    /// Says something to people. Nothing else may depend on it.
     fn notice(&mut self, notice: Notice);
     /// Called with this side's own digest where one was taken.
     fn digest(&mut self, _icount: Icount, _digest: &Digest) {}

@@ -136,8 +136,8 @@ impl<M: Machine> Standby<M> {
             }
             Err(outcome) => {
                 self.protocol.handle_divergence();
-                while let Some(message) = self.protocol.poll_message() {
-                    ports.send_message(message);
+                while let Some((to, message)) = self.protocol.poll_message() {
+                    ports.send_message(to, message);
                 }
                 Ok(Next::Finished(*outcome))
             }
@@ -146,12 +146,12 @@ impl<M: Machine> Standby<M> {
 
     fn handle_event(&mut self, ports: &mut impl Ports, now: HostTime, event: Event) {
         match event {
-            Event::Message(message) => {
+            Event::Message(from, message) => {
                 self.asked |= matches!(message, Message::Handover { .. });
-                self.protocol.handle_message(now, message);
+                self.protocol.handle_message(now, from, message);
             }
-            Event::LinkBytes => self.protocol.handle_bytes(now),
-            Event::LinkLost => self.protocol.handle_link_lost(now),
+            Event::LinkBytes(from) => self.protocol.handle_bytes(now, from),
+            Event::LinkLost(from) => self.protocol.handle_link_lost(now, from),
             Event::Verdict(generation, verdict) => {
                 if verdict == pollux_protocol::Verdict::Won {
                     ports.notice(Notice::ArbiterWon(generation));
@@ -184,13 +184,14 @@ impl<M: Machine> Standby<M> {
     }
 
     fn drain_protocol(&mut self, ports: &mut impl Ports) -> Result<Option<Outcome>, GoLive> {
-        while let Some(message) = self.protocol.poll_message() {
-            ports.send_message(message);
+        while let Some((to, message)) = self.protocol.poll_message() {
+            ports.send_message(to, message);
         }
         while let Some(command) = self.protocol.poll_command() {
             match command {
                 BackupCommand::Claim(generation) => {
                     ports.notice(if self.asked { Notice::TakeoverAsked } else { Notice::PrimarySuspected });
+                    ports.hold_fences();
                     ports.claim(generation);
                 }
                 BackupCommand::GoLive { generation, next_lsn } => {
@@ -353,14 +354,16 @@ impl<M: Machine> Standby<M> {
         while let Some((icount, output)) = self.doubts.pop() {
             protocol.hold(now, icount, output);
         }
+        let before = self.protocol.primary();
         let begun: BTreeMap<_, _> = self.begun.keys().map(|key| (*key, ())).collect();
         let adopted = self.begun.into_values().flatten().collect();
         let mut live = Live::new(self.machine, protocol, self.settings, now, adopted);
         live.ended = self.ended;
         live.stop_asked = self.stop_asked;
-        live.protocol.say_taken_over();
+        live.protocol.queue_taken_over(before);
         ports.announce();
         live.reissue(ports, &begun);
+        ports.open_fences(granted.generation);
         ports.notice(Notice::WentLive(granted.generation));
         live
     }

@@ -45,7 +45,7 @@ fn a_primary_that_is_told_to_end_hands_over_and_ends_once_its_backup_is_live() {
         node.step(&mut world);
     }
     assert_eq!((node.machine().icount, world.released.len()), (stands, 0));
-    tell(&mut node, &mut world, Event::Message(Message::Heartbeat { generation: G2 }));
+    tell(&mut node, &mut world, Event::Message(PEER, Message::Heartbeat { generation: G2 }));
     assert_eq!(world.claims, [G2]);
     let next = tell(&mut node, &mut world, verdict(Verdict::Lost));
     let halted = Outcome::Halted(HaltCause::Protocol(HaltReason::HandedOver(G2)));
@@ -70,7 +70,7 @@ fn a_primary_whose_disk_fails_or_hangs_hands_over_and_the_guest_sees_no_error() 
         tell(&mut node, &mut world, trouble);
         assert_eq!((handovers(&world), node.report().state), (1, Role::HandingOver));
         assert_eq!(answered(&mut node), 0, "no error is admitted");
-        tell(&mut node, &mut world, Event::Message(Message::Heartbeat { generation: G2 }));
+        tell(&mut node, &mut world, Event::Message(PEER, Message::Heartbeat { generation: G2 }));
         let next = tell(&mut node, &mut world, verdict(Verdict::Lost));
         let halted = Outcome::Halted(HaltCause::Protocol(HaltReason::HandedOver(G2)));
         assert_eq!(next, Next::Finished(halted));
@@ -95,7 +95,7 @@ fn a_process_that_must_end_ends_the_vm_if_nobody_takes_it_and_any_other_goes_on_
             let mut world = World::default();
             let mut last = tell(&mut node, &mut world, Event::HandOver(cause));
             if protected {
-                tell(&mut node, &mut world, Event::LinkLost);
+                tell(&mut node, &mut world, Event::LinkLost(PEER));
                 last = tell(&mut node, &mut world, verdict(Verdict::Won));
             }
             for _ in 0..20 {
@@ -117,7 +117,7 @@ fn a_handover_waits_for_what_is_under_way_to_a_shared_disk_and_gives_up_if_that_
         let (mut node, mut world) = (primary(machine(), shared()), World::default());
         node.step(&mut world);
         let received = world.log().last().expect("a mark").lsn;
-        world.events.push_back(Event::Message(ack_of(received)));
+        world.events.push_back(Event::Message(PEER, ack_of(received)));
         node.step(&mut world);
         assert_eq!(world.submitted, [1]);
         tell(&mut node, &mut world, Event::HandOver(HandoverCause::Network));
@@ -131,7 +131,7 @@ fn a_handover_waits_for_what_is_under_way_to_a_shared_disk_and_gives_up_if_that_
     for _ in 0..30 {
         world.now += 50 * MS;
         let received = world.log().last().expect("a mark").lsn;
-        tell(&mut node, &mut world, Event::Message(ack_of(received)));
+        tell(&mut node, &mut world, Event::Message(PEER, ack_of(received)));
     }
     assert_eq!((handovers(&world), node.report().state), (0, Role::Primary), "it stays");
 }

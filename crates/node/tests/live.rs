@@ -70,7 +70,7 @@ fn acknowledge(world: &mut World) {
     let received = world.log().last().map_or(Lsn(0), |record| record.lsn);
     let (icount, time) = (Icount(0), VirtTime(0));
     let ack = Message::Ack { generation: G1, received, executed: Lsn(0), icount, time, buffered_bytes: 0 };
-    world.events.push_back(Event::Message(ack));
+    world.events.push_back(Event::Message(PEER, ack));
 }
 
 #[test]

@@ -130,7 +130,7 @@ fn a_standby_hashes_in_portions_and_acknowledges_in_between() {
 }
 
 fn goodbye() -> Event {
-    Event::Message(Message::Goodbye { generation: G1, reason: GoodbyeReason::Ended })
+    Event::Message(PEER, Message::Goodbye { generation: G1, reason: GoodbyeReason::Ended })
 }
 
 /// A backup that has heard of everything up to the stop, and executed none of it.
@@ -141,7 +141,7 @@ fn told_of_the_end() -> (Node<Toy>, World) {
     let stop = RecordBody::Control(Control::Stop);
     world.events.push_back(records(1, 0, &[(100, done_record(1)), (1_000_000, stop)]));
     world.events.push_back(goodbye());
-    world.events.push_back(Event::LinkLost);
+    world.events.push_back(Event::LinkLost(PEER));
     (standby(machine), world)
 }
 

@@ -13,10 +13,14 @@
 //! side goes live, so no released output is ever contradicted. From the moment it claims, it takes nothing more
 //! in and acknowledges nothing more: what it holds then *is* the log.
 //!
-//! Not here: how a record is applied (`pollux-node`), how long silence must last (`silence`).
+//! Not here: how a record is applied (`pollux-node`), how the arbiter is asked (`claim`), how long silence must last
+//! (`silence`).
 
-use crate::silence::{Asking, Silence};
+use crate::claim::{Answer, Claim};
+use crate::peer::PeerId;
+use crate::silence::Silence;
 use crate::stall::Stall;
+use crate::timer::{Timer, TimerTable};
 use crate::types::{GoodbyeReason, HaltReason, HostTime, Message, Report, Role, Settings, Verdict, weight};
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -50,7 +54,7 @@ pub enum BackupCommand {
 #[derive(Clone, Hash, Debug)]
 enum State {
     Backup,
-    Claiming(Asking),
+    Claiming(Claim),
     Draining(Generation),
     /// The VM has ended, and this side still executes what was before that.
     Ending,
@@ -91,6 +95,8 @@ pub struct Backup {
     settings: Settings,
     state: State,
     generation: Generation,
+    /// The side that this one backs up.
+    primary: PeerId,
     log: VecDeque<Record>,
     log_bytes: u64,
     received: Lsn,
@@ -103,21 +109,22 @@ pub struct Backup {
     ack_due: bool,
     /// More has been received or executed than the last acknowledgement says.
     has_news: bool,
-    said_at: HostTime,
-    /// The primary has spoken in this generation, so it holds it.
-    heard: bool,
+    /// When the newest acknowledgement was queued.
+    queued_at: HostTime,
+    /// A message of this generation has been received from the primary, so it holds it.
+    has_received: bool,
     silence: Silence,
     executes: Stall<(Lsn, Icount)>,
-    /// This host reaches the service network.
-    reaches: bool,
+    /// This host reaches the service network, and clients it.
+    serves: bool,
     messages: VecDeque<Message>,
     commands: VecDeque<BackupCommand>,
 }
 
 impl Backup {
-    /// A backup of `generation`, in the state that its log starts from (LSN 1 comes first).
+    /// A backup of `primary` in `generation`, in the state that its log starts from (LSN 1 comes first).
     #[must_use]
-    pub fn new(settings: Settings, generation: Generation, now: HostTime) -> Self {
+    pub fn new(settings: Settings, generation: Generation, now: HostTime, primary: PeerId) -> Self {
         // Before the primary finds it out: it leaves with a word of its own.
         let stall_ns = settings.stall_after_ns / 4 * 3;
         let executes = Stall::new(stall_ns, settings.heartbeat_every_ns.saturating_mul(2), now);
@@ -126,6 +133,7 @@ impl Backup {
             settings,
             state: State::Backup,
             generation,
+            primary,
             log: VecDeque::new(),
             log_bytes: 0,
             received: Lsn(0),
@@ -136,10 +144,10 @@ impl Backup {
             released: Lsn(0),
             ack_due: false,
             has_news: false,
-            said_at: now,
-            heard: false,
+            queued_at: now,
+            has_received: false,
             executes,
-            reaches: true,
+            serves: true,
             messages: VecDeque::new(),
             commands: VecDeque::new(),
         }
@@ -147,15 +155,15 @@ impl Backup {
 
     // ---- what happened ----
 
-    /// The primary said something.
-    pub fn handle_message(&mut self, now: HostTime, message: Message) {
+    /// A message from another replica.
+    pub fn handle_message(&mut self, now: HostTime, from: PeerId, message: Message) {
         if message.generation() > self.generation {
             // Rule: a newer generation is believed when the arbiter confirms it. Either way nothing more comes from the
             // primary that this side backs up.
             self.move_on(Cause::PrimaryGone(now));
-        } else if message.generation() == self.generation {
-            self.heard = true;
-            self.silence.handle_sound(now);
+        } else if message.generation() == self.generation && from == self.primary {
+            self.has_received = true;
+            self.silence.handle_received(now);
             match message {
                 Message::Records { released, records, .. } => self.handle_records(now, released, records),
                 Message::Goodbye { .. } => self.move_on(Cause::Ended),
@@ -174,8 +182,8 @@ impl Backup {
     }
 
     /// Bytes have arrived on the link from the primary that are no whole message yet. They do not say that it ever ran.
-    pub fn handle_bytes(&mut self, now: HostTime) {
-        if matches!(self.state, State::Backup) {
+    pub fn handle_bytes(&mut self, now: HostTime, from: PeerId) {
+        if matches!(self.state, State::Backup) && from == self.primary {
             self.silence.handle_bytes(now);
         }
         self.invariants();
@@ -196,9 +204,9 @@ impl Backup {
         }
         self.released = self.released.max(released.min(self.received));
         // Rule: acknowledge on receipt, not on execution. Somebody waits for that if outputs are held for it, which a
-        // mark seals; the rest has time until this side speaks anyway.
+        // mark seals; the rest has time until the next acknowledgement.
         if has_mark {
-            self.say_ack(now);
+            self.queue_ack(now);
         } else {
             self.has_news = true;
         }
@@ -232,25 +240,20 @@ impl Backup {
     }
 
     /// The link is gone for good. What was received before stays.
-    pub fn handle_link_lost(&mut self, now: HostTime) {
-        self.move_on(Cause::PrimaryGone(now));
+    pub fn handle_link_lost(&mut self, now: HostTime, from: PeerId) {
+        if from == self.primary {
+            self.move_on(Cause::PrimaryGone(now));
+        }
         self.invariants();
     }
 
     /// The arbiter has answered.
     pub fn handle_arbiter(&mut self, now: HostTime, generation: Generation, verdict: Verdict) {
-        if generation != self.generation.next() {
-            return;
-        }
-        match verdict {
-            Verdict::Won => self.move_on(Cause::Won),
-            Verdict::Lost => self.move_on(Cause::Lost),
-            // Rule: an unreachable arbiter lets nobody run. Ask again, never guess.
-            Verdict::Unreachable => {
-                if let State::Claiming(asking) = &mut self.state {
-                    asking.handle_unreachable(now);
-                }
-            }
+        let State::Claiming(claim) = &mut self.state else { return };
+        match claim.handle_verdict(now, generation, verdict) {
+            Some(Answer::Won) => self.move_on(Cause::Won),
+            Some(Answer::Lost) => self.move_on(Cause::Lost),
+            None => {}
         }
         self.invariants();
     }
@@ -258,37 +261,34 @@ impl Backup {
     /// Time passes. Call it before handing over what was received.
     pub fn handle_tick(&mut self, now: HostTime) {
         self.silence.handle_tick(now);
-        match &mut self.state {
+        let timers = self.timers();
+        match &self.state {
             State::Backup => {
                 let at = (!self.log.is_empty()).then_some((self.executed, self.icount));
                 let stalled = self.executes.look(now, at);
                 if stalled {
                     self.move_on(Cause::Stalled);
-                } else if self.silence.is_dead(now) {
+                } else if timers.is_expired(Timer::Silence, now) {
                     self.move_on(Cause::PrimaryGone(now));
-                } else if now >= self.speaks_at() {
-                    self.say_ack(now);
+                } else if timers.is_expired(Timer::Heartbeat, now) {
+                    self.queue_ack(now);
                 }
             }
-            State::Claiming(asking) => {
-                if asking.is_due(now) {
-                    self.ask();
-                }
-            }
+            State::Claiming(_) => self.ask_when_due(now),
             State::Draining(_) | State::Ending | State::Live | State::Halted => {}
         }
         self.invariants();
     }
 
-    fn say_ack(&mut self, now: HostTime) {
+    fn queue_ack(&mut self, now: HostTime) {
         self.ack_due = true;
-        self.said_at = now;
+        self.queued_at = now;
     }
 
-    /// When to say something if nothing calls for it: soon if there is news, else as a heartbeat.
-    fn speaks_at(&self) -> HostTime {
+    /// When to send an acknowledgement if nothing calls for it: soon if there is news, else as a heartbeat.
+    fn heartbeat_at(&self) -> HostTime {
         let every_ns = self.settings.heartbeat_every_ns;
-        self.said_at.after(if self.has_news { every_ns.min(NEWS_EVERY_NS) } else { every_ns })
+        self.queued_at.after(if self.has_news { every_ns.min(NEWS_EVERY_NS) } else { every_ns })
     }
 
     // ---- transitions ----
@@ -296,12 +296,13 @@ impl Backup {
     /// All transitions. A cause that means nothing in the present state changes nothing.
     fn move_on(&mut self, cause: Cause) {
         match (&self.state, cause) {
-            // Rule: a primary that never spoke may never have won its generation; nobody takes over from it.
-            (State::Backup, Cause::PrimaryGone(_)) if !self.heard => self.halt(HaltReason::NeverHeard),
-            (State::Backup, Cause::PrimaryGone(now)) => self.seek_live(now),
-            (State::Backup, Cause::HandedOver(now)) => self.claim(now),
+            // Rule: a primary that never sent anything may never have won its generation; nobody takes over from it.
+            (State::Backup, Cause::PrimaryGone(_)) if !self.has_received => self.halt(HaltReason::NeverHeard),
+            (State::Backup, Cause::PrimaryGone(now)) => self.seek_live(now, self.serves),
+            // There is nobody to wait for: a primary that hands over does not claim.
+            (State::Backup, Cause::HandedOver(now)) => self.seek_live(now, true),
             (State::Backup, Cause::Stalled) => {
-                self.say_goodbye(GoodbyeReason::Leaving);
+                self.queue_goodbye(GoodbyeReason::Leaving);
                 self.halt(HaltReason::Stalled);
             }
             (State::Claiming(_), Cause::Won) => {
@@ -320,11 +321,11 @@ impl Backup {
                 self.end_when_replayed();
             }
             (State::Backup, Cause::Fault(what)) => {
-                self.say_goodbye(GoodbyeReason::Leaving);
+                self.queue_goodbye(GoodbyeReason::Leaving);
                 self.halt(HaltReason::PeerFault(what));
             }
             (State::Backup, Cause::Told) => {
-                self.say_goodbye(GoodbyeReason::Leaving);
+                self.queue_goodbye(GoodbyeReason::Leaving);
                 self.halt(HaltReason::Left);
             }
             (State::Ending, Cause::Told) => self.halt(HaltReason::Left),
@@ -333,7 +334,7 @@ impl Backup {
                 self.halt(HaltReason::LeftClaiming(self.generation.next()));
             }
             (State::Backup | State::Claiming(_) | State::Draining(_) | State::Ending, Cause::Diverged) => {
-                self.say_goodbye(GoodbyeReason::Diverged);
+                self.queue_goodbye(GoodbyeReason::Diverged);
                 // No command: the caller has seen the divergence itself, and knows more about it.
                 self.state = State::Halted;
                 self.ack_due = false;
@@ -352,45 +353,35 @@ impl Backup {
     }
 
     /// Rule: before going live, win the arbiter. From here on nothing is acknowledged.
-    fn seek_live(&mut self, now: HostTime) {
-        self.claim(now);
-        // Rule: who does not reach the service network lets a side that may reach it claim first.
-        if !self.reaches
-            && let State::Claiming(asking) = &mut self.state
-        {
-            asking.put_off(now.after(self.settings.net_wait_ns));
-            self.commands.clear();
-        }
-    }
-
-    /// A primary that hands over does not claim: there is nobody to wait for.
-    fn claim(&mut self, now: HostTime) {
-        let (retry_ns, retry_max_ns) = (self.settings.claim_retry_ns, self.settings.claim_retry_max_ns);
-        self.state = State::Claiming(Asking::begun(now, retry_ns, retry_max_ns));
+    fn seek_live(&mut self, now: HostTime, serves: bool) {
+        let next = self.generation.next();
+        self.state = State::Claiming(Claim::begin(&self.settings, now, next, serves));
         self.ack_due = false;
-        self.ask();
+        self.ask_when_due(now);
     }
 
     /// This host has lost the service network, or has it back: the primary is told.
     pub fn handle_network(&mut self, now: HostTime, reached: bool) {
-        if self.reaches != reached {
-            self.reaches = reached;
+        if self.serves != reached {
+            self.serves = reached;
             match &mut self.state {
                 State::Backup => {
                     let generation = self.generation;
                     self.messages.retain(|message| !matches!(message, Message::Network { .. }));
                     self.messages.push_back(Message::Network { generation, reached });
                 }
-                State::Claiming(asking) if reached => asking.put_off(now),
+                State::Claiming(claim) if reached => claim.handle_served(now),
                 State::Claiming(_) | State::Draining(_) | State::Ending | State::Live | State::Halted => {}
             }
         }
         self.invariants();
     }
 
-    fn ask(&mut self) {
-        let claim = BackupCommand::Claim(self.generation.next());
-        if !self.commands.contains(&claim) {
+    fn ask_when_due(&mut self, now: HostTime) {
+        let State::Claiming(claim) = &mut self.state else { return };
+        if let Some(claim) = claim.poll_question(now).map(BackupCommand::Claim)
+            && !self.commands.contains(&claim)
+        {
             self.commands.push_back(claim);
         }
     }
@@ -418,7 +409,7 @@ impl Backup {
         self.commands.push_back(BackupCommand::Halt(reason));
     }
 
-    fn say_goodbye(&mut self, reason: GoodbyeReason) {
+    fn queue_goodbye(&mut self, reason: GoodbyeReason) {
         self.messages.push_back(Message::Goodbye { generation: self.generation, reason });
     }
 
@@ -452,8 +443,8 @@ impl Backup {
         self.has_news |= icount > self.icount || time > self.time;
         self.icount = icount;
         self.time = time;
-        if matches!(self.state, State::Backup) && self.has_news && now >= self.speaks_at() {
-            self.say_ack(now);
+        if matches!(self.state, State::Backup) && self.has_news && now >= self.heartbeat_at() {
+            self.queue_ack(now);
         }
         self.invariants();
     }
@@ -473,20 +464,22 @@ impl Backup {
 
     // ---- effects ----
 
-    /// The next message to the primary.
-    pub fn poll_message(&mut self) -> Option<Message> {
-        if core::mem::take(&mut self.ack_due) {
+    /// The next message, and to whom.
+    pub fn poll_message(&mut self) -> Option<(PeerId, Message)> {
+        let message = if core::mem::take(&mut self.ack_due) {
             self.has_news = false;
-            return Some(Message::Ack {
+            Message::Ack {
                 generation: self.generation,
                 received: self.received,
                 executed: self.executed,
                 icount: self.icount,
                 time: self.time,
                 buffered_bytes: self.log_bytes,
-            });
-        }
-        self.messages.pop_front()
+            }
+        } else {
+            self.messages.pop_front()?
+        };
+        Some((self.primary, message))
     }
 
     /// The next thing to do.
@@ -506,11 +499,25 @@ impl Backup {
     /// When [`Backup::handle_tick`] must be called next, if nothing else happens.
     #[must_use]
     pub fn next_timeout(&self) -> Option<HostTime> {
+        self.timers().next()
+    }
+
+    /// What the present state waits for.
+    fn timers(&self) -> TimerTable {
+        let table = TimerTable::default();
         match &self.state {
-            State::Backup => Some(self.speaks_at().min(self.silence.deadline())),
-            State::Claiming(asking) => Some(asking.next()),
-            State::Draining(_) | State::Ending | State::Live | State::Halted => None,
+            State::Backup => table
+                .with(Timer::Heartbeat, self.heartbeat_at())
+                .with(Timer::Silence, self.silence.deadline()),
+            State::Claiming(claim) => table.with(Timer::Claim, claim.ask_at()),
+            State::Draining(_) | State::Ending | State::Live | State::Halted => table,
         }
+    }
+
+    /// The side that this one backs up.
+    #[must_use]
+    pub fn primary(&self) -> PeerId {
+        self.primary
     }
 
     /// This side's account of itself.

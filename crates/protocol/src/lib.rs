@@ -10,17 +10,21 @@
 extern crate alloc;
 
 pub mod backup;
+mod claim;
 pub mod hold_stats;
 pub mod lag;
 pub mod output_gate;
+mod peer;
 pub mod primary;
 mod silence;
 mod stall;
+mod timer;
 mod types;
 
 pub use backup::{Backup, BackupCommand};
 pub use hold_stats::{HoldStats, HoldSummary};
 pub use output_gate::OutputGate;
+pub use peer::PeerId;
 pub use primary::{Command, Primary};
 pub use types::{
     GoodbyeReason, HaltReason, HostTime, Message, Pace, Report, Role, Settings, Verdict, output_weight,

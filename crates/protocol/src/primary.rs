@@ -12,21 +12,22 @@
 //! through the [`OutputGate`]; while `Claiming`, the gate hears no acknowledgement and is not asked, so nothing
 //! leaves at all until the arbiter has answered. The same from the moment it hands the VM over.
 //!
-//! Not here: when an output may leave (`output_gate`), how long silence must last (`silence`), how much the VM is
-//! slowed (`lag`).
+//! Not here: when an output may leave (`output_gate`), what is known of a backup (`peer`), how the arbiter is asked
+//! (`claim`), how long silence must last (`silence`), how much the VM is slowed (`lag`).
 
 mod account;
 mod handover;
 mod network;
 
 use self::network::Network;
+use crate::claim::{Answer, Claim};
 use crate::hold_stats::HoldStats;
-use crate::lag::{LagLoop, Unexecuted};
+use crate::lag::LagLoop;
 use crate::output_gate::OutputGate;
-use crate::silence::{Asking, Silence};
-use crate::stall::Stall;
+use crate::peer::{Peer, PeerId};
+use crate::timer::Timer;
 use crate::types::{GoodbyeReason, HaltReason, HostTime, Message, Settings, Verdict, output_weight, weight};
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 use pollux_vocab::{Generation, Icount, Lsn, Output, Record, RecordBody, VirtTime};
@@ -62,7 +63,7 @@ enum State {
     Primary,
     /// Until then the backup may take over; then this side asks itself.
     HandingOver(HostTime),
-    Claiming(Asking),
+    Claiming(Claim),
     Halted,
 }
 
@@ -110,39 +111,24 @@ pub struct Primary {
     lsn: Lsn,
     /// Where the newest record or held output belongs.
     icount: Icount,
-    sent: Lsn,
+    /// The newest record that every backup has acknowledged.
     acked: Lsn,
     gate: OutputGate<Held>,
     held_bytes: u64,
     unsent: Vec<Record>,
-    in_flight: VecDeque<(Lsn, u64)>,
-    in_flight_bytes: u64,
-    peer_buffered_bytes: u64,
-    peer_icount: Icount,
-    peer_time: VirtTime,
-    silence: Silence,
-    said_at: HostTime,
-    /// When the newest message that has left in time was written: the backup counts its silence from then, or later.
-    spoke_at: HostTime,
-    /// When the newest message was written of those that have been handed out, and may or may not have left in time.
-    handed_out: Option<HostTime>,
-    /// A heartbeat is to be sent: it is time, or somebody from the past should learn that it is.
-    heartbeat_due: bool,
+    /// The backups; none for a VM alone.
+    peers: Vec<Peer>,
+    /// Who is to be sent a heartbeat: it is time, or somebody from the past should learn that it is.
+    heartbeats: BTreeSet<PeerId>,
     progress_at: HostTime,
     progress_icount: Icount,
     /// The VM has been given away, and not been won back.
     handed: bool,
-    unexecuted: Unexecuted,
-    /// What the backup has received and executed, as long as it has not executed everything.
-    executes: Stall<(Lsn, Lsn, Icount)>,
-    /// The window, as long as it is full.
-    room: Stall<()>,
-    peer_executed: Lsn,
     network: Network,
     lag: LagLoop,
     lag_steps: u64,
     hold_stats: HoldStats,
-    messages: VecDeque<Message>,
+    messages: VecDeque<(PeerId, Message)>,
     commands: VecDeque<Command>,
 }
 
@@ -155,44 +141,29 @@ impl Primary {
 
     /// A VM with a backup that holds the same state; its log starts at LSN 1.
     #[must_use]
-    pub fn new_protected(settings: Settings, generation: Generation, now: HostTime) -> Self {
-        Self::new(settings, generation, now, Lsn(1), State::Primary)
+    pub fn new_protected(settings: Settings, generation: Generation, now: HostTime, backup: PeerId) -> Self {
+        let peer = Peer::new(backup, &settings, now, Lsn(0));
+        Self { peers: [peer].into(), ..Self::new(settings, generation, now, Lsn(1), State::Primary) }
     }
 
     fn new(settings: Settings, generation: Generation, now: HostTime, next_lsn: Lsn, state: State) -> Self {
         let lsn = Lsn(next_lsn.0.saturating_sub(1));
-        let (stall_ns, step_ns) = (settings.stall_after_ns, settings.heartbeat_every_ns.saturating_mul(2));
-        let executes = Stall::new(stall_ns, step_ns, now);
-        let room = Stall::new(stall_ns, step_ns, now);
         Self {
-            silence: Silence::new(settings.failure_after_ns, settings.stall_after_ns, now),
             lag: LagLoop::new(settings.lag_target_ns),
             settings,
             state,
             generation,
             lsn,
             icount: Icount(0),
-            sent: lsn,
             acked: lsn,
             gate: OutputGate::default(),
             held_bytes: 0,
             unsent: Vec::new(),
-            in_flight: VecDeque::new(),
-            in_flight_bytes: 0,
-            peer_buffered_bytes: 0,
-            peer_icount: Icount(0),
-            peer_time: VirtTime(0),
-            said_at: now,
-            spoke_at: now,
-            handed_out: None,
-            heartbeat_due: false,
+            peers: Vec::new(),
+            heartbeats: BTreeSet::new(),
             progress_at: now,
             progress_icount: Icount(0),
             handed: false,
-            unexecuted: Unexecuted::default(),
-            executes,
-            room,
-            peer_executed: lsn,
             network: Network::new(now),
             lag_steps: 0,
             hold_stats: HoldStats::default(),
@@ -203,8 +174,8 @@ impl Primary {
 
     // ---- what happened ----
 
-    /// The backup said something.
-    pub fn handle_message(&mut self, now: HostTime, message: Message) {
+    /// A message from another replica.
+    pub fn handle_message(&mut self, now: HostTime, from: PeerId, message: Message) {
         if matches!(self.state, State::HandingOver(_)) {
             self.handle_while_handing_over(now, &message);
         } else if message.generation() > self.generation {
@@ -212,78 +183,64 @@ impl Primary {
             // alone need not ask: only a backup could have been given the next one, and it has none.
             self.move_on(Cause::BackupGone(now));
         } else if message.generation() < self.generation {
-            self.handle_past(&message);
-        } else if matches!(self.state, State::Primary) {
-            self.silence.handle_sound(now);
+            self.handle_past(from, &message);
+        } else if let (State::Primary, Some(peer)) = (&self.state, find(&mut self.peers, from)) {
+            peer.handle_received(now);
             match message {
                 Message::Ack { received, executed, icount, time, buffered_bytes, .. } => {
-                    self.peer_icount = self.peer_icount.max(icount);
-                    self.peer_time = self.peer_time.max(time);
-                    self.peer_buffered_bytes = buffered_bytes;
-                    self.handle_ack(now, received, executed);
+                    peer.handle_position(icount, time, buffered_bytes);
+                    if peer.handle_ack(now, received, executed) {
+                        self.count_acks();
+                    } else {
+                        self.move_on(Cause::BackupGone(now));
+                    }
                 }
                 Message::Goodbye { .. } => self.move_on(Cause::BackupGone(now)),
-                Message::Network { reached, .. } => self.network.peer_reaches = reached,
+                Message::Network { reached, .. } => peer.serves = reached,
                 Message::Heartbeat { .. } | Message::Records { .. } | Message::Handover { .. } => {}
             }
         }
         self.invariants();
     }
 
-    /// Bytes have arrived on the link to the backup that are no whole message yet.
-    pub fn handle_bytes(&mut self, now: HostTime) {
-        if matches!(self.state, State::Primary) {
-            self.silence.handle_bytes(now);
+    /// Bytes have arrived on the link to a backup that are no whole message yet.
+    pub fn handle_bytes(&mut self, now: HostTime, from: PeerId) {
+        if let (State::Primary, Some(peer)) = (&self.state, find(&mut self.peers, from)) {
+            peer.handle_bytes(now);
         }
         self.invariants();
     }
 
     /// Rule: what an older generation says changes nothing; but a primary from the past is told that it is one.
-    fn handle_past(&mut self, message: &Message) {
+    fn handle_past(&mut self, from: PeerId, message: &Message) {
         if matches!(message, Message::Records { .. }) && !matches!(self.state, State::Halted) {
-            self.heartbeat_due = true;
+            self.heartbeats.insert(from);
         }
     }
 
-    fn handle_ack(&mut self, now: HostTime, received: Lsn, executed: Lsn) {
-        if received > self.sent || executed > received {
-            // Rule: a peer that acknowledges what it cannot have is not believed in anything.
+    /// Rule: what counts is what every backup has.
+    fn count_acks(&mut self) {
+        let acked = self.peers.iter().map(|peer| peer.acked).min();
+        self.acked = self.acked.max(acked.unwrap_or(self.acked));
+        self.gate.ack(self.acked);
+    }
+
+    /// The link to a backup is gone for good.
+    pub fn handle_link_lost(&mut self, now: HostTime, from: PeerId) {
+        if find(&mut self.peers, from).is_some() {
             self.move_on(Cause::BackupGone(now));
-            return;
+            self.move_on(Cause::HandedOver(now));
         }
-        self.acked = self.acked.max(received);
-        self.gate.ack(received);
-        self.unexecuted.handle_received(now, received);
-        self.unexecuted.handle_executed(executed);
-        self.peer_executed = self.peer_executed.max(executed);
-        while self.in_flight.front().is_some_and(|(lsn, _)| *lsn <= received) {
-            if let Some((_, bytes)) = self.in_flight.pop_front() {
-                self.in_flight_bytes -= bytes;
-            }
-        }
-    }
-
-    /// The link is gone for good.
-    pub fn handle_link_lost(&mut self, now: HostTime) {
-        self.move_on(Cause::BackupGone(now));
-        self.move_on(Cause::HandedOver(now));
         self.invariants();
     }
 
     /// The arbiter has answered.
     pub fn handle_arbiter(&mut self, now: HostTime, generation: Generation, verdict: Verdict) {
-        if generation != self.generation.next() {
-            return;
-        }
-        match verdict {
-            Verdict::Won => self.move_on(Cause::Won),
-            Verdict::Lost => self.move_on(Cause::Lost),
-            // Rule: an unreachable arbiter lets nobody run. Ask again, never guess.
-            Verdict::Unreachable => {
-                if let State::Claiming(asking) = &mut self.state {
-                    asking.handle_unreachable(now);
-                }
-            }
+        let State::Claiming(claim) = &mut self.state else { return };
+        match claim.handle_verdict(now, generation, verdict) {
+            Some(Answer::Won) => self.move_on(Cause::Won),
+            Some(Answer::Lost) => self.move_on(Cause::Lost),
+            None => {}
         }
         self.invariants();
     }
@@ -291,66 +248,60 @@ impl Primary {
     /// Time passes. Call it before handing over what was received, so that a process that was away notices first.
     pub fn handle_tick(&mut self, now: HostTime) {
         let was_away = self.is_away(now);
-        self.silence.handle_tick(now);
-        match &mut self.state {
+        self.peers.iter_mut().for_each(|peer| peer.handle_tick(now));
+        let timers = self.timers();
+        match &self.state {
             State::Primary => {
                 // Rule: who was away for so long that it may have been replaced asks first.
-                if was_away || self.silence.is_dead(now) {
+                if was_away || timers.is_expired(Timer::Silence, now) {
                     self.move_on(Cause::BackupGone(now));
                 } else if self.is_stalled(now) {
                     self.commands.push_back(Command::BackupStalled);
                     self.move_on(Cause::BackupGone(now));
-                } else if now.since(self.said_at) >= self.settings.heartbeat_every_ns {
-                    self.said_at = now;
-                    self.heartbeat_due = true;
+                } else if timers.is_expired(Timer::Heartbeat, now) {
+                    self.queue_heartbeats(now);
                 }
             }
             // Rule: a primary whose backup does not take over within the bound asks for the VM itself.
-            State::HandingOver(until) => {
-                if now >= *until {
-                    self.move_on(Cause::HandedOver(now));
-                }
+            State::HandingOver(_) if timers.is_expired(Timer::Handover, now) => {
+                self.move_on(Cause::HandedOver(now));
             }
-            State::Claiming(asking) => {
-                if asking.is_due(now) {
-                    self.ask();
-                }
-            }
-            State::Solo | State::Halted => {}
+            State::Claiming(_) => self.ask_when_due(now),
+            State::HandingOver(_) | State::Solo | State::Halted => {}
         }
         self.invariants();
     }
 
     /// The messages that have been polled were sent, at the latest `now`: a reading of the clock behind the sending.
     ///
-    /// Rule: a word that comes late takes nothing back. This process may have stood still between writing and sending,
-    /// and its backup have gone live: only a message that left before the backup could do so is one that it may have
-    /// heard.
+    /// Rule: a message that is sent late takes nothing back. This process may have stood still between queueing and
+    /// sending, and its backup have gone live: only a message that left before the backup could do so is one that it may
+    /// have received.
     pub fn handle_sent(&mut self, now: HostTime) {
-        if let Some(written) = self.handed_out.take() {
-            let in_time = !self.is_away(now);
-            if in_time {
-                self.spoke_at = written;
-            } else {
-                self.move_on(Cause::BackupGone(now));
-            }
+        let in_time = self.peers.iter_mut().fold(true, |all, peer| peer.handle_sent(now) && all);
+        if !in_time {
+            self.move_on(Cause::BackupGone(now));
         }
         self.invariants();
     }
 
-    /// Whether the backup may have given this side up: it has not looked at the clock, or not said anything, for as
-    /// long as the backup waits. Nothing is written after that before the arbiter has been asked.
+    /// Whether a backup may have given this side up, and taken its place.
     fn is_away(&self, now: HostTime) -> bool {
-        self.silence.is_away(now) || now.since(self.spoke_at) >= self.settings.failure_after_ns
+        self.peers.iter().any(|peer| peer.is_away(now))
     }
 
-    /// Rule: liveness is not progress. A backup that has something to execute and executes nothing, or leaves no room in
-    /// the window, for the bound, holds the VM up and protects nothing.
     fn is_stalled(&mut self, now: HostTime) -> bool {
-        let owes = !self.unexecuted.is_empty();
-        let at = owes.then_some((self.acked, self.peer_executed, self.peer_icount));
-        let full = self.is_window_full().then_some(());
-        self.executes.look(now, at) | self.room.look(now, full)
+        let window_bytes = self.settings.send_window_bytes;
+        self.peers.iter_mut().fold(false, |any, peer| peer.is_stalled(now, window_bytes) || any)
+    }
+
+    fn queue_heartbeats(&mut self, now: HostTime) {
+        for peer in &mut self.peers {
+            if now >= peer.heartbeat_at(&self.settings) {
+                peer.handle_queued(now);
+                self.heartbeats.insert(peer.id);
+            }
+        }
     }
 
     // ---- transitions ----
@@ -361,9 +312,7 @@ impl Primary {
             (State::Primary, Cause::BackupGone(now)) => self.seek_solo(now),
             (State::Primary, Cause::HandOver(now)) => {
                 let (generation, last) = (self.generation, self.lsn);
-                self.messages.push_back(Message::Handover { generation, last });
-                self.said_at = now;
-                self.heartbeat_due = false;
+                self.queue_for_all(now, Message::Handover { generation, last });
                 self.handed = true;
                 self.state = State::HandingOver(now.after(self.settings.handover_after_ns));
             }
@@ -376,7 +325,8 @@ impl Primary {
             (State::Claiming(_), Cause::Lost) => self.halt(HaltReason::LostClaim(self.generation.next())),
             (State::Primary | State::Claiming(_), Cause::Ended) => {
                 let (generation, reason) = (self.generation, GoodbyeReason::Ended);
-                self.messages.push_back(Message::Goodbye { generation, reason });
+                let goodbye = |peer: &Peer| (peer.id, Message::Goodbye { generation, reason });
+                self.messages.extend(self.peers.iter().map(goodbye));
                 self.state = State::Halted;
             }
             (State::Solo, Cause::Ended) => self.state = State::Halted,
@@ -400,30 +350,21 @@ impl Primary {
     }
 
     fn seek_back(&mut self, now: HostTime) {
-        let (retry_ns, retry_max_ns) = (self.settings.claim_retry_ns, self.settings.claim_retry_max_ns);
-        let mut asking = Asking::begun(now, retry_ns, retry_max_ns);
-        // Rule: who does not reach the service network lets a side that may reach it claim first.
-        let waits = !self.network.reaches;
-        if waits {
-            asking.put_off(now.after(self.settings.net_wait_ns));
-        }
-        self.state = State::Claiming(asking);
+        let next = self.generation.next();
+        self.state = State::Claiming(Claim::begin(&self.settings, now, next, self.network.reaches));
         self.unsent.clear();
-        self.in_flight.clear();
-        self.in_flight_bytes = 0;
-        self.peer_buffered_bytes = 0;
-        self.unexecuted.clear();
+        self.peers.iter_mut().for_each(Peer::give_up);
         self.lag.reset();
         self.lag_steps = 0;
-        self.heartbeat_due = false;
-        if !waits {
-            self.ask();
-        }
+        self.heartbeats.clear();
+        self.ask_when_due(now);
     }
 
-    fn ask(&mut self) {
-        let claim = Command::Claim(self.generation.next());
-        if !self.commands.contains(&claim) {
+    fn ask_when_due(&mut self, now: HostTime) {
+        let State::Claiming(claim) = &mut self.state else { return };
+        if let Some(claim) = claim.poll_question(now).map(Command::Claim)
+            && !self.commands.contains(&claim)
+        {
             self.commands.push_back(claim);
         }
     }
@@ -431,6 +372,7 @@ impl Primary {
     fn go_solo(&mut self) {
         self.generation = self.generation.next();
         self.state = State::Solo;
+        self.peers.clear();
         self.handed = false;
         self.open_gate();
         self.commands.push_back(Command::WentSolo { generation: self.generation });
@@ -446,7 +388,7 @@ impl Primary {
         self.state = State::Halted;
         self.messages.clear();
         self.unsent.clear();
-        self.heartbeat_due = false;
+        self.heartbeats.clear();
         self.commands.push_back(Command::Halt(reason));
     }
 
@@ -459,8 +401,7 @@ impl Primary {
         let record = Record { lsn: self.lsn, icount, body };
         if matches!(self.state, State::Primary) {
             let bytes = weight(&record);
-            self.in_flight.push_back((record.lsn, bytes));
-            self.in_flight_bytes += bytes;
+            self.peers.iter_mut().for_each(|peer| peer.handle_admitted(record.lsn, bytes));
             self.unsent.push(record.clone());
         }
         record
@@ -504,10 +445,12 @@ impl Primary {
         self.invariants();
     }
 
+    /// The VM is as slow as its slowest backup makes it.
     fn measure_lag(&mut self, now: HostTime, icount: Icount, time: VirtTime) {
-        let behind_ns = time.0.saturating_sub(self.peer_time.0);
-        self.lag_steps = icount.since(self.peer_icount);
-        self.lag.handle_measurement(now, behind_ns.min(self.unexecuted.age_ns(now)));
+        let worst = |of: &dyn Fn(&Peer) -> u64| self.peers.iter().map(of).max().unwrap_or(0);
+        self.lag_steps = worst(&|peer| peer.lag_steps(icount));
+        let lag_ns = worst(&|peer| peer.lag_ns(now, time));
+        self.lag.handle_measurement(now, lag_ns);
     }
 
     fn send(&mut self, now: HostTime, icount: Icount) {
@@ -515,18 +458,25 @@ impl Primary {
             return;
         }
         let records = core::mem::take(&mut self.unsent);
-        self.sent = self.lsn;
-        self.said_at = now;
-        self.heartbeat_due = false;
         self.progress_at = now;
         self.progress_icount = icount;
-        self.unexecuted.handle_sent(now, self.lsn);
+        self.peers.iter_mut().for_each(|peer| peer.handle_records_queued(now, self.lsn));
         // `released` is filled in when the message leaves.
-        self.messages.push_back(Message::Records { generation: self.generation, released: Lsn(0), records });
+        self.queue_for_all(now, Message::Records { generation: self.generation, released: Lsn(0), records });
     }
 
-    /// The VM has ended in good order: tells the backup not to take over.
-    pub fn say_goodbye(&mut self) {
+    /// Who is sent something needs no heartbeat.
+    fn queue_for_all(&mut self, now: HostTime, message: Message) {
+        let copies = core::iter::repeat_n(message, self.peers.len());
+        for (peer, copy) in self.peers.iter_mut().zip(copies) {
+            peer.handle_queued(now);
+            self.heartbeats.remove(&peer.id);
+            self.messages.push_back((peer.id, copy));
+        }
+    }
+
+    /// The VM has ended in good order: tells the backups not to take over.
+    pub fn queue_goodbye(&mut self) {
         self.move_on(Cause::Ended);
         self.invariants();
     }
@@ -551,18 +501,19 @@ impl Primary {
         Some(output)
     }
 
-    /// The next message to the backup.
-    pub fn poll_message(&mut self) -> Option<Message> {
-        if self.heartbeat_due || !self.messages.is_empty() {
-            self.handed_out = Some(self.said_at);
+    /// The next message, and to whom.
+    pub fn poll_message(&mut self) -> Option<(PeerId, Message)> {
+        let (to, mut message) = match self.messages.pop_front() {
+            Some(queued) => queued,
+            None => (self.heartbeats.pop_first()?, Message::Heartbeat { generation: self.generation }),
+        };
+        if let Message::Records { released, .. } = &mut message {
+            *released = self.gate.released();
         }
-        if let Some(mut message) = self.messages.pop_front() {
-            if let Message::Records { released, .. } = &mut message {
-                *released = self.gate.released();
-            }
-            return Some(message);
+        if let Some(peer) = find(&mut self.peers, to) {
+            peer.handle_handed_out();
         }
-        core::mem::take(&mut self.heartbeat_due).then_some(Message::Heartbeat { generation: self.generation })
+        Some((to, message))
     }
 
     /// The next thing to do.
@@ -572,20 +523,19 @@ impl Primary {
 
     // ---- questions ----
 
-    /// Until when, by this host's clock, nobody can have taken this side's place, as long as what it says arrives. What
-    /// has been released and is still on its way may leave before then; after that only if this side has meanwhile
-    /// become surer.
+    /// The lease: until when, by this host's clock, nobody can have taken this side's place, as long as what it sends
+    /// arrives. What has been released and is still on its way may leave before then; after that only if the lease has
+    /// been renewed.
     #[must_use]
-    pub fn sure_until(&self) -> HostTime {
+    pub fn lease(&self) -> HostTime {
         match self.state {
             State::Solo => HostTime(u64::MAX),
-            // Nor longer than it takes this side to count its backup as dead: of a link that is cut both ways the other
-            // end will know about as soon as this one.
-            State::Primary => {
-                let spoken = self.spoke_at.after(self.settings.failure_after_ns);
-                self.silence.away_at().min(spoken).min(self.silence.assured_until())
-            }
+            State::Primary => self.peers.iter().map(Peer::lease).min().unwrap_or(HostTime(0)),
             State::HandingOver(_) | State::Claiming(_) | State::Halted => HostTime(0),
         }
     }
+}
+
+fn find(peers: &mut [Peer], id: PeerId) -> Option<&mut Peer> {
+    peers.iter_mut().find(|peer| peer.id == id)
 }

@@ -12,8 +12,18 @@ use pollux_protocol::*;
 use pollux_vocab::*;
 use std::collections::{BTreeMap, VecDeque};
 
+/// The other replica.
+const PEER: PeerId = PeerId(3);
 const MS: u64 = 1_000_000;
 const STEPS_PER_MS: u64 = 10;
+
+/// The message, which must be one to the other replica.
+fn to_peer(queued: Option<(PeerId, Message)>) -> Option<Message> {
+    queued.map(|(to, message)| {
+        assert_eq!(to, PEER);
+        message
+    })
+}
 
 /// A machine: a number that depends on everything that ever entered. Makes an output every seven steps.
 #[derive(Clone, Default)]
@@ -90,8 +100,8 @@ impl World {
             verdicts: VecDeque::new(),
         };
         let settings = Settings::default();
-        let primary = Primary::new_protected(settings.clone(), Generation(1), HostTime(0));
-        let backup = Backup::new(settings, Generation(1), HostTime(0));
+        let primary = Primary::new_protected(settings.clone(), Generation(1), HostTime(0), PEER);
+        let backup = Backup::new(settings, Generation(1), HostTime(0), PEER);
         Self {
             random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             now: 0,
@@ -161,8 +171,8 @@ impl World {
         while self.hosts[me].inbox.front().is_some_and(|(at, _)| *at <= self.now) {
             let (_, message) = self.hosts[me].inbox.pop_front().expect("looked at");
             match &mut self.hosts[me].side {
-                Side::Live(p) => p.handle_message(now, message),
-                Side::Standby(b) => b.handle_message(now, message),
+                Side::Live(p) => p.handle_message(now, PEER, message),
+                Side::Standby(b) => b.handle_message(now, PEER, message),
                 Side::Gone => {}
             }
         }
@@ -170,8 +180,8 @@ impl World {
         let drained = self.hosts[me].inbox.is_empty();
         if drained && self.hosts[me].link_lost_at.take_if(|at| *at <= self.now).is_some() {
             match &mut self.hosts[me].side {
-                Side::Live(p) => p.handle_link_lost(now),
-                Side::Standby(b) => b.handle_link_lost(now),
+                Side::Live(p) => p.handle_link_lost(now, PEER),
+                Side::Standby(b) => b.handle_link_lost(now, PEER),
                 Side::Gone => {}
             }
         }
@@ -211,7 +221,7 @@ impl World {
                     let (icount, value) = decode(&output);
                     self.released.push((generation, me, icount, value));
                 }
-                out.extend(std::iter::from_fn(|| p.poll_message()));
+                out.extend(std::iter::from_fn(|| to_peer(p.poll_message())));
                 p.handle_sent(now);
                 for command in std::iter::from_fn(|| p.poll_command()) {
                     match command {
@@ -232,7 +242,7 @@ impl World {
                     b.pop_record();
                 }
                 b.handle_executed(now, Icount(host.toy.icount), VirtTime(host.toy.icount * 100_000));
-                out.extend(std::iter::from_fn(|| b.poll_message()));
+                out.extend(std::iter::from_fn(|| to_peer(b.poll_message())));
                 for command in std::iter::from_fn(|| b.poll_command()) {
                     match command {
                         BackupCommand::Claim(generation) => claims.push(generation),

@@ -5,7 +5,17 @@ use pollux_vocab::*;
 
 const G1: Generation = Generation(1);
 const G2: Generation = Generation(2);
+/// The other replica.
+const PEER: PeerId = PeerId(3);
 const MS: u64 = 1_000_000;
+
+/// The message, which must be one to the other replica.
+fn to_peer(queued: Option<(PeerId, Message)>) -> Option<Message> {
+    queued.map(|(to, message)| {
+        assert_eq!(to, PEER);
+        message
+    })
+}
 
 fn at(ms: u64) -> HostTime {
     HostTime(ms * MS)
@@ -16,13 +26,13 @@ fn output(byte: u8) -> Output {
 }
 
 fn primary() -> Primary {
-    Primary::new_protected(Settings::default(), G1, at(0))
+    Primary::new_protected(Settings::default(), G1, at(0), PEER)
 }
 
 /// A backup whose primary has said that it lives.
 fn backup() -> Backup {
-    let mut b = Backup::new(Settings::default(), G1, at(0));
-    b.handle_message(at(0), Message::Heartbeat { generation: G1 });
+    let mut b = Backup::new(Settings::default(), G1, at(0), PEER);
+    b.handle_message(at(0), PEER, Message::Heartbeat { generation: G1 });
     b
 }
 
@@ -49,7 +59,7 @@ fn backup_commands(backup: &mut Backup) -> Vec<BackupCommand> {
 }
 
 fn messages(primary: &mut Primary) -> Vec<Message> {
-    std::iter::from_fn(|| primary.poll_message()).collect()
+    std::iter::from_fn(|| to_peer(primary.poll_message())).collect()
 }
 
 /// Sends, and has sent by `now`.
@@ -74,9 +84,9 @@ fn no_output_leaves_before_its_mark_is_acknowledged() {
     let Some(Message::Records { records, .. }) = sent.last() else { panic!("{sent:?}") };
     assert_eq!(records.last(), Some(&record(1, 100, RecordBody::Mark)), "the mark tells the output's icount");
     assert_eq!(p.poll_release(at(2)), None);
-    p.handle_message(at(2), ack(0));
+    p.handle_message(at(2), PEER, ack(0));
     assert_eq!(p.poll_release(at(2)), None, "an acknowledgement of less is none");
-    p.handle_message(at(3), ack(1));
+    p.handle_message(at(3), PEER, ack(1));
     assert_eq!(p.poll_release(at(3)), Some(output(1)));
 }
 
@@ -111,15 +121,17 @@ fn a_solo_vm_releases_at_the_next_flush() {
 #[test]
 fn acknowledgements_are_given_on_receipt_not_on_execution() {
     let mut b = backup();
-    b.handle_message(at(1), records(1..=3));
-    let Some(Message::Ack { received, executed, .. }) = b.poll_message() else { panic!("an ack is due") };
+    b.handle_message(at(1), PEER, records(1..=3));
+    let Some(Message::Ack { received, executed, .. }) = to_peer(b.poll_message()) else {
+        panic!("an ack is due")
+    };
     assert_eq!((received, executed), (Lsn(3), Lsn(0)));
 }
 
 #[test]
 fn a_backup_goes_live_only_after_the_arbiter_says_so() {
     let mut b = backup();
-    b.handle_link_lost(at(10));
+    b.handle_link_lost(at(10), PEER);
     assert_eq!(backup_commands(&mut b), [BackupCommand::Claim(G2)]);
     b.handle_tick(at(5000));
     assert_eq!(backup_commands(&mut b), [BackupCommand::Claim(G2)], "waiting is not winning: it asks again");
@@ -131,25 +143,25 @@ fn a_backup_goes_live_only_after_the_arbiter_says_so() {
 fn a_backup_that_never_heard_its_primary_halts_and_claims_nothing() {
     let from_another_time = Message::Heartbeat { generation: Generation(0) };
     for by_silence in [false, true] {
-        let mut b = Backup::new(Settings::default(), G1, at(0));
-        b.handle_message(at(1), from_another_time.clone());
+        let mut b = Backup::new(Settings::default(), G1, at(0), PEER);
+        b.handle_message(at(1), PEER, from_another_time.clone());
         if by_silence {
             (0..=600).step_by(100).for_each(|ms| b.handle_tick(at(ms)));
         } else {
-            b.handle_link_lost(at(10));
+            b.handle_link_lost(at(10), PEER);
         }
         assert_eq!(backup_commands(&mut b), [BackupCommand::Halt(HaltReason::NeverHeard)]);
     }
     let mut b = backup();
-    b.handle_link_lost(at(10));
+    b.handle_link_lost(at(10), PEER);
     assert_eq!(backup_commands(&mut b), [BackupCommand::Claim(G2)], "one heartbeat is enough");
 }
 
 #[test]
 fn going_live_replays_the_log_to_its_end_through_the_last_mark() {
     let mut b = backup();
-    b.handle_message(at(1), records(1..=3));
-    b.handle_link_lost(at(10));
+    b.handle_message(at(1), PEER, records(1..=3));
+    b.handle_link_lost(at(10), PEER);
     b.handle_arbiter(at(11), G2, Verdict::Won);
     assert_eq!(backup_commands(&mut b), [BackupCommand::Claim(G2)]);
     for lsn in 1..=3 {
@@ -163,14 +175,18 @@ fn going_live_replays_the_log_to_its_end_through_the_last_mark() {
 #[test]
 fn from_its_claim_on_a_backup_takes_nothing_in_and_acknowledges_nothing() {
     let mut b = backup();
-    b.handle_message(at(1), records(1..=1));
-    while b.poll_message().is_some() {}
+    b.handle_message(at(1), PEER, records(1..=1));
+    while to_peer(b.poll_message()).is_some() {}
     b.handle_tick(at(1000)); // silence, after a pause of its own: it listens first
     b.handle_tick(at(1140));
     b.handle_tick(at(1151));
     assert_eq!(backup_commands(&mut b), [BackupCommand::Claim(G2)]);
-    b.handle_message(at(1152), records(2..=2));
-    assert_eq!(b.poll_message(), None, "a late record must not be acknowledged: it will not be replayed");
+    b.handle_message(at(1152), PEER, records(2..=2));
+    assert_eq!(
+        to_peer(b.poll_message()),
+        None,
+        "a late record must not be acknowledged: it will not be replayed"
+    );
     b.handle_arbiter(at(1153), G2, Verdict::Won);
     assert_eq!(b.pop_record().map(|r| r.lsn), Some(Lsn(1)));
     assert_eq!(backup_commands(&mut b), [BackupCommand::GoLive { generation: G2, next_lsn: Lsn(2) }]);
@@ -179,9 +195,9 @@ fn from_its_claim_on_a_backup_takes_nothing_in_and_acknowledges_nothing() {
 #[test]
 fn a_primary_whose_backup_is_gone_releases_nothing_until_it_has_won() {
     let mut p = primary_with_a_held_output();
-    p.handle_link_lost(at(10));
+    p.handle_link_lost(at(10), PEER);
     assert_eq!(commands(&mut p), [Command::BackupLost, Command::Claim(G2)]);
-    p.handle_message(at(11), ack(1));
+    p.handle_message(at(11), PEER, ack(1));
     p.flush(at(11), Icount(200), VirtTime(0));
     assert_eq!(p.poll_release(at(11)), None, "not even for an acknowledgement that comes late");
     p.handle_arbiter(at(12), G2, Verdict::Won);
@@ -192,12 +208,12 @@ fn a_primary_whose_backup_is_gone_releases_nothing_until_it_has_won() {
 #[test]
 fn the_loser_halts_and_releases_nothing() {
     let mut p = primary_with_a_held_output();
-    p.handle_link_lost(at(10));
+    p.handle_link_lost(at(10), PEER);
     p.handle_arbiter(at(11), G2, Verdict::Lost);
     assert!(commands(&mut p).contains(&Command::Halt(HaltReason::LostClaim(G2))));
     assert_eq!((p.poll_release(at(12)), p.pace(at(12))), (None, Pace::Wait));
     let mut b = backup();
-    b.handle_link_lost(at(10));
+    b.handle_link_lost(at(10), PEER);
     b.handle_arbiter(at(11), G2, Verdict::Lost);
     assert!(backup_commands(&mut b).contains(&BackupCommand::Halt(HaltReason::LostClaim(G2))));
     assert_eq!(b.next_record(), None);
@@ -206,8 +222,8 @@ fn the_loser_halts_and_releases_nothing() {
 #[test]
 fn an_unreachable_arbiter_lets_none_run_and_is_asked_again() {
     let (mut p, mut b) = (primary_with_a_held_output(), backup());
-    p.handle_link_lost(at(10));
-    b.handle_link_lost(at(10));
+    p.handle_link_lost(at(10), PEER);
+    b.handle_link_lost(at(10), PEER);
     let (mut asked_p, mut asked_b) = (0, 0);
     for ms in 11..5000 {
         p.handle_tick(at(ms));
@@ -229,13 +245,13 @@ fn an_unreachable_arbiter_lets_none_run_and_is_asked_again() {
 #[test]
 fn a_returning_primary_finds_its_generation_spent_and_halts() {
     let mut p = primary_with_a_held_output();
-    p.handle_message(at(5), Message::Heartbeat { generation: G2 });
+    p.handle_message(at(5), PEER, Message::Heartbeat { generation: G2 });
     assert_eq!(commands(&mut p), [Command::BackupLost, Command::Claim(G2)], "it asks who is right");
     assert_eq!(p.poll_release(at(5)), None, "and holds its outputs meanwhile");
     p.handle_arbiter(at(6), G2, Verdict::Lost);
     assert_eq!(commands(&mut p), [Command::Halt(HaltReason::LostClaim(G2))]);
     let mut new = Primary::new_solo(Settings::default(), G2, at(0), Lsn(9));
-    new.handle_message(at(1), records(1..=1));
+    new.handle_message(at(1), PEER, records(1..=1));
     assert_eq!(messages(&mut new), [Message::Heartbeat { generation: G2 }], "and the new one tells it so");
 }
 
@@ -243,19 +259,19 @@ fn a_returning_primary_finds_its_generation_spent_and_halts() {
 fn a_newer_generation_is_believed_only_when_the_arbiter_confirms_it() {
     let lie = || Message::Heartbeat { generation: Generation(77) };
     let mut p = primary_with_a_held_output();
-    p.handle_message(at(5), lie());
+    p.handle_message(at(5), PEER, lie());
     p.handle_arbiter(at(6), G2, Verdict::Unreachable);
     assert_eq!(p.poll_release(at(6)), None, "nobody knows");
     p.handle_arbiter(at(7), G2, Verdict::Won);
     assert!(p.poll_release(at(7)).is_some(), "it was a lie: the VM runs on");
-    p.handle_message(at(8), lie());
+    p.handle_message(at(8), PEER, lie());
     assert!(
         !matches!(p.report().state, Role::Halted | Role::Claiming),
         "alone, it cannot have been replaced"
     );
-    let mut b = Backup::new(Settings::default(), G1, at(0));
-    b.handle_message(at(1), records(1..=1));
-    b.handle_message(at(2), lie());
+    let mut b = Backup::new(Settings::default(), G1, at(0), PEER);
+    b.handle_message(at(1), PEER, records(1..=1));
+    b.handle_message(at(2), PEER, lie());
     assert_eq!(backup_commands(&mut b), [BackupCommand::Claim(G2)], "it asks who is right");
     b.handle_arbiter(at(3), G2, Verdict::Lost);
     assert_eq!(backup_commands(&mut b), [BackupCommand::Halt(HaltReason::LostClaim(G2))]);
@@ -266,7 +282,7 @@ fn a_primary_that_slept_longer_than_the_timeout_asks_before_it_releases() {
     let mut p = primary_with_a_held_output();
     p.handle_tick(at(2));
     p.handle_tick(at(2000));
-    p.handle_message(at(2000), ack(1));
+    p.handle_message(at(2000), PEER, ack(1));
     assert_eq!(p.poll_release(at(2000)), None);
     assert_eq!(commands(&mut p), [Command::BackupLost, Command::Claim(G2)]);
 }
@@ -282,7 +298,7 @@ fn a_primary_that_slept_until_its_backup_may_have_replaced_it_asks_before_it_rel
     // No heartbeat is due yet: this tick says nothing.
     p.handle_tick(at(50));
     assert_eq!(messages_at(&mut p, at(50)), []);
-    p.handle_message(at(50), ack(1));
+    p.handle_message(at(50), PEER, ack(1));
     assert_eq!(p.poll_release(at(302)), None, "the backup may be live");
     p.handle_tick(at(302));
     assert_eq!(p.poll_release(at(302)), None);
@@ -294,7 +310,7 @@ fn a_message_that_leaves_late_does_not_hide_that_a_primary_slept() {
     let mut p = primary_with_a_held_output();
     messages_at(&mut p, at(1));
     p.handle_tick(at(50));
-    p.handle_message(at(50), ack(1));
+    p.handle_message(at(50), PEER, ack(1));
     // Asleep in the middle of a slice: its end writes a mark, but the backup may be live by now.
     p.hold(at(302), Icount(200), output(2));
     p.flush(at(302), Icount(200), VirtTime(2000));
@@ -310,7 +326,7 @@ fn a_primary_that_naps_twice_in_one_turn_does_not_count_a_word_that_came_too_lat
     messages_at(&mut p, at(1));
     // The first nap: the backup has last heard of it 250 ms ago. A heartbeat is due, and the acknowledgement is there.
     p.handle_tick(at(251));
-    p.handle_message(at(251), ack(1));
+    p.handle_message(at(251), PEER, ack(1));
     // The second, before the heartbeat leaves: the backup may be live.
     assert_eq!(p.poll_release(at(351)), None);
     assert_eq!(messages_at(&mut p, at(351)), [Message::Heartbeat { generation: G1 }]);
@@ -323,7 +339,7 @@ fn a_primary_that_naps_between_a_message_and_the_next_look_asks_too() {
     let mut p = primary_with_a_held_output();
     messages_at(&mut p, at(1));
     p.handle_tick(at(251));
-    p.handle_message(at(251), ack(1));
+    p.handle_message(at(251), PEER, ack(1));
     assert_eq!(messages(&mut p), [Message::Heartbeat { generation: G1 }], "nobody knows when it leaves");
     assert_eq!(p.poll_release(at(351)), None);
     p.handle_tick(at(352));
@@ -335,41 +351,41 @@ fn a_word_that_leaves_in_time_counts() {
     let mut p = primary_with_a_held_output();
     messages_at(&mut p, at(1));
     p.handle_tick(at(251));
-    p.handle_message(at(251), ack(1));
+    p.handle_message(at(251), PEER, ack(1));
     assert_eq!(messages_at(&mut p, at(300)).len(), 1, "its backup waits until 301 ms");
-    assert_eq!(p.sure_until(), at(551), "from when it was written");
+    assert_eq!(p.lease(), at(551), "from when it was written");
     assert_eq!(p.poll_release(at(550)), Some(output(1)));
 }
 
 #[test]
 fn a_primary_is_sure_of_its_place_only_as_long_as_its_backup_waits() {
     let mut p = primary_with_a_held_output();
-    assert_eq!(p.sure_until(), at(300), "nothing has been said yet");
+    assert_eq!(p.lease(), at(300), "nothing has been said yet");
     messages_at(&mut p, at(1));
-    assert_eq!(p.sure_until(), at(300), "its backup has not been heard since: it may not hear either");
-    p.handle_message(at(20), Message::Heartbeat { generation: G1 });
+    assert_eq!(p.lease(), at(300), "its backup has not been heard since: it may not hear either");
+    p.handle_message(at(20), PEER, Message::Heartbeat { generation: G1 });
     p.handle_tick(at(40));
-    assert_eq!(p.sure_until(), at(301), "a look at the clock says nothing to the backup");
-    p.handle_link_lost(at(50));
-    assert_eq!(p.sure_until(), at(0), "it asks");
+    assert_eq!(p.lease(), at(301), "a look at the clock says nothing to the backup");
+    p.handle_link_lost(at(50), PEER);
+    assert_eq!(p.lease(), at(0), "it asks");
     p.handle_arbiter(at(51), G2, Verdict::Won);
-    assert_eq!(p.sure_until(), HostTime(u64::MAX), "nobody waits for it to fall silent any more");
+    assert_eq!(p.lease(), HostTime(u64::MAX), "nobody waits for it to fall silent any more");
 }
 
 #[test]
 fn a_mark_is_acknowledged_at_once_wherever_it_stands_and_again_if_that_was_lost() {
     let progress = |lsn| record(lsn, lsn * 10, RecordBody::Progress);
     let say = |records| Message::Records { generation: G1, released: Lsn(0), records };
-    let acked = |b: &mut Backup| match b.poll_message() {
+    let acked = |b: &mut Backup| match to_peer(b.poll_message()) {
         Some(Message::Ack { received, .. }) => Some(received),
         _ => None,
     };
     let mut b = backup();
-    b.handle_message(at(1), say(vec![progress(1), record(2, 20, RecordBody::Mark), progress(3)]));
-    b.handle_message(at(1), say(vec![progress(4)]));
+    b.handle_message(at(1), PEER, say(vec![progress(1), record(2, 20, RecordBody::Mark), progress(3)]));
+    b.handle_message(at(1), PEER, say(vec![progress(4)]));
     assert_eq!(acked(&mut b), Some(Lsn(4)), "a batch without a mark does not call the older one's off");
     // That one is lost. What comes behind has no mark, and no call of its own.
-    b.handle_message(at(2), say(vec![progress(5)]));
+    b.handle_message(at(2), PEER, say(vec![progress(5)]));
     assert_eq!(acked(&mut b), None);
     let next = b.next_timeout().expect("it has news");
     assert!(next <= at(6), "the news is told soon, and with it what was lost: {next:?}");
@@ -387,7 +403,7 @@ fn a_backup_that_slept_listens_before_it_judges() {
     let mut b = backup();
     b.handle_tick(at(2000));
     assert_eq!(backup_commands(&mut b), []);
-    b.handle_message(at(2000), records(1..=1));
+    b.handle_message(at(2000), PEER, records(1..=1));
     b.handle_tick(at(2100));
     assert_eq!(backup_commands(&mut b), []);
 }
@@ -413,27 +429,27 @@ fn heartbeats_go_both_ways_when_there_is_nothing_else_to_say() {
         b.handle_tick(at(ms));
     }
     assert!(messages(&mut p).iter().any(|m| matches!(m, Message::Heartbeat { .. })));
-    assert!(matches!(b.poll_message(), Some(Message::Ack { .. })));
+    assert!(matches!(to_peer(b.poll_message()), Some(Message::Ack { .. })));
 }
 
 #[test]
 fn a_full_window_makes_the_primary_wait_and_an_acknowledgement_lets_it_go_on() {
     let settings = Settings { send_window_bytes: 10_000, ..Settings::default() };
-    let mut p = Primary::new_protected(settings, G1, at(0));
+    let mut p = Primary::new_protected(settings, G1, at(0), PEER);
     let packet = || RecordBody::Input(Input::Packet { slot: 0, frame: vec![0; 1500] });
     for _ in 0..8 {
         p.admit(Icount(1), packet());
     }
     p.flush(at(1), Icount(1), VirtTime(0));
     assert_eq!(p.pace(at(1)), Pace::Wait);
-    p.handle_message(at(2), ack(8));
+    p.handle_message(at(2), PEER, ack(8));
     assert!(matches!(p.pace(at(2)), Pace::Run { .. }));
 }
 
 #[test]
 fn a_backup_whose_buffer_is_full_of_unexecuted_log_makes_the_primary_wait() {
     let settings = Settings { send_window_bytes: 10_000, ..Settings::default() };
-    let mut p = Primary::new_protected(settings, G1, at(0));
+    let mut p = Primary::new_protected(settings, G1, at(0), PEER);
     let full = Message::Ack {
         generation: G1,
         received: Lsn(0),
@@ -442,7 +458,7 @@ fn a_backup_whose_buffer_is_full_of_unexecuted_log_makes_the_primary_wait() {
         time: VirtTime(0),
         buffered_bytes: 10_001,
     };
-    p.handle_message(at(1), full);
+    p.handle_message(at(1), PEER, full);
     assert_eq!(p.pace(at(1)), Pace::Wait);
 }
 
@@ -451,7 +467,7 @@ fn a_lagging_backup_slows_the_primary() {
     let mut p = primary();
     for ms in 1..200u64 {
         p.handle_tick(at(ms * 10));
-        p.handle_message(at(ms * 10), ack(0));
+        p.handle_message(at(ms * 10), PEER, ack(0));
         p.flush(at(ms * 10), Icount(ms), VirtTime(ms * 10 * MS));
         messages_at(&mut p, at(ms * 10));
     }
@@ -476,6 +492,7 @@ fn a_backup_that_is_far_away_and_keeps_up_slows_nothing() {
             let executed = received;
             p.handle_message(
                 at(ms),
+                PEER,
                 Message::Ack { generation: G1, received, executed, icount, time, buffered_bytes: 0 },
             );
         }
@@ -487,16 +504,16 @@ fn a_backup_that_is_far_away_and_keeps_up_slows_nothing() {
 #[test]
 fn a_gap_in_the_log_makes_the_backup_leave_and_not_take_over() {
     let mut b = backup();
-    b.handle_message(at(1), records(1..=1));
-    b.handle_message(at(2), records(3..=3));
+    b.handle_message(at(1), PEER, records(1..=1));
+    b.handle_message(at(2), PEER, records(3..=3));
     assert!(matches!(backup_commands(&mut b)[..], [BackupCommand::Halt(HaltReason::PeerFault(_))]));
 }
 
 #[test]
 fn records_that_come_twice_are_taken_once() {
     let mut b = backup();
-    b.handle_message(at(1), records(1..=2));
-    b.handle_message(at(2), records(1..=3));
+    b.handle_message(at(1), PEER, records(1..=2));
+    b.handle_message(at(2), PEER, records(1..=3));
     let replayed: Vec<_> = std::iter::from_fn(|| b.pop_record()).map(|r| r.lsn.0).collect();
     assert_eq!(replayed, [1, 2, 3]);
 }
@@ -504,28 +521,28 @@ fn records_that_come_twice_are_taken_once() {
 #[test]
 fn a_backup_that_acknowledges_what_it_cannot_have_is_not_believed() {
     let mut p = primary_with_a_held_output();
-    p.handle_message(at(2), ack(99));
+    p.handle_message(at(2), PEER, ack(99));
     assert_eq!(p.poll_release(at(2)), None);
     assert_eq!(commands(&mut p), [Command::BackupLost, Command::Claim(G2)]);
 }
 
 #[test]
 fn messages_of_an_older_generation_change_nothing() {
-    let mut p = Primary::new_protected(Settings::default(), G2, at(0));
+    let mut p = Primary::new_protected(Settings::default(), G2, at(0), PEER);
     p.hold(at(1), Icount(1), output(1));
     p.flush(at(1), Icount(1), VirtTime(0));
-    p.handle_message(at(2), ack(1));
+    p.handle_message(at(2), PEER, ack(1));
     assert_eq!(p.poll_release(at(2)), None, "the acknowledgement is of generation 1");
 }
 
 #[test]
 fn an_orderly_end_lets_nobody_take_over() {
     let mut p = primary();
-    p.say_goodbye();
+    p.queue_goodbye();
     let goodbye = messages(&mut p).pop().expect("it says goodbye");
     let mut b = backup();
-    b.handle_message(at(1), goodbye);
-    b.handle_link_lost(at(2));
+    b.handle_message(at(1), PEER, goodbye);
+    b.handle_link_lost(at(2), PEER);
     assert_eq!(backup_commands(&mut b), [BackupCommand::Halt(HaltReason::PeerEnded)]);
 }
 
@@ -533,17 +550,17 @@ fn an_orderly_end_lets_nobody_take_over() {
 fn a_backup_that_leaves_is_not_waited_for() {
     let mut b = backup();
     b.leave();
-    let goodbye = b.poll_message().expect("it says goodbye");
+    let goodbye = to_peer(b.poll_message()).expect("it says goodbye");
     let mut p = primary();
-    p.handle_message(at(1), goodbye);
+    p.handle_message(at(1), PEER, goodbye);
     assert_eq!(commands(&mut p), [Command::BackupLost, Command::Claim(G2)]);
 }
 
 #[test]
 fn a_backup_that_has_won_ends_the_vm_only_after_it_is_live() {
     let mut b = backup();
-    b.handle_message(at(1), records(1..=1));
-    b.handle_link_lost(at(10));
+    b.handle_message(at(1), PEER, records(1..=1));
+    b.handle_link_lost(at(10), PEER);
     b.handle_arbiter(at(11), G2, Verdict::Won);
     b.leave();
     assert_eq!(backup_commands(&mut b), [BackupCommand::Claim(G2)], "nobody else has the VM");
@@ -554,7 +571,7 @@ fn a_backup_that_has_won_ends_the_vm_only_after_it_is_live() {
 #[test]
 fn a_backup_told_to_leave_during_its_claim_does_not_say_that_the_vm_goes_on() {
     let mut b = backup();
-    b.handle_link_lost(at(10));
+    b.handle_link_lost(at(10), PEER);
     b.leave();
     let commands = backup_commands(&mut b);
     assert_eq!(commands, [BackupCommand::Claim(G2), BackupCommand::Halt(HaltReason::LeftClaiming(G2))]);
@@ -565,8 +582,8 @@ fn a_backup_told_to_leave_during_its_claim_does_not_say_that_the_vm_goes_on() {
 #[test]
 fn a_backup_knows_up_to_where_outputs_have_been_released() {
     let mut b = backup();
-    b.handle_message(at(1), records(1..=3));
+    b.handle_message(at(1), PEER, records(1..=3));
     assert_eq!(b.released(), Lsn(0));
-    b.handle_message(at(2), Message::Records { generation: G1, released: Lsn(2), records: vec![] });
+    b.handle_message(at(2), PEER, Message::Records { generation: G1, released: Lsn(2), records: vec![] });
     assert_eq!(b.released(), Lsn(2));
 }

@@ -5,11 +5,11 @@
 
 use crate::check::Broken;
 use crate::check::exclusive::Exclusive;
-use crate::disk::Fence;
-use crate::fault::{HostId, NAMES};
+use crate::fault::{HostId, NAMES, host_of};
 use crate::machines::print_of;
 use crate::world::{Happening, World};
-use pollux_node::{Event, HostTime, Notice, Ports, wire};
+use pollux_node::fence::Fence;
+use pollux_node::{Event, HostTime, Notice, PeerId, Ports, wire};
 use pollux_protocol::{Message, Verdict};
 use pollux_vocab::{Digest, DiskRequest, Generation, Icount, Output, Record};
 
@@ -29,6 +29,8 @@ pub(crate) struct Desk<'a> {
     steps_before: u64,
     /// Outputs released in this turn.
     pub(crate) released: usize,
+    /// What the turn came to.
+    pub(crate) lease: HostTime,
     /// The process was killed in this turn.
     pub(crate) killed: bool,
     pub(crate) broken: Option<Broken>,
@@ -38,7 +40,18 @@ impl<'a> Desk<'a> {
     pub(crate) fn new(world: &'a mut World, me: HostId) -> Self {
         let steps_before = world.hosts[me].tally.borrow().steps;
         let spent_ns = world.hosts[me].random.between(500, 3_000);
-        Self { world, me, spent_ns, stood_ns: 0, steps_before, released: 0, killed: false, broken: None }
+        let lease = HostTime(0);
+        Self {
+            world,
+            me,
+            spent_ns,
+            stood_ns: 0,
+            steps_before,
+            released: 0,
+            lease,
+            killed: false,
+            broken: None,
+        }
     }
 
     /// The instant, in the world's time.
@@ -95,11 +108,8 @@ impl<'a> Desk<'a> {
         }
     }
 
-    fn fence(&mut self, fence: Fence) {
-        let disk = &mut self.world.hosts[self.me].disk;
-        if disk.fence != Fence::Ended {
-            disk.fence = fence;
-        }
+    fn fence(&mut self, change: fn(&mut Fence)) {
+        change(&mut self.world.hosts[self.me].disk.fence);
         let at = self.at_ns();
         self.world.schedule(at, Happening::Disk(self.me));
     }
@@ -123,14 +133,14 @@ impl Ports for Desk<'_> {
         let event = host.inbox.pop_front();
         match event {
             Some(Event::Verdict(_, Verdict::Won)) => host.asks.handle_won(),
-            Some(Event::Message(_)) => host.asks.handle_heard(),
+            Some(Event::Message(..)) => host.asks.handle_heard(),
             Some(Event::Stop) => host.won_first |= host.asks.has_won(),
             _ => {}
         }
         event
     }
 
-    fn send_message(&mut self, message: Message) {
+    fn send_message(&mut self, to: PeerId, message: Message) {
         if !self.lives() {
             return;
         }
@@ -147,7 +157,7 @@ impl Ports for Desk<'_> {
         self.world.hosts[self.me].asks.handle_sent();
         for _ in 0..copies {
             for (arrival, piece) in self.world.pipes[self.me].send(at, bytes.clone()) {
-                self.world.schedule(arrival, Happening::LinkBytes(1 - self.me, piece));
+                self.world.schedule(arrival, Happening::LinkBytes(host_of(to), piece));
             }
         }
     }
@@ -190,7 +200,6 @@ impl Ports for Desk<'_> {
     }
 
     fn claim(&mut self, generation: Generation) {
-        self.fence(Fence::Held);
         let host = &mut self.world.hosts[self.me];
         host.asks.handle_claim();
         if let Err(broken) = Exclusive::handle_claim(self.me, host.is_backup, host.heard) {
@@ -204,6 +213,20 @@ impl Ports for Desk<'_> {
         }
     }
 
+    fn hold_fences(&mut self) {
+        self.fence(Fence::hold);
+    }
+
+    fn open_fences(&mut self, _generation: Generation) {
+        self.fence(Fence::open);
+        self.world.stats.takeovers[self.me] += 1;
+    }
+
+    fn set_lease(&mut self, until: HostTime) {
+        self.lease = until;
+        self.world.hosts[self.me].disk.set_lease(until);
+    }
+
     fn announce(&mut self) {
         if self.lives() {
             let at = self.at_ns();
@@ -214,14 +237,6 @@ impl Ports for Desk<'_> {
     fn record(&mut self, _record: &Record, _read: Option<&[u8]>) {}
 
     fn notice(&mut self, notice: Notice) {
-        match &notice {
-            Notice::BackupSuspected | Notice::HandingOver(_) => self.fence(Fence::Held),
-            Notice::WentLive(_) | Notice::WentSolo(_) => {
-                self.fence(Fence::Open);
-                self.world.stats.takeovers[self.me] += 1;
-            }
-            _ => {}
-        }
         if !matches!(notice, Notice::DigestAgreed(_)) {
             self.say(format_args!("{notice:?}"));
         }

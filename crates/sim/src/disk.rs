@@ -2,20 +2,13 @@
 //! in which the machine made them, as `pollux-host` does.
 //!
 //! A shared image stands behind a fence, as there: nothing is begun from this side's claim until it has won, nor when
-//! its node is not sure any more that nobody has taken its place. An effect happens at the instant at which a request is begun.
+//! its node's lease has run out. An effect happens at the instant at which a request is begun.
 
 use crate::fault::DiskFault;
-use pollux_node::DiskCompletion;
+use pollux_node::fence::{Fence, Passage};
+use pollux_node::{DiskCompletion, HostTime};
 use pollux_vocab::{DiskOp, DiskRequest, DiskStatus};
 use std::collections::VecDeque;
-
-/// Whether requests to a shared image are begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fence {
-    Open,
-    Held,
-    Ended,
-}
 
 /// The queue of one host.
 #[derive(Debug)]
@@ -23,6 +16,8 @@ pub(crate) struct Disk {
     queue: VecDeque<DiskRequest>,
     pub(crate) busy: bool,
     pub(crate) fence: Fence,
+    /// The lease that the newest turn has come to: known when that ends.
+    lease: HostTime,
     pub(crate) fault: Option<(u64, DiskFault)>,
     /// Has failed a request.
     pub(crate) failed: bool,
@@ -35,7 +30,8 @@ impl Disk {
         Self {
             queue: VecDeque::new(),
             busy: false,
-            fence: Fence::Open,
+            fence: Fence::default(),
+            lease: HostTime(u64::MAX),
             fault: None,
             failed: false,
             torn: None,
@@ -46,15 +42,23 @@ impl Disk {
         self.queue.push_back(request);
     }
 
-    /// Whether the next request may be begun. `is_sure`: that nobody has taken this side's place.
-    pub(crate) fn may_begin(&self, is_sure: bool, shared: bool) -> bool {
-        let passes = self.fence == Fence::Open && is_sure;
+    /// A turn comes to this lease; the one before it has come into force meanwhile.
+    pub(crate) fn set_lease(&mut self, until: HostTime) {
+        self.fence.set_lease(std::mem::replace(&mut self.lease, until));
+    }
+
+    /// Whether the next request may be begun at this instant of the host's clock. `in_turn`: the newest turn goes on.
+    pub(crate) fn may_begin(&mut self, now: HostTime, in_turn: bool, shared: bool) -> bool {
+        if !in_turn {
+            self.fence.set_lease(self.lease);
+        }
+        let passes = self.fence.passage(now) == Passage::Free;
         !self.busy && !self.queue.is_empty() && (!shared || passes)
     }
 
     /// Whether requests wait that may be begun later.
-    pub(crate) fn is_behind_fence(&self) -> bool {
-        self.fence != Fence::Ended && !self.queue.is_empty()
+    pub(crate) fn is_behind_fence(&self, now: HostTime) -> bool {
+        self.fence.passage(now) != Passage::Ended && !self.queue.is_empty()
     }
 
     /// Begins the next request; says how it will have gone.
@@ -101,7 +105,7 @@ impl Disk {
     /// The host is gone. Without power, a write in progress is half on the disk.
     pub(crate) fn end(&mut self, power: bool, image: &mut [u8]) {
         self.queue.clear();
-        self.fence = Fence::Ended;
+        self.fence.end();
         if let Some((at, old)) = self.torn.take().filter(|_| power) {
             image[at..][..old.len()].copy_from_slice(&old);
         }

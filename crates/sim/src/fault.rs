@@ -2,10 +2,21 @@
 //!
 //! Not here: which faults a seed draws ([`crate::plan`]), what each does ([`crate::inject`]).
 
+use pollux_node::PeerId;
 use std::fmt;
 
 /// One of the two hosts; 0 starts as the primary.
 pub(crate) type HostId = usize;
+
+/// A host, as the others number it.
+pub(crate) fn peer_of(host: HostId) -> PeerId {
+    PeerId(u16::try_from(host).expect("few hosts"))
+}
+
+/// The host of that number.
+pub(crate) fn host_of(peer: PeerId) -> HostId {
+    usize::from(peer.0)
+}
 
 /// What the hosts are called in timelines.
 pub(crate) const NAMES: [&str; 2] = ["castor", "pollux"];

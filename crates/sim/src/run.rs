@@ -3,6 +3,7 @@
 use crate::check::asks::Asks;
 use crate::check::{Broken, Violation};
 use crate::clock::HostClock;
+use crate::fault::peer_of;
 use crate::machines::guest::Prepared;
 use crate::machines::model::{Model, pattern};
 use crate::machines::{BLOCK, DISK, MachineKind, Observed, Tally};
@@ -87,10 +88,10 @@ fn build(plan: &Plan, prepared: &Prepared, timeline: Timeline) -> World {
         let tally = Rc::<RefCell<Tally>>::default();
         let machine = Observed::new(machine, tally.clone());
         let node = if host == 0 {
-            let primary = Primary::new_protected(protocol.clone(), FIRST, now);
+            let primary = Primary::new_protected(protocol.clone(), FIRST, now, peer_of(1));
             Node::Live(Box::new(Live::new(machine, primary, settings.clone(), now, Vec::new())))
         } else {
-            let backup = Backup::new(protocol.clone(), FIRST, now);
+            let backup = Backup::new(protocol.clone(), FIRST, now, peer_of(0));
             Node::Standby(Box::new(Standby::new(machine, backup, settings.clone())))
         };
         Host::new(node, tally, clock, random, asks)

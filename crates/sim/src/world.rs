@@ -15,7 +15,7 @@ use crate::client::Client;
 use crate::clock::HostClock;
 use crate::desk::Desk;
 use crate::disk::Disk;
-use crate::fault::{HostId, NAMES};
+use crate::fault::{HostId, NAMES, peer_of};
 use crate::link::Pipe;
 use crate::machines::{Observed, Tally};
 use crate::net::Net;
@@ -23,7 +23,7 @@ use crate::plan::{HEALED_NS, MS, Plan};
 use crate::random::Random;
 use crate::storage::Storage;
 use crate::timeline::Timeline;
-use pollux_node::{DiskCompletion, Event, HostTime, Next, Node, Outcome, wire};
+use pollux_node::{DiskCompletion, Event, Next, Node, Outcome, wire};
 use pollux_protocol::{Role, Verdict};
 use pollux_vocab::Generation;
 use std::cell::RefCell;
@@ -93,8 +93,6 @@ pub(crate) struct Host {
     pub(crate) power: bool,
     /// The last turn ended then.
     busy_until_ns: u64,
-    /// Until when, by its clock, the node is sure that nobody has taken its place: as of the last turn, and before it.
-    sure_until: [HostTime; 2],
     /// The next turn, and its number: an older one is void.
     next_turn: (u64, u64),
 }
@@ -181,7 +179,6 @@ impl Host {
             effects_left: None,
             power: false,
             busy_until_ns: 0,
-            sure_until: [HostTime(u64::MAX); 2],
             next_turn: (u64::MAX, 0),
         }
     }
@@ -361,7 +358,7 @@ impl World {
         }
         self.hosts[host].ordered |= matches!(event, Event::Stop);
         self.hosts[host].told |= matches!(event, Event::HandOver(_) | Event::Network { reached: false });
-        self.hosts[host].heard |= matches!(event, Event::Message(_));
+        self.hosts[host].heard |= matches!(event, Event::Message(..));
         self.hosts[host].inbox.push_back(event);
         let latency = self.hosts[host].random.between(1_000, 20_000);
         self.wake(host, self.now + latency);
@@ -390,13 +387,12 @@ impl World {
         let next = node.step(&mut desk);
         let (ended, released, killed, broken) =
             (desk.at_ns(), desk.released, desk.killed, desk.broken.take());
-        let (report, sure_until) = (node.report(), node.sure_until());
+        let (report, lease) = (node.report(), desk.lease);
         let host = &mut self.hosts[me];
-        host.sure_until = [sure_until, host.sure_until[0]];
         host.is_backup = matches!(node, Node::Standby(_));
         host.node = Some(node);
         if !host.is_backup && !killed {
-            host.asks.handle_sure(me, sure_until)?;
+            host.asks.handle_lease(me, lease)?;
         }
         host.busy_until_ns = ended;
         host.end = End::Runs(report.state);
@@ -458,11 +454,11 @@ impl World {
             match self.pipes[1 - host].decoder.poll().map(|wire| wire.map(wire::from_wire)) {
                 Ok(Some(Some(message))) => {
                     whole = true;
-                    self.tell(host, Event::Message(message));
+                    self.tell(host, Event::Message(peer_of(1 - host), message));
                 }
                 Ok(None) => {
                     if !whole {
-                        self.tell(host, Event::LinkBytes);
+                        self.tell(host, Event::LinkBytes(peer_of(1 - host)));
                     }
                     return;
                 }
@@ -480,7 +476,7 @@ impl World {
     pub(crate) fn link_ends(&mut self, host: HostId) {
         if std::mem::take(&mut self.pipes[1 - host].heard) {
             self.timeline.say(self.now, NAMES[host], format_args!("has lost the link"));
-            self.tell(host, Event::LinkLost);
+            self.tell(host, Event::LinkLost(peer_of(1 - host)));
             self.link_closes(host);
         }
     }
@@ -505,9 +501,8 @@ impl World {
         let shows = state.clock.show(self.now);
         // What a turn found out is known when it ends.
         let in_turn = self.now < state.busy_until_ns;
-        let is_sure = shows < state.sure_until[usize::from(in_turn)];
-        if !state.disk.may_begin(is_sure, shared) {
-            if shared && state.disk.is_behind_fence() {
+        if !state.disk.may_begin(shows, in_turn, shared) {
+            if shared && state.disk.is_behind_fence(shows) {
                 self.schedule(self.now + LOOK_NS, Happening::Disk(host));
             }
             return Ok(());

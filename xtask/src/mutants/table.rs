@@ -48,6 +48,7 @@ pub(crate) const JUDGES: [Judge; 2] = [
 
 const PRIMARY: &str = "crates/protocol/src/primary.rs";
 const BACKUP: &str = "crates/protocol/src/backup.rs";
+const PEER: &str = "crates/protocol/src/peer.rs";
 const STALL: &str = "crates/protocol/src/stall.rs";
 const SILENCE: &str = "crates/protocol/src/silence.rs";
 const NETWORK: &str = "crates/protocol/src/primary/network.rs";
@@ -81,8 +82,8 @@ pub(crate) const MUTANTS: [Mutant; 41] = [
         name: "sent-is-acked",
         rule: "ack before release: what was sent has not been received",
         file: PRIMARY,
-        old: "self.gate.ack(received);",
-        new: "self.gate.ack(self.sent);",
+        old: "let acked = self.peers.iter().map(|peer| peer.acked).min();",
+        new: "let acked = self.peers.iter().map(|peer| peer.sent).min();",
     },
     Mutant {
         name: "gap-accepted",
@@ -95,7 +96,7 @@ pub(crate) const MUTANTS: [Mutant; 41] = [
         name: "live-without-arbiter",
         rule: "arbiter before going live",
         file: BACKUP,
-        old: "(State::Backup, Cause::PrimaryGone(now)) => self.seek_live(now),",
+        old: "(State::Backup, Cause::PrimaryGone(now)) => self.seek_live(now, self.serves),",
         new: "(State::Backup, Cause::PrimaryGone(_)) => {\n                self.ack_due = false;\n                \
               self.state = State::Draining(self.generation.next());\n                \
               self.go_live_when_replayed();\n            }",
@@ -135,36 +136,36 @@ pub(crate) const MUTANTS: [Mutant; 41] = [
         name: "unreachable-is-won-alone",
         rule: "an arbiter that cannot be reached lets nobody run (primary)",
         file: PRIMARY,
-        old: "asking.handle_unreachable(now);",
-        new: "let _ = (asking, now);\n                    self.move_on(Cause::Won);",
+        old: "match claim.handle_verdict(now, generation, verdict) {",
+        new: "match claim.handle_verdict(now, generation, verdict).or(Some(Answer::Won)) {",
     },
     Mutant {
         name: "unreachable-is-won-live",
         rule: "an arbiter that cannot be reached lets nobody run (backup)",
         file: BACKUP,
-        old: "asking.handle_unreachable(now);",
-        new: "let _ = (asking, now);\n                    self.move_on(Cause::Won);",
+        old: "match claim.handle_verdict(now, generation, verdict) {",
+        new: "match claim.handle_verdict(now, generation, verdict).or(Some(Answer::Won)) {",
     },
     Mutant {
         name: "asks-once-alone",
         rule: "an arbiter that could not be reached is asked again (primary)",
         file: PRIMARY,
-        old: "if asking.is_due(now) {",
-        new: "if asking.is_due(now) && false {",
+        old: "State::Claiming(_) => self.ask_when_due(now),",
+        new: "State::Claiming(_) => {}",
     },
     Mutant {
         name: "asks-once-live",
         rule: "an arbiter that could not be reached is asked again (backup)",
         file: BACKUP,
-        old: "if asking.is_due(now) {",
-        new: "if asking.is_due(now) && false {",
+        old: "State::Claiming(_) => self.ask_when_due(now),",
+        new: "State::Claiming(_) => {}",
     },
     Mutant {
         name: "claims-its-own",
         rule: "the generation that is claimed is the next one",
         file: BACKUP,
-        old: "let claim = BackupCommand::Claim(self.generation.next());",
-        new: "let claim = BackupCommand::Claim(self.generation);",
+        old: "let next = self.generation.next();",
+        new: "let next = self.generation;",
     },
     Mutant {
         name: "last-claim-wins",
@@ -234,7 +235,7 @@ pub(crate) const MUTANTS: [Mutant; 41] = [
         name: "never-heard-claims",
         rule: "a backup that never heard its primary claims nothing",
         file: BACKUP,
-        old: "(State::Backup, Cause::PrimaryGone(_)) if !self.heard => self.halt(HaltReason::NeverHeard),",
+        old: "(State::Backup, Cause::PrimaryGone(_)) if !self.has_received => self.halt(HaltReason::NeverHeard),",
         new: "",
     },
     Mutant {
@@ -242,7 +243,8 @@ pub(crate) const MUTANTS: [Mutant; 41] = [
         rule: "a primary that slept asks first",
         file: PRIMARY,
         old: "(State::Primary, Cause::BackupGone(now)) => self.seek_solo(now),",
-        new: "(State::Primary, Cause::BackupGone(now)) if self.is_away(now) => self.spoke_at = now,\n            \
+        new: "(State::Primary, Cause::BackupGone(now)) if self.is_away(now) => {\n                \
+              self.peers.iter_mut().for_each(|peer| peer.sent_at = now);\n            }\n            \
               (State::Primary, Cause::BackupGone(now)) => self.seek_solo(now),",
     },
     Mutant {
@@ -255,30 +257,30 @@ pub(crate) const MUTANTS: [Mutant; 41] = [
     Mutant {
         name: "silent-releases",
         rule: "a primary that has been silent for the failure timeout asks first",
-        file: PRIMARY,
-        old: "self.silence.is_away(now) || now.since(self.spoke_at) >= self.settings.failure_after_ns",
+        file: PEER,
+        old: "self.silence.is_away(now) || now.since(self.sent_at) >= self.silence.failure_after_ns()",
         new: "self.silence.is_away(now)",
     },
     Mutant {
-        name: "late-word-counts",
-        rule: "a word that comes late takes nothing back",
-        file: PRIMARY,
+        name: "late-message-counts",
+        rule: "a message that is sent late takes nothing back",
+        file: PEER,
         old: "let in_time = !self.is_away(now);",
         new: "let in_time = true;",
     },
     Mutant {
-        name: "sure-too-long",
-        rule: "what was released leaves only as long as its side is sure of its place",
-        file: PRIMARY,
-        old: "self.silence.away_at().min(spoken).min(self.silence.assured_until())",
-        new: "self.silence.away_at().max(spoken)",
+        name: "lease-too-long",
+        rule: "what was released leaves only as long as its side's lease runs",
+        file: PEER,
+        old: "self.silence.away_at().min(sent).min(self.silence.assured_until())",
+        new: "self.silence.away_at().max(sent)",
     },
     Mutant {
         name: "bytes-assure",
-        rule: "bytes of a message that is not whole assure nobody of its place",
+        rule: "bytes of a message that is not whole lengthen no lease",
         file: SILENCE,
-        old: "self.told_at.after(self.failure_after_ns)",
-        new: "self.heard_at.after(self.failure_after_ns)",
+        old: "self.received_at.after(self.failure_after_ns)",
+        new: "self.sign_at.after(self.failure_after_ns)",
     },
     Mutant {
         name: "forgets-doubts",
@@ -321,8 +323,8 @@ pub(crate) const MUTANTS: [Mutant; 41] = [
         name: "handover-waits-for-ever",
         rule: "who has handed over asks for the VM if nobody takes it within the bound",
         file: PRIMARY,
-        old: "if now >= *until {",
-        new: "if now >= *until && false {",
+        old: "State::HandingOver(_) if timers.is_expired(Timer::Handover, now) => {",
+        new: "State::HandingOver(_) if false && timers.is_expired(Timer::Handover, now) => {",
     },
     Mutant {
         name: "stalled-is-alive",
@@ -335,21 +337,21 @@ pub(crate) const MUTANTS: [Mutant; 41] = [
         name: "unserved-claims-at-once",
         rule: "a primary that does not reach the service network waits before it claims",
         file: PRIMARY,
-        old: "let waits = !self.network.reaches;",
-        new: "let waits = !self.network.reaches && false;",
+        old: "State::Claiming(Claim::begin(&self.settings, now, next, self.network.reaches));",
+        new: "State::Claiming(Claim::begin(&self.settings, now, next, true));",
     },
     Mutant {
         name: "unserved-takes-over-at-once",
         rule: "a backup that does not reach the service network waits before it claims",
         file: BACKUP,
-        old: "if !self.reaches\n",
-        new: "if !self.reaches\n            && false\n",
+        old: "self.seek_live(now, self.serves),",
+        new: "self.seek_live(now, true),",
     },
     Mutant {
         name: "unserved-stays",
         rule: "a primary that has lost only the service network hands over to a backup that reaches it",
         file: NETWORK,
-        old: "lost && self.network.peer_reaches && matches!",
-        new: "lost && false && self.network.peer_reaches && matches!",
+        old: "lost && self.peers.iter().any(|peer| peer.serves) && matches!",
+        new: "lost && self.peers.iter().any(|_| false) && matches!",
     },
 ];

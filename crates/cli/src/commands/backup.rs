@@ -15,7 +15,7 @@ use pollux_host::console::ConsoleTarget;
 use pollux_host::events::EventSender;
 use pollux_host::mark::{MarkName, Start};
 use pollux_host::net::{NetPort, NetTarget};
-use pollux_host::ports::HostPorts;
+use pollux_host::ports::{HostPorts, OTHER_SIDE};
 use pollux_host::{clock, drive, link, pairing};
 use pollux_machine::Computer;
 use pollux_node::{DiskMode, Node, Pacing, Ports, Settings, Standby};
@@ -147,10 +147,10 @@ fn begin(
         return Err(error);
     }
     ports.set_arbiter(tenure.arbiter.clone(), tenure.claimant())?;
-    reader.spawn(ports.sender())?;
+    reader.spawn(OTHER_SIDE, ports.sender())?;
     pairing::ready(&mut link, &mut machine, &ports.sender())?;
-    ports.set_link(link);
-    let protocol = Backup::new(settings.protocol.clone(), hello.generation, clock::now());
+    ports.set_link(OTHER_SIDE, link);
+    let protocol = Backup::new(settings.protocol.clone(), hello.generation, clock::now(), OTHER_SIDE);
     let mut standby = Standby::new(machine, protocol, settings);
     standby.begin_pending(ports);
     Ok(standby)

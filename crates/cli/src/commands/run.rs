@@ -12,7 +12,7 @@ use pollux_host::events::EventSender;
 use pollux_host::link::LinkError;
 use pollux_host::mark::MarkName;
 use pollux_host::pairing::{OwnDisk, PairingError};
-use pollux_host::ports::HostPorts;
+use pollux_host::ports::{HostPorts, OTHER_SIDE};
 use pollux_host::{clock, drive, link, pairing};
 use pollux_machine::{Computer, Machine};
 use pollux_node::{Live, Node, Outcome};
@@ -199,9 +199,9 @@ fn pair(
     pairing::introduce(&mut link, &mut reader, &greet, &secret, &stop)?;
     pairing::offer(&mut link, &mut reader, hello, (machine, snapshot), &stop)?;
     ports.set_arbiter(tenure.arbiter.clone(), tenure.claimant())?;
-    reader.spawn(ports.sender())?;
-    ports.set_link(link);
-    Ok(Primary::new_protected(settings.clone(), tenure.generation, clock::now()))
+    reader.spawn(OTHER_SIDE, ports.sender())?;
+    ports.set_link(OTHER_SIDE, link);
+    Ok(Primary::new_protected(settings.clone(), tenure.generation, clock::now(), OTHER_SIDE))
 }
 
 fn connect(backup: &str, stop: &EventSender) -> Result<TcpStream> {

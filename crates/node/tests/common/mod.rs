@@ -5,7 +5,7 @@
 
 use pollux_machine::{Machine, Stop};
 use pollux_node::{
-    DiskCompletion, Event, HostTime, Live, Next, Node, Notice, Pacing, Ports, Settings, Standby,
+    DiskCompletion, Event, HostTime, Live, Next, Node, Notice, Pacing, PeerId, Ports, Settings, Standby,
 };
 use pollux_protocol::{Backup, Message, Primary, Verdict};
 use pollux_vocab::*;
@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 pub(crate) const G1: Generation = Generation(1);
 pub(crate) const G2: Generation = Generation(2);
+/// The other replica.
+pub(crate) const PEER: PeerId = PeerId(7);
 
 /// A machine whose every output is written down beforehand.
 #[derive(Default)]
@@ -143,6 +145,19 @@ pub(crate) struct World {
     pub(crate) submitted: Vec<RequestId>,
     pub(crate) recorded: Vec<Record>,
     pub(crate) claims: Vec<Generation>,
+    /// What safety depends on, in order.
+    pub(crate) acts: Vec<Act>,
+}
+
+/// What a driver must carry out in the order in which it is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Act {
+    Hold,
+    Open(Generation),
+    Claim(Generation),
+    Say,
+    Release,
+    Lease(HostTime),
 }
 
 impl Ports for World {
@@ -156,17 +171,30 @@ impl Ports for World {
         assert!(self.flooded < 100_000, "a step listens without end");
         event
     }
-    fn send_message(&mut self, message: Message) {
+    fn send_message(&mut self, to: PeerId, message: Message) {
+        assert_eq!(to, PEER);
         self.sent.push(message);
+        self.acts.push(Act::Say);
     }
     fn release(&mut self, output: Output) {
         self.released.push(output);
+        self.acts.push(Act::Release);
     }
     fn submit_disk(&mut self, request: DiskRequest) {
         self.submitted.push(request.request);
     }
     fn claim(&mut self, generation: Generation) {
         self.claims.push(generation);
+        self.acts.push(Act::Claim(generation));
+    }
+    fn hold_fences(&mut self) {
+        self.acts.push(Act::Hold);
+    }
+    fn open_fences(&mut self, generation: Generation) {
+        self.acts.push(Act::Open(generation));
+    }
+    fn set_lease(&mut self, until: HostTime) {
+        self.acts.push(Act::Lease(until));
     }
     fn announce(&mut self) {}
     fn record(&mut self, record: &Record, _read: Option<&[u8]>) {
@@ -211,13 +239,13 @@ pub(crate) fn solo(machine: Toy, settings: Settings) -> Node<Toy> {
 }
 
 pub(crate) fn primary(machine: Toy, settings: Settings) -> Node<Toy> {
-    let protocol = Primary::new_protected(settings.protocol.clone(), G1, HostTime(0));
+    let protocol = Primary::new_protected(settings.protocol.clone(), G1, HostTime(0), PEER);
     Node::Live(Box::new(Live::new(machine, protocol, settings, HostTime(0), Vec::new())))
 }
 
 pub(crate) fn standby(machine: Toy) -> Node<Toy> {
     let settings = settings();
-    let protocol = Backup::new(settings.protocol.clone(), G1, HostTime(0));
+    let protocol = Backup::new(settings.protocol.clone(), G1, HostTime(0), PEER);
     Node::Standby(Box::new(Standby::new(machine, protocol, settings)))
 }
 
@@ -234,7 +262,7 @@ pub(crate) fn settle(node: &mut Node<Toy>, world: &mut World) -> Next {
 
 /// The primary dies, and the arbiter gives this side the VM.
 pub(crate) fn take_over(world: &mut World) {
-    world.events.push_back(Event::LinkLost);
+    world.events.push_back(Event::LinkLost(PEER));
     world.events.push_back(Event::Verdict(G2, Verdict::Won));
 }
 
@@ -245,7 +273,10 @@ pub(crate) fn records(first: u64, released: u64, bodies: &[(u64, RecordBody)]) -
         icount: Icount(*icount),
         body: body.clone(),
     });
-    Event::Message(Message::Records { generation: G1, released: Lsn(released), records: numbered.collect() })
+    Event::Message(
+        PEER,
+        Message::Records { generation: G1, released: Lsn(released), records: numbered.collect() },
+    )
 }
 
 pub(crate) fn said(byte: u8) -> Output {

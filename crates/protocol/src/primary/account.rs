@@ -1,6 +1,8 @@
 //! What a primary says of itself: whether it may run, when it wants to be asked, what state it is in; and what must always hold of it.
 
 use super::{COMMANDS_MAX, HELD_BYTES_MAX, HELD_MAX, Primary, State};
+use crate::peer::Peer;
+use crate::timer::{Timer, TimerTable};
 use crate::types::{HostTime, Pace, Report, Role};
 
 impl Primary {
@@ -18,7 +20,7 @@ impl Primary {
 
     /// Rule: a primary whose backup cannot take more log in stops.
     pub(super) fn is_window_full(&self) -> bool {
-        self.in_flight_bytes.saturating_add(self.peer_buffered_bytes) > self.settings.send_window_bytes
+        self.peers.iter().any(|peer| peer.is_window_full(self.settings.send_window_bytes))
     }
 
     /// Rule: a primary whose outputs may not leave runs on only as long as there is room to hold them.
@@ -29,13 +31,17 @@ impl Primary {
     /// When [`Primary::handle_tick`] must be called next, if nothing else happens.
     #[must_use]
     pub fn next_timeout(&self) -> Option<HostTime> {
+        self.timers().next()
+    }
+
+    /// What the present state waits for.
+    pub(super) fn timers(&self) -> TimerTable {
+        let table = TimerTable::default();
         match &self.state {
-            State::Primary => {
-                Some(self.said_at.after(self.settings.heartbeat_every_ns).min(self.silence.deadline()))
-            }
-            State::HandingOver(until) => Some(*until),
-            State::Claiming(asking) => Some(asking.next()),
-            State::Solo | State::Halted => None,
+            State::Primary => self.peers.iter().fold(table, |table, peer| peer.timers(table, &self.settings)),
+            State::HandingOver(until) => table.with(Timer::Handover, *until),
+            State::Claiming(claim) => table.with(Timer::Claim, claim.ask_at()),
+            State::Solo | State::Halted => table,
         }
     }
 
@@ -59,17 +65,18 @@ impl Primary {
             lag_ns: self.lag.lag_ns(),
             lag_steps: self.lag_steps,
             share_permille: self.lag.share_permille(),
-            buffered_bytes: self.in_flight_bytes,
+            buffered_bytes: self.peers.iter().map(Peer::in_flight_bytes).max().unwrap_or(0),
         }
     }
 
     /// What must hold between any two calls.
     pub(super) fn invariants(&self) {
-        assert!(self.acked <= self.sent && self.sent <= self.lsn, "acknowledged ≤ sent ≤ written");
+        self.peers.iter().for_each(|peer| peer.invariants(self.lsn));
+        assert!(self.acked <= self.lsn, "acknowledged ≤ written");
         assert!(self.gate.released() <= self.lsn, "released ≤ written");
         assert!(
-            self.in_flight.is_empty() == (self.in_flight_bytes == 0),
-            "bytes in flight belong to records in flight"
+            matches!(self.state, State::Halted) || matches!(self.state, State::Solo) == self.peers.is_empty(),
+            "only a VM alone has no backup"
         );
         assert!(!self.gate.is_empty() || self.held_bytes == 0, "an empty gate holds no bytes");
         assert!(

@@ -3,6 +3,7 @@
 //! Invariant: from [`Primary::hand_over`] on nothing is executed and nothing leaves, until this side has won a generation.
 
 use super::{Cause, Primary, State};
+use crate::peer::PeerId;
 use crate::types::{HostTime, Message};
 use pollux_vocab::{Icount, RecordBody, VirtTime};
 
@@ -21,9 +22,11 @@ impl Primary {
         matches!(self.state, State::HandingOver(_))
     }
 
-    /// This side has taken the VM over: says so on the link, for a primary that has handed it over waits for that.
-    pub fn say_taken_over(&mut self) {
-        self.heartbeat_due |= matches!(self.state, State::Solo);
+    /// This side has taken the VM over: the primary from before is told, for one that has handed it over waits for that.
+    pub fn queue_taken_over(&mut self, from: PeerId) {
+        if matches!(self.state, State::Solo) {
+            self.heartbeats.insert(from);
+        }
     }
 
     /// Acknowledgements come too late now. A backup that leaves, or that speaks as the live side, ends the wait; whether

@@ -1,4 +1,4 @@
-//! What is known of the service network, through which clients reach the VM, on either side.
+//! What a primary knows of the service network, through which clients reach the VM (of a backup's: `peer`).
 //!
 //! Not here: how a host finds that out (`pollux-host`).
 
@@ -12,13 +12,11 @@ pub(super) struct Network {
     pub(super) reaches: bool,
     /// Since when that is so.
     since: HostTime,
-    /// The backup does, as far as it has said.
-    pub(super) peer_reaches: bool,
 }
 
 impl Network {
     pub(super) fn new(now: HostTime) -> Self {
-        Self { reaches: true, since: now, peer_reaches: true }
+        Self { reaches: true, since: now }
     }
 }
 
@@ -27,10 +25,10 @@ impl Primary {
     pub fn handle_network(&mut self, now: HostTime, reached: bool) {
         if self.network.reaches != reached {
             (self.network.reaches, self.network.since) = (reached, now);
-            if let State::Claiming(asking) = &mut self.state
+            if let State::Claiming(claim) = &mut self.state
                 && reached
             {
-                asking.put_off(now);
+                claim.handle_served(now);
             }
         }
         self.invariants();
@@ -41,6 +39,6 @@ impl Primary {
     pub fn wants_handover(&self, now: HostTime) -> bool {
         let lost = !self.network.reaches
             && self.settings.net_loss_ns.is_some_and(|bound_ns| now.since(self.network.since) >= bound_ns);
-        lost && self.network.peer_reaches && matches!(self.state, State::Primary)
+        lost && self.peers.iter().any(|peer| peer.serves) && matches!(self.state, State::Primary)
     }
 }

@@ -5,7 +5,7 @@
 //! Its backup counts silence from what it hears, so from then on it may be live. What leaves late contradicts nothing
 //! if it had been acknowledged (`outputs`), so only the order of these events shows that nobody asked.
 //!
-//! Nor is a side sure of its place for longer than the timeout after the last whole message of its peer's, whatever bytes
+//! Nor does a lease run for longer than the timeout after the last whole message of its peer's, whatever bytes
 //! arrive; a pause gives it half of that to listen.
 //!
 //! What it cannot ask for: that a process looks at its clock between the decision to let an output out and the output.
@@ -84,16 +84,15 @@ impl Asks {
         self.has_won
     }
 
-    /// It has taken a turn, and is sure of its place until then: what it has released may leave as long.
-    pub(crate) fn handle_sure(&self, host: HostId, until: HostTime) -> Result<(), Broken> {
+    /// It has taken a turn, and its lease runs until then: what it has released may leave as long.
+    pub(crate) fn handle_lease(&self, host: HostId, until: HostTime) -> Result<(), Broken> {
         let spoken = self.spoke_at.0.saturating_add(self.failure_ns);
         let listened = self.looked_at.0.saturating_sub(self.failure_ns / 2);
         let heard = self.heard_at.0.max(listened).saturating_add(self.failure_ns);
         if self.has_won || until.0 <= spoken.min(heard) {
             return Ok(());
         }
-        let what =
-            format!("{} is sure of its place for longer than its words, or its peer's, last", NAMES[host]);
+        let what = format!("{} has a lease for longer than its messages, or its peer's, last", NAMES[host]);
         Err(Broken(NAME, what))
     }
 
@@ -144,15 +143,15 @@ mod tests {
         asks.handle_look(HostTime(110));
         assert!(asks.handle_release(0).is_err(), "it stood still before the message, or behind it");
         let mut asks = Asks::new(100, HostTime(0));
-        assert!(asks.handle_sure(0, HostTime(100)).is_ok() && asks.handle_sure(0, HostTime(101)).is_err());
+        assert!(asks.handle_lease(0, HostTime(100)).is_ok() && asks.handle_lease(0, HostTime(101)).is_err());
         assert!(asks.handle_begin(0, HostTime(99)).is_ok() && asks.handle_begin(0, HostTime(100)).is_err());
         asks.handle_look(HostTime(80));
         asks.handle_sent();
         asks.handle_look(HostTime(90));
-        assert!(asks.handle_sure(0, HostTime(140)).is_ok(), "it listens");
-        assert!(asks.handle_sure(0, HostTime(150)).is_err(), "its peer has not been heard since the start");
+        assert!(asks.handle_lease(0, HostTime(140)).is_ok(), "it listens");
+        assert!(asks.handle_lease(0, HostTime(150)).is_err(), "its peer has not been heard since the start");
         asks.handle_heard();
-        assert!(asks.handle_sure(0, HostTime(180)).is_ok());
+        assert!(asks.handle_lease(0, HostTime(180)).is_ok());
         asks.handle_claim();
         assert!(asks.handle_begin(0, HostTime(1)).is_err());
         assert!(asks.handle_release(1).is_err());

@@ -10,7 +10,7 @@ use super::actions::Action;
 use super::toy::{self, SLICE_STEPS, Word};
 use super::world::{Broken, Doubt, Down, FAILURE_UNITS, Holder, NET_WAIT_UNITS, Side, VM, World, settings};
 use pollux_arbiter::first_generation;
-use pollux_protocol::{Backup, BackupCommand, Command, Message, Primary, Role, Verdict};
+use pollux_protocol::{Backup, BackupCommand, Command, Message, PeerId, Primary, Role, Verdict};
 use pollux_vocab::{Generation, Icount, Lsn, RecordBody, VirtTime};
 use std::sync::Arc;
 
@@ -44,11 +44,12 @@ impl World {
             }
             Action::Bytes { to } => {
                 self.left.bytes -= 1;
+                let from = peer_of(1usize.wrapping_sub(to));
                 let at = &mut self.hosts[to];
                 let now = at.now();
                 match &mut at.side {
-                    Side::Live(primary) => Arc::make_mut(primary).handle_bytes(now),
-                    Side::Standby(backup) => Arc::make_mut(backup).handle_bytes(now),
+                    Side::Live(primary) => Arc::make_mut(primary).handle_bytes(now, from),
+                    Side::Standby(backup) => Arc::make_mut(backup).handle_bytes(now, from),
                     Side::Starting { .. } | Side::Down(_) => {}
                 }
             }
@@ -176,9 +177,9 @@ impl World {
         if with_messages {
             let to = 1usize.wrapping_sub(host);
             while self.has_room(to) {
-                let Some(message) = self.poll_message(host) else { break };
+                let Some((peer, message)) = self.poll_message(host) else { break };
                 self.hosts[host].handed |= matches!(message, Message::Handover { .. });
-                self.send(to, message);
+                self.send(usize::from(peer.0), message);
                 let at = &mut self.hosts[host];
                 // A word that comes too late takes nothing back: the backup may be live by now.
                 at.slept |= at.is_silent();
@@ -192,7 +193,7 @@ impl World {
         acted
     }
 
-    fn poll_message(&mut self, host: usize) -> Option<Message> {
+    fn poll_message(&mut self, host: usize) -> Option<(PeerId, Message)> {
         match &mut self.hosts[host].side {
             Side::Live(primary) => Arc::make_mut(primary).poll_message(),
             Side::Standby(backup) => Arc::make_mut(backup).poll_message(),
@@ -257,6 +258,7 @@ impl World {
     }
 
     pub(super) fn deliver(&mut self, to: usize, message: Message) {
+        let from = peer_of(1usize.wrapping_sub(to));
         let at = &mut self.hosts[to];
         at.asked |= matches!(message, Message::Handover { .. });
         let now = at.now();
@@ -264,8 +266,8 @@ impl World {
             at.heard_at = at.clock;
         }
         match &mut at.side {
-            Side::Live(primary) => Arc::make_mut(primary).handle_message(now, message),
-            Side::Standby(backup) => Arc::make_mut(backup).handle_message(now, message),
+            Side::Live(primary) => Arc::make_mut(primary).handle_message(now, from, message),
+            Side::Standby(backup) => Arc::make_mut(backup).handle_message(now, from, message),
             Side::Starting { .. } | Side::Down(_) => {}
         }
         self.obey(to);
@@ -354,7 +356,7 @@ impl World {
         (at.sent_at, at.heard_at) = (at.clock, at.clock);
         at.side = match verdict {
             Verdict::Won if protected => {
-                Side::Live(Arc::new(Primary::new_protected(settings, generation, at.now())))
+                Side::Live(Arc::new(Primary::new_protected(settings, generation, at.now(), peer_of(1))))
             }
             Verdict::Won => Side::Live(Arc::new(Primary::new_solo(settings, generation, at.now(), Lsn(1)))),
             Verdict::Lost | Verdict::Unreachable => Side::Down(Down::Refused),
@@ -401,6 +403,7 @@ impl World {
     }
 
     fn end_link(&mut self, host: usize) {
+        let from = peer_of(1usize.wrapping_sub(host));
         self.left.link_ends -= 1;
         if let Some(wire) = self.wires.get_mut(host) {
             wire.messages.clear();
@@ -409,8 +412,8 @@ impl World {
         at.unlinked = true;
         let now = at.now();
         match &mut at.side {
-            Side::Live(primary) => Arc::make_mut(primary).handle_link_lost(now),
-            Side::Standby(backup) => Arc::make_mut(backup).handle_link_lost(now),
+            Side::Live(primary) => Arc::make_mut(primary).handle_link_lost(now, from),
+            Side::Standby(backup) => Arc::make_mut(backup).handle_link_lost(now, from),
             Side::Starting { .. } | Side::Down(_) => {}
         }
         self.obey(host);
@@ -484,8 +487,8 @@ impl World {
     fn go_live(&mut self, host: usize, generation: Generation, next_lsn: Lsn) {
         let settings = settings(&self.left);
         let at = &mut self.hosts[host];
-        let released = match &at.side {
-            Side::Standby(backup) => Backup::released(backup),
+        let (released, before) = match &at.side {
+            Side::Standby(backup) => (Backup::released(backup), Backup::primary(backup)),
             _ => return,
         };
         let now = at.now();
@@ -496,7 +499,7 @@ impl World {
             }
         }
         primary.flush(now, icount(at.toy.icount), NO_TIME);
-        primary.say_taken_over();
+        primary.queue_taken_over(before);
         at.slept = false;
         at.side = Side::Live(Arc::new(primary));
     }
@@ -504,4 +507,9 @@ impl World {
 
 fn icount(steps: u8) -> Icount {
     Icount(u64::from(steps))
+}
+
+/// A host, as the others number it.
+fn peer_of(host: usize) -> PeerId {
+    PeerId(u16::try_from(host).unwrap_or(u16::MAX))
 }

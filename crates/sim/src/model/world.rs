@@ -8,7 +8,7 @@
 
 use super::toy::{Toy, Word};
 use pollux_arbiter::{Arbiter, Claim, Decision, Ledger, Secret};
-use pollux_protocol::{Backup, HaltReason, HostTime, Message, Primary, Role, Settings, Verdict};
+use pollux_protocol::{Backup, HaltReason, HostTime, Message, PeerId, Primary, Role, Settings, Verdict};
 use pollux_vocab::{Generation, Lsn};
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -314,7 +314,7 @@ impl Host {
         match &self.side {
             Side::Live(primary) if !self.runs_alone() => {
                 let may_be_replaced = self.slept || self.handed || self.is_silent() || self.is_deaf();
-                may_be_replaced && self.now() < primary.sure_until()
+                may_be_replaced && self.now() < primary.lease()
             }
             _ => false,
         }
@@ -349,7 +349,7 @@ impl World {
     #[must_use]
     pub fn pair(bounds: Bounds) -> Self {
         let (first, now) = (Generation(1), HostTime(0));
-        let primary = Primary::new_protected(settings(&bounds), first, now);
+        let primary = Primary::new_protected(settings(&bounds), first, now, PeerId(1));
         let mut world = Self::starting(bounds);
         world.hosts[0].side = Side::Live(Arc::new(primary));
         world.grant(first, Holder { host: 0, life: 1 });
@@ -359,7 +359,7 @@ impl World {
     /// A primary that has yet to win its first generation, its backup, and a third host.
     #[must_use]
     pub fn starting(bounds: Bounds) -> Self {
-        let backup = Backup::new(settings(&bounds), Generation(1), HostTime(0));
+        let backup = Backup::new(settings(&bounds), Generation(1), HostTime(0), PeerId(0));
         let mut hosts = vec![
             Host::new(Side::Starting { protected: true, found: None }),
             Host::new(Side::Standby(Arc::new(backup))),
