@@ -489,8 +489,8 @@ fn zookeeper_counts_through_the_death_of_its_primary() {
         packages: "zookeeperd",
         units: "zookeeper",
         prepare: "/usr/share/zookeeper/bin/zkCli.sh create /counts x",
-        // The server numbers what is created in sequence.
-        client: "/usr/share/zookeeper/bin/zkCli.sh 2>/dev/null | \
+        // The server numbers what is created in sequence; its client says so on standard error.
+        client: "/usr/share/zookeeper/bin/zkCli.sh 2>&1 | \
             sed -u -n 's|^.*Created /counts/n0*\\([0-9]*\\).*|0\\1|p'",
         request: "create -s /counts/n x",
         kept: true,
