@@ -29,7 +29,8 @@ use crate::memory::{self, check_snapshot};
 use crate::proof::{Side, is_proof, prove};
 use pollux_arbiter::Secret;
 use pollux_codec::message::{DiskHello, Greet, Hello, Wire};
-use pollux_machine::{Computer, Config, DeviceConfig, Machine};
+use pollux_contract::Machine;
+use pollux_machine::{Computer, Config, DeviceConfig};
 use pollux_vocab::{Digest, SlotId};
 use std::time::Duration;
 
@@ -176,7 +177,7 @@ pub fn offer(
 fn same(ours: &Digest, theirs: &Digest) -> Result<(), PairingError> {
     match pollux_node::divergence::compare(ours, theirs) {
         None => Ok(()),
-        Some(what) => Err(PairingError::Unequal { what }),
+        Some(what) => Err(PairingError::Unequal { what: what.to_string() }),
     }
 }
 

@@ -18,10 +18,10 @@ use crate::hart::code::CodeCache;
 use crate::hart::csr::{NS_PER_TICK, envcfg, irq};
 use crate::hart::execute::{self, Env};
 use crate::hart::{Activity, Hart, NO_RESERVATION, fetch, trap};
-use crate::machine::{Machine, Stop};
 use crate::ram::{PAGE, Ram};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use pollux_contract::{Machine, Stop};
 use pollux_vocab::{Clock, ConsoleId, Digest, Icount, Input, Output, SlotId, VirtTime};
 
 /// Steps in a hart's turn, when there are several.
@@ -373,10 +373,6 @@ impl Machine for Computer {
 
     fn digest(&mut self) -> Digest {
         self.state_digest()
-    }
-
-    fn snapshot(&self) -> Vec<u8> {
-        self.save()
     }
 }
 

@@ -238,8 +238,10 @@ impl Computer {
         sections
     }
 
-    /// The machine's state as a snapshot.
-    pub(crate) fn save(&self) -> Vec<u8> {
+    /// The whole state as a snapshot, at once: caches and resources are left out. Untaken outputs must have been taken
+    /// first. For small machines that stand still.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<u8> {
         let mut container = container::Writer::default();
         for (kind, version, bytes) in self.sections() {
             container.section(kind, version, |out| out.extend_from_slice(&bytes));

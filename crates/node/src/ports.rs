@@ -2,9 +2,9 @@
 //! implementations). Nothing here names a socket, a file or a clock; a port that can fail says so with an
 //! [`Event`], because the node must go on deciding either way.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use pollux_contract::Difference;
 use pollux_protocol::{HostTime, Message, Verdict};
 use pollux_vocab::{
     ConsoleId, Digest, DiskRequest, DiskStatus, Generation, Icount, Output, Record, RequestId, SlotId,
@@ -143,8 +143,8 @@ pub enum Notice {
 pub struct Divergence {
     /// The instant of the comparison.
     pub icount: Icount,
-    /// What differs first, in words: a page, a hart, a device, the course of events.
-    pub what: String,
+    /// What differs first.
+    pub what: Difference,
 }
 
 /// The world, as the node needs it.

@@ -9,7 +9,6 @@ use pollux_host::clock;
 use pollux_host::mark::MarkName;
 use pollux_host::ports::HostPorts;
 use pollux_host::recorder::Recorder;
-use pollux_machine::Machine;
 use pollux_protocol::Primary;
 use pollux_vocab::{Generation, Lsn};
 use std::path::{Path, PathBuf};

@@ -5,8 +5,9 @@ use crate::{engine, exit};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use pollux_codec::logfile::{LogEnd, LogItem, LogReader};
+use pollux_contract::Machine;
 use pollux_host::outfile::{self, Content};
-use pollux_machine::{Computer, Machine};
+use pollux_machine::Computer;
 use pollux_node::Divergence;
 use pollux_node::replay::{Replay, Replayed, SLICE_STEPS};
 use pollux_vocab::{Digest, Input, Output, Record, RecordBody};
@@ -155,7 +156,7 @@ pub fn run(args: &ReplayArgs) -> Result<u8> {
             if args.json {
                 println!(
                     "{}",
-                    serde_json::json!({ "diverged": divergence.icount.0, "what": divergence.what })
+                    serde_json::json!({ "diverged": divergence.icount.0, "what": divergence.what.to_string() })
                 );
             }
             return Ok(exit::DIVERGED);
