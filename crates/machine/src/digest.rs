@@ -134,7 +134,7 @@ mod tests {
     use super::*;
     use crate::board::Board;
     use crate::config::Config;
-    use crate::machine::Machine;
+    use pollux_contract::Machine;
 
     fn machine() -> Computer {
         let config =

@@ -3,7 +3,7 @@
 //! `no_std` and without `unsafe`: a clock, a thread, a file or a randomly seeded map cannot be named here, so
 //! the compiler is the proof that the machine is deterministic.
 //!
-//! Map: [`machine`] is the trait that replication drives; [`computer`] the RV64 implementation, made of
+//! Map: [`computer`] is the RV64 implementation of the contract (`pollux-contract`), made of
 //! [`hart`]s (registers, traps, execution), the `mmu` (translation), [`ram`] (memory and its page flags) and a
 //! [`board`] (devices). An [`engine`] may take the interpreter's place. [`sbi`] stands in for firmware; `snapshot` and `digest` turn the state into bytes.
 #![no_std]
@@ -20,7 +20,6 @@ pub mod device;
 pub mod digest;
 pub mod engine;
 pub mod hart;
-pub mod machine;
 mod mmu;
 pub mod ram;
 pub mod sbi;
@@ -32,5 +31,6 @@ pub mod virtio;
 
 pub use computer::Computer;
 pub use config::{Boot, Config, DeviceConfig, OnPanic, OnReset};
-pub use machine::{Machine, Stop};
+/// What drives it.
+pub use pollux_contract::{Machine, Stop};
 pub use ram::{BadAddress, RAM_BASE, Ram};

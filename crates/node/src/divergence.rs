@@ -1,33 +1,27 @@
 //! Compares two digests and names what differs first (DESIGN 2: "a divergence is detected, named and stops the replica").
 
-use alloc::format;
-use alloc::string::String;
-use pollux_vocab::{Digest, PAGE_BYTES};
+use pollux_contract::Difference;
+use pollux_vocab::Digest;
 
-/// What differs between `ours` and `theirs`, in words; `None` if they agree.
+/// What differs first between `ours` and `theirs`; `None` if they agree.
 #[must_use]
-pub fn compare(ours: &Digest, theirs: &Digest) -> Option<String> {
+pub fn compare(ours: &Digest, theirs: &Digest) -> Option<Difference> {
     if ours.harts.len() != theirs.harts.len() || ours.devices.len() != theirs.devices.len() {
-        return Some(format!(
-            "the machines differ in kind: {} harts and {} devices here, {} and {} there",
-            ours.harts.len(),
-            ours.devices.len(),
-            theirs.harts.len(),
-            theirs.devices.len()
-        ));
+        return Some(Difference::Parts {
+            harts: [ours.harts.len(), theirs.harts.len()],
+            devices: [ours.devices.len(), theirs.devices.len()],
+        });
     }
     if ours.ram != theirs.ram {
-        return Some(page_difference(ours, theirs));
+        return Some(memory_difference(ours, theirs));
     }
     if let Some(hart) = (0..ours.harts.len()).find(|&i| ours.harts[i] != theirs.harts[i]) {
-        return Some(format!("the registers of hart {hart} differ"));
+        return Some(Difference::Hart(hart));
     }
-    (0..ours.devices.len())
-        .find(|&i| ours.devices[i] != theirs.devices[i])
-        .map(|device| format!("the state of device section {device} differs"))
+    (0..ours.devices.len()).find(|&i| ours.devices[i] != theirs.devices[i]).map(Difference::Device)
 }
 
-fn page_difference(ours: &Digest, theirs: &Digest) -> String {
+fn memory_difference(ours: &Digest, theirs: &Digest) -> Difference {
     let mut pages = alloc::collections::BTreeMap::new();
     for page in &ours.changed {
         pages.insert(page.page, (Some(page.hash), None));
@@ -36,25 +30,15 @@ fn page_difference(ours: &Digest, theirs: &Digest) -> String {
         pages.entry(page.page).or_insert((None, None)).1 = Some(page.hash);
     }
     match pages.into_iter().find(|(_, (here, there))| here != there) {
-        Some((page, (here, there))) => {
-            let show = |hash: Option<u64>| hash.map_or("unchanged".into(), |h| format!("{h:#018x}"));
-            format!(
-                "page {page:#x} (guest address {:#x}) differs: {} here, {} there",
-                page.saturating_mul(PAGE_BYTES),
-                show(here),
-                show(there)
-            )
-        }
-        None => format!(
-            "RAM differs ({:#018x} here, {:#018x} there) in pages changed earlier",
-            ours.ram, theirs.ram
-        ),
+        Some((page, (ours, theirs))) => Difference::Page { page, ours, theirs },
+        None => Difference::Memory { ours: ours.ram, theirs: theirs.ram },
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::string::ToString;
     use alloc::vec;
     use pollux_vocab::PageHash;
 
@@ -65,6 +49,8 @@ mod tests {
         let theirs =
             Digest { ram: 2, changed: vec![page(0x80001, 7), page(0x80005, 9)], ..Digest::default() };
         let what = compare(&ours, &theirs).expect("they differ");
+        assert_eq!(what, Difference::Page { page: 0x80005, ours: Some(8), theirs: Some(9) });
+        let what = what.to_string();
         assert!(what.contains("page 0x80005"), "{what}");
         assert!(what.contains("0x80005000"), "{what}");
     }
@@ -73,7 +59,9 @@ mod tests {
     fn a_page_that_changed_on_one_side_only_is_named() {
         let ours = Digest { ram: 1, changed: vec![PageHash { page: 9, hash: 1 }], ..Digest::default() };
         let theirs = Digest { ram: 2, ..Digest::default() };
-        assert!(compare(&ours, &theirs).expect("they differ").contains("unchanged there"));
+        let what = compare(&ours, &theirs).expect("they differ");
+        assert_eq!(what, Difference::Page { page: 9, ours: Some(1), theirs: None });
+        assert!(what.to_string().contains("unchanged there"));
     }
 
     #[test]
@@ -81,6 +69,19 @@ mod tests {
         let ours = Digest { harts: vec![1, 2], ..Digest::default() };
         assert_eq!(compare(&ours, &ours), None);
         let theirs = Digest { harts: vec![1, 3], ..Digest::default() };
-        assert!(compare(&ours, &theirs).expect("they differ").contains("hart 1"));
+        let what = compare(&ours, &theirs).expect("they differ");
+        assert_eq!(what, Difference::Hart(1));
+        assert!(what.to_string().contains("hart 1"));
+    }
+
+    #[test]
+    fn a_differing_device_and_a_machine_of_other_parts_are_named() {
+        let ours = Digest { harts: vec![1], devices: vec![5, 6], ..Digest::default() };
+        let theirs = Digest { devices: vec![5, 7], ..ours.clone() };
+        assert_eq!(compare(&ours, &theirs), Some(Difference::Device(1)));
+        let theirs = Digest { devices: vec![5], ..ours.clone() };
+        assert_eq!(compare(&ours, &theirs), Some(Difference::Parts { harts: [1, 1], devices: [2, 1] }));
+        let theirs = Digest { ram: 1, ..ours.clone() };
+        assert_eq!(compare(&ours, &theirs), Some(Difference::Memory { ours: 0, theirs: 1 }));
     }
 }

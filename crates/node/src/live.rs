@@ -13,7 +13,7 @@ use crate::ports::{DiskCompletion, DiskFault, Event, Notice, Ports};
 use crate::{DIGEST_PAGES_MAX, EVENTS_PER_STEP_MAX, HaltCause, Next, Outcome, Settings};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
-use pollux_machine::{Machine, Stop};
+use pollux_contract::{Machine, Stop};
 use pollux_protocol::{Command, HostTime, Pace, Primary};
 use pollux_vocab::{
     ConsoleId, Control, DiskStatus, Icount, Input, Output, RecordBody, RequestId, SlotId, VirtTime,

@@ -5,9 +5,9 @@
 //! Invariant: what safety depends on is a method without a default, so that no driver can leave it out. A [`Notice`]
 //! decides nothing: a driver that drops all of them is as safe as one that prints them.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use pollux_contract::Difference;
 use pollux_protocol::{HostTime, Message, PeerId, Verdict};
 use pollux_vocab::{
     ConsoleId, Digest, DiskRequest, DiskStatus, Generation, Icount, Output, Record, RequestId, SlotId,
@@ -147,8 +147,8 @@ pub enum Notice {
 pub struct Divergence {
     /// The instant of the comparison.
     pub icount: Icount,
-    /// What differs first, in words: a page, a hart, a device, the course of events.
-    pub what: String,
+    /// What differs first.
+    pub what: Difference,
 }
 
 /// The world, as the node needs it.

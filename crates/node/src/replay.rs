@@ -6,9 +6,8 @@
 use crate::divergence::compare;
 use crate::ports::Divergence;
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
-use pollux_machine::{Machine, Stop};
+use pollux_contract::{Difference, Machine, Stop};
 use pollux_vocab::{Control, Icount, Output, Record, RecordBody};
 
 /// Steps between two chances for the caller to do something else, if it does not say.
@@ -112,8 +111,8 @@ impl<M: Machine> Replay<M> {
         ))
     }
 
-    fn diverged(&self, what: String) -> Divergence {
-        Divergence { icount: self.machine.icount(), what }
+    fn diverged(&self, what: impl Into<Difference>) -> Divergence {
+        Divergence { icount: self.machine.icount(), what: what.into() }
     }
 
     /// Where the replay is.

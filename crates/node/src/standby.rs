@@ -15,8 +15,7 @@ use crate::ports::{DiskCompletion, DiskFault, Divergence, Event, HandoverCause, 
 use crate::{DIGEST_PAGES_MAX, EVENTS_PER_STEP_MAX, HaltCause, Next, Outcome, Settings};
 use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::string::String;
-use pollux_machine::{Machine, Stop};
+use pollux_contract::{Difference, Machine, Stop};
 use pollux_protocol::{Backup, BackupCommand, HaltReason, HostTime, Message, Primary};
 use pollux_vocab::{Control, Generation, Icount, Input, Lsn, Output, Record, RecordBody, RequestId, SlotId};
 
@@ -294,9 +293,10 @@ impl<M: Machine> Standby<M> {
                 let key = (*slot, *request);
                 match self.begun.get(&key) {
                     None => {
-                        return Err(self.diverged(format!(
+                        let what = format!(
                             "the log completes request {request} of disk {slot}, which this side never made"
-                        )));
+                        );
+                        return Err(self.diverged(what.into()));
                     }
                     Some(None) => return Ok(Applied::Waits),
                     Some(Some(done)) if done.status != *status => {
@@ -337,7 +337,7 @@ impl<M: Machine> Standby<M> {
         Ok(Applied::Done)
     }
 
-    fn diverged(&self, what: String) -> alloc::boxed::Box<Outcome> {
+    fn diverged(&self, what: Difference) -> alloc::boxed::Box<Outcome> {
         Outcome::Halted(HaltCause::Diverged(Divergence { icount: self.machine.icount(), what })).into()
     }
 

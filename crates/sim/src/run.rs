@@ -12,7 +12,7 @@ use crate::random::Random;
 use crate::storage::FIRST;
 use crate::timeline::Timeline;
 use crate::world::{Host, Stats, World};
-use pollux_machine::Machine;
+use pollux_contract::Machine;
 use pollux_node::{DiskMode, Live, Node, Pacing, Settings, Standby};
 use pollux_protocol::{Backup, Primary};
 use std::cell::RefCell;

@@ -13,9 +13,9 @@ use crate::computer::Computer;
 use crate::config::Config;
 use crate::hart::Mode;
 use crate::hart::pmp::Pmp;
-use crate::machine::Machine;
 use crate::ram::RAM_BASE;
 use alloc::vec::Vec;
+use pollux_contract::Machine;
 use pollux_vocab::{GuestAddr, Icount};
 
 /// A machine with this many harts, all about to execute `program` at the start of RAM in M-mode, memory

@@ -6,8 +6,8 @@ use super::{FAR, machine, steps, x};
 use crate::computer::Computer;
 use crate::hart::csr::{envcfg, irq, status};
 use crate::hart::{Activity, trap::cause};
-use crate::machine::{Machine, Stop};
 use crate::ram::RAM_BASE;
+use pollux_contract::{Machine, Stop};
 use pollux_vocab::{ClockRate, Icount, Input, VirtTime};
 
 const STIMECMP: u16 = 0x14d;

@@ -6,8 +6,8 @@ use super::{machine, steps, x};
 use crate::computer::Computer;
 use crate::hart::csr::status;
 use crate::hart::shortcut;
-use crate::machine::Machine;
 use crate::ram::{PAGE, RAM_BASE};
+use pollux_contract::Machine;
 
 /// Where a page begins that is written, and the one before it.
 const BOUNDARY: u64 = RAM_BASE + 0x10_0000;

@@ -6,11 +6,11 @@ use super::asm::*;
 use super::{chance, machine, put, x};
 use crate::computer::Computer;
 use crate::hart::Mode;
-use crate::machine::Machine;
 use crate::mmu::walk::pte;
 use crate::ram::{PAGE, RAM_BASE};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use pollux_contract::Machine;
 use pollux_isa::csr::SATP;
 use pollux_vocab::GuestAddr;
 

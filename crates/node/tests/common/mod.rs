@@ -3,7 +3,7 @@
 //! Every file of tests uses its own part of this, hence the `allow`.
 #![allow(dead_code)]
 
-use pollux_machine::{Machine, Stop};
+use pollux_contract::{Machine, Stop};
 use pollux_node::{
     DiskCompletion, Event, HostTime, Live, Next, Node, Notice, Pacing, PeerId, Ports, Settings, Standby,
 };
@@ -124,9 +124,6 @@ impl Machine for Toy {
     fn digest(&mut self) -> Digest {
         self.hashed.push(core::mem::take(&mut self.dirty));
         Digest { harts: vec![self.icount], ..Digest::default() }
-    }
-    fn snapshot(&self) -> Vec<u8> {
-        Vec::new()
     }
 }
 

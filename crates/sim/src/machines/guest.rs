@@ -4,7 +4,8 @@
 
 use super::{BLOCK, DISK, NET, frames};
 use crate::machines::model::pattern;
-use pollux_machine::{Boot, Computer, Config, DeviceConfig, Machine, Stop};
+use pollux_contract::{Machine, Stop};
+use pollux_machine::{Boot, Computer, Config, DeviceConfig};
 use pollux_vocab::{ClockRate, ConsoleId, DiskOp, DiskRequest, DiskStatus, Icount, Input, Output};
 
 const TINY: &[u8] = include_bytes!("../../../../guests/tiny/tiny.elf");

@@ -5,7 +5,7 @@ pub(crate) mod frames;
 pub(crate) mod guest;
 pub(crate) mod model;
 
-use pollux_machine::{Machine, Stop};
+use pollux_contract::{Machine, Stop};
 use pollux_vocab::{ConsoleId, Digest, Icount, Input, Output, SlotId, VirtTime};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -93,8 +93,5 @@ impl Machine for Observed {
     }
     fn digest(&mut self) -> Digest {
         self.inner.digest()
-    }
-    fn snapshot(&self) -> Vec<u8> {
-        self.inner.snapshot()
     }
 }

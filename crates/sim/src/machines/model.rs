@@ -8,7 +8,7 @@
 use super::frames::model::{Request, reply};
 use super::{BLOCK, DISK, NET};
 use crate::service::{Answer, Op};
-use pollux_machine::{Machine, Stop};
+use pollux_contract::{Machine, Stop};
 use pollux_vocab::{
     Clock, ConsoleId, Digest, DiskOp, DiskRequest, DiskStatus, Icount, Input, Output, RequestId, SlotId,
     VirtTime,
@@ -258,10 +258,6 @@ impl Machine for Model {
     fn digest(&mut self) -> Digest {
         let words = [self.icount, self.time().0, self.hash, self.counter, self.left, self.work.len() as u64];
         Digest { harts: words.to_vec(), devices: vec![self.waiting.len() as u64], ..Digest::default() }
-    }
-
-    fn snapshot(&self) -> Vec<u8> {
-        Vec::new()
     }
 }
 

@@ -1,4 +1,4 @@
-//! What replication needs of a machine, whatever kind of machine it is (DESIGN 1).
+//! What replication drives (DESIGN 1).
 //!
 //! Invariant: `run(a); run(b)` leaves the same state as `run(b)`; where a run stops never shows.
 
@@ -55,7 +55,4 @@ pub trait Machine {
     /// Digest of the whole state at this instant. Costs time in proportion to the pages changed since the
     /// previous call, except those that [`Machine::prepare_digest`] has seen to.
     fn digest(&mut self) -> Digest;
-    /// The whole state as a versioned, checksummed snapshot (`pollux_codec::snapshot`), caches and resources
-    /// left out. Untaken outputs must have been taken first.
-    fn snapshot(&self) -> Vec<u8>;
 }
