@@ -84,7 +84,9 @@ impl<M: Machine> Live<M> {
             }
             Role::Primary | Role::Solo => {
                 (self.handover.wish, self.handover.given_up) = (None, true);
-                self.stop_asked |= cause == HandoverCause::Terminate;
+                if cause == HandoverCause::Terminate {
+                    self.ending.ask();
+                }
                 ports.notice(Notice::HandoverFailed(cause));
                 None
             }

@@ -14,16 +14,19 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+mod digests;
 pub mod disks;
 pub mod divergence;
-mod doubts;
+mod ending;
 pub mod fence;
 mod handover;
+mod inbox;
 pub mod live;
 pub mod pacer;
 pub mod ports;
 pub mod replay;
 pub mod standby;
+mod unconfirmed;
 pub mod wire;
 
 use alloc::boxed::Box;

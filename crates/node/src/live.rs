@@ -4,25 +4,25 @@
 //! to the machine at the same icount; effects leave only when the protocol's output gate releases them, solo
 //! included. Writes to a *replicated* disk are no outputs: both sides perform them (DESIGN 6).
 //!
+//! Its concerns are files of their own: what waits for the guest (`inbox`), the digests in its log (`digests`), how it ends
+//! (`ending`), how it is given away (`handover`). Here is the turn that joins them.
+//!
 //! Not here: when an output may leave (`pollux-protocol`), what time it is (`pacer`).
 
+use crate::digests::Digests;
 use crate::disks::{DiskMode, Disks};
+use crate::ending::Ending;
 use crate::handover::Handover;
+use crate::inbox::Inbox;
 use crate::pacer::{Pacer, Pacing};
 use crate::ports::{DiskCompletion, DiskFault, Event, Notice, Ports};
-use crate::{DIGEST_PAGES_MAX, EVENTS_PER_STEP_MAX, HaltCause, Next, Outcome, Settings};
-use alloc::collections::{BTreeMap, VecDeque};
+use crate::{EVENTS_PER_STEP_MAX, HaltCause, Next, Outcome, Settings};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use pollux_contract::{Machine, Stop};
 use pollux_protocol::{Command, HostTime, Pace, Primary};
-use pollux_vocab::{
-    ConsoleId, Control, DiskStatus, Icount, Input, Output, RecordBody, RequestId, SlotId, VirtTime,
-};
+use pollux_vocab::{DiskStatus, Icount, Output, RecordBody, RequestId, SlotId, VirtTime};
 
-/// Packets that wait for the guest to offer receive buffers; beyond that the newest is dropped, as a NIC does.
-const PACKETS_WAITING_MAX: usize = 1024;
-/// Typed bytes that wait for the guest to read; beyond that the newest are dropped.
-const CONSOLE_WAITING_MAX: usize = 64 * 1024;
 /// Host time a run lasts before the world is looked at again.
 const SLICE_NS: u64 = 200_000;
 /// A run never has fewer steps than this, however slow the host.
@@ -37,28 +37,18 @@ pub struct Live<M> {
     pub(crate) machine: M,
     pub(crate) protocol: Primary,
     pacer: Pacer,
-    disks: Disks,
+    pub(crate) disks: Disks,
     settings: Settings,
-    packets: VecDeque<(SlotId, Vec<u8>)>,
-    typed: Vec<(ConsoleId, VecDeque<u8>)>,
-    completions: VecDeque<DiskCompletion>,
-    entropy: VecDeque<(SlotId, RequestId, Vec<u8>)>,
-    power_button: bool,
-    pub(crate) stop_asked: bool,
+    pub(crate) inbox: Inbox,
+    pub(crate) digests: Digests,
+    pub(crate) ending: Ending,
     /// How often the guest has begun again, as people know it.
     restarts: u64,
     pub(crate) handover: Handover,
     /// Set while the machine waits for an interrupt; the timer it would wake for.
     idle: Option<Option<VirtTime>>,
-    /// When the last digest was taken, and when the work on the next one began.
-    digest_at: HostTime,
-    digest_begun: Option<HostTime>,
     /// A VM that is slowed has run its share until then.
     run_not_before: HostTime,
-    /// The VM has ended, and its last output is in the gate: released last of all.
-    pub(crate) ended: bool,
-    /// The log reaches to the end of the VM.
-    closed: bool,
 }
 
 impl<M: Machine> Live<M> {
@@ -78,20 +68,13 @@ impl<M: Machine> Live<M> {
             pacer,
             protocol,
             machine,
-            digest_at: now,
-            digest_begun: None,
+            digests: Digests::new(settings.digest_every_ns, now),
             run_not_before: now,
             settings,
-            packets: VecDeque::new(),
-            typed: Vec::new(),
-            completions: adopted.into(),
-            entropy: VecDeque::new(),
-            power_button: false,
-            stop_asked: false,
+            inbox: Inbox::new(adopted),
+            ending: Ending::default(),
             handover: Handover::default(),
             idle: None,
-            ended: false,
-            closed: false,
         }
     }
 
@@ -118,7 +101,7 @@ impl<M: Machine> Live<M> {
         if let Some(outcome) = self.drain_protocol(ports) {
             return Next::Finished(outcome);
         }
-        if self.ended {
+        if self.ending.has_ended() {
             return self.wind_down(ports, now);
         }
         if let Some(next) = self.step_handover(ports, now) {
@@ -138,7 +121,7 @@ impl<M: Machine> Live<M> {
         self.admit_waiting(ports);
         let ran_ns = self.run_slice(ports);
         let now = ports.now();
-        if self.ended {
+        if self.ending.has_ended() {
             return self.wind_down(ports, now);
         }
         self.protocol.flush(now, self.machine.icount(), self.machine.time());
@@ -157,37 +140,25 @@ impl<M: Machine> Live<M> {
 
     fn handle_event(&mut self, now: HostTime, event: Event) {
         match event {
-            Event::Packet { slot, frame } => {
-                if self.packets.len() < PACKETS_WAITING_MAX {
-                    self.packets.push_back((slot, frame));
-                }
-            }
+            Event::Packet { slot, frame } => self.inbox.push_packet(slot, frame),
             Event::DiskDone(done) => {
                 self.handover.handle_done(&done);
                 if done.status != DiskStatus::Ok {
                     self.give_up_disk(now, done.slot);
                 }
-                self.completions.push_back(done);
+                self.inbox.push_completion(done);
             }
             Event::DiskFault { slot, fault: DiskFault::Hangs } => self.give_up_disk(now, slot),
-            Event::Console { console, bytes } => {
-                let index = self.typed.iter().position(|(id, _)| *id == console).unwrap_or_else(|| {
-                    self.typed.push((console, VecDeque::new()));
-                    self.typed.len() - 1
-                });
-                let waiting = &mut self.typed[index].1;
-                let room = CONSOLE_WAITING_MAX.saturating_sub(waiting.len());
-                waiting.extend(bytes.into_iter().take(room));
-            }
-            Event::Entropy { slot, request, bytes } => self.entropy.push_back((slot, request, bytes)),
+            Event::Console { console, bytes } => self.inbox.push_typed(console, bytes),
+            Event::Entropy { slot, request, bytes } => self.inbox.push_entropy(slot, request, bytes),
             Event::Message(from, message) => self.protocol.handle_message(now, from, message),
             Event::LinkBytes(from) => self.protocol.handle_bytes(now, from),
             Event::LinkLost(from) => self.protocol.handle_link_lost(now, from),
             Event::Verdict(generation, verdict) => self.protocol.handle_arbiter(now, generation, verdict),
-            Event::Stop => self.stop_asked = true,
+            Event::Stop => self.ending.ask(),
             Event::HandOver(cause) => self.handover.ask(now, cause),
             Event::Network { reached } => self.protocol.handle_network(now, reached),
-            Event::PowerButton => self.power_button = true,
+            Event::PowerButton => self.inbox.press_power_button(),
         }
     }
 
@@ -255,7 +226,7 @@ impl<M: Machine> Live<M> {
             return Some(match self.drain_protocol(ports) {
                 Some(outcome) => Next::Finished(outcome),
                 None if more => Next::Again,
-                None => self.waiting(now, [at, self.next_digest()]),
+                None => self.waiting(now, [at, self.digests.next()]),
             });
         }
         let clock = self.pacer.idle_end(now, self.machine.time(), if timer { wake } else { None });
@@ -264,81 +235,13 @@ impl<M: Machine> Live<M> {
         None
     }
 
-    fn something_waits(&self) -> bool {
-        !self.completions.is_empty()
-            || !self.entropy.is_empty()
-            || self.power_button
-            || self.stop_asked
-            || self.packets.iter().any(|(slot, _)| self.machine.packet_room(*slot))
-            || self.typed.iter().any(|(id, bytes)| !bytes.is_empty() && self.machine.console_room(*id) > 0)
-    }
-
-    /// The next of `queue`, if more may be admitted: a full window, or a full gate, must not be overfilled by whatever
-    /// has gathered meanwhile; it waits for its turn.
-    fn next_of<T>(&mut self, queue: impl Fn(&mut Self) -> &mut VecDeque<T>, now: HostTime) -> Option<T> {
-        if self.protocol.pace(now) == Pace::Wait {
-            return None;
-        }
-        queue(self).pop_front()
-    }
-
-    /// Admits everything that the guest, and the log, can take now.
-    fn admit_waiting(&mut self, ports: &mut impl Ports) {
-        if core::mem::take(&mut self.stop_asked) {
-            self.admit(ports, RecordBody::Control(Control::Stop));
-            let icount = self.machine.icount();
-            self.protocol.hold(ports.now(), icount, Output::PowerOff { status: 0 });
-            // Whoever replays this goes as far as the stop and no further.
-            (self.ended, self.closed) = (true, true);
-            return;
-        }
-        if core::mem::take(&mut self.power_button) {
-            self.admit(ports, RecordBody::Input(Input::PowerButton));
-        }
-        let now = ports.now();
-        while let Some(done) = self.next_of(|live| &mut live.completions, now) {
-            self.admit_completion(ports, done);
-        }
-        while let Some((slot, request, bytes)) = self.next_of(|live| &mut live.entropy, now) {
-            self.admit(ports, RecordBody::Input(Input::Entropy { slot, request, bytes }));
-        }
-        let mut kept = VecDeque::new();
-        while let Some((slot, frame)) = self.next_of(|live| &mut live.packets, now) {
-            if self.machine.packet_room(slot) {
-                self.admit(ports, RecordBody::Input(Input::Packet { slot, frame }));
-            } else {
-                kept.push_back((slot, frame));
-            }
-        }
-        kept.append(&mut self.packets);
-        self.packets = kept;
-        for index in 0..self.typed.len() {
-            let console = self.typed[index].0;
-            let room = self.machine.console_room(console).min(self.typed[index].1.len());
-            if room > 0 && self.protocol.pace(now) != Pace::Wait {
-                let bytes = self.typed[index].1.drain(..room).collect();
-                self.admit(ports, RecordBody::Input(Input::Console { console, bytes }));
-            }
-        }
-    }
-
-    fn admit_completion(&mut self, ports: &mut impl Ports, done: DiskCompletion) {
-        let DiskCompletion { slot, request, status, data } = done;
-        match self.disks.mode(slot) {
-            DiskMode::Replicated => {
-                let body = RecordBody::DiskDoneLocal { slot, request, status };
-                let record = self.protocol.admit(self.machine.icount(), body);
-                ports.record(&record, Some(&data));
-                self.machine.apply(&Input::DiskDone { slot, request, status, data });
-            }
-            DiskMode::Shared => {
-                self.admit(ports, RecordBody::Input(Input::DiskDone { slot, request, status, data }));
-            }
-        }
+    /// Whether events may be delivered where the machine stands.
+    pub(crate) fn may_deliver(&self) -> bool {
+        self.settings.protocol.strategy.delivers_at(self.machine.icount())
     }
 
     /// The one way in: the protocol logs it, the machine applies it, here and now.
-    fn admit(&mut self, ports: &mut impl Ports, body: RecordBody) {
+    pub(crate) fn admit(&mut self, ports: &mut impl Ports, body: RecordBody) {
         let record = self.protocol.admit(self.machine.icount(), body);
         ports.record(&record, None);
         if let RecordBody::Input(input) = &record.body {
@@ -348,15 +251,18 @@ impl<M: Machine> Live<M> {
 
     /// Runs about a slice; stops early after an output that somebody waits for. Returns host nanoseconds spent.
     fn run_slice(&mut self, ports: &mut impl Ports) -> u64 {
-        if self.ended {
+        if self.ending.has_ended() {
             return 0;
         }
         let began = ports.now();
-        if let Some(clock) = self.pacer.poll_adjustment(began, self.machine.time()) {
+        if self.may_deliver()
+            && let Some(clock) = self.pacer.poll_adjustment(began, self.machine.time())
+        {
             self.admit(ports, RecordBody::Input(clock));
         }
         let from = self.machine.icount();
-        let until = from.after(self.pacer.steps_in(SLICE_NS).max(SLICE_STEPS_MIN));
+        let slice = from.after(self.pacer.steps_in(SLICE_NS).max(SLICE_STEPS_MIN));
+        let until = self.settings.protocol.strategy.runs_to(from, slice);
         loop {
             let stop = self.machine.run(until);
             let mut urgent = false;
@@ -369,7 +275,7 @@ impl<M: Machine> Live<M> {
                 // A few steps can say a great deal: a full gate ends the slice.
                 Stop::Output if !urgent && self.protocol.pace(began) != Pace::Wait => continue,
                 Stop::Idle { wake } => self.idle = Some(wake),
-                Stop::Halted => self.ended = true,
+                Stop::Halted => self.ending.end(),
                 Stop::Output | Stop::Until => {}
             }
             break;
@@ -392,64 +298,11 @@ impl<M: Machine> Live<M> {
             // Asking this host for random bytes tells nobody anything; the answer is logged.
             Output::EntropyWanted { .. } => ports.release(output),
             Output::PowerOff { .. } | Output::Reset => {
-                self.ended = true;
+                self.ending.end();
                 self.protocol.hold(ports.now(), self.machine.icount(), output);
             }
             other => self.protocol.hold(ports.now(), self.machine.icount(), other),
         }
-    }
-
-    /// When one is due: hashes a portion of its pages, or, if that was the last one, takes the digest. True if
-    /// there is more to do. A guest that writes to pages faster than they are hashed ahead gets one interval's grace.
-    fn work_on_digest(&mut self, ports: &mut impl Ports, now: HostTime) -> bool {
-        if self.next_digest().is_none_or(|at| now < at) {
-            return false;
-        }
-        let late = now.since(*self.digest_begun.get_or_insert(now)) >= self.settings.digest_every_ns;
-        if !self.machine.prepare_digest(DIGEST_PAGES_MAX) && !late {
-            return true;
-        }
-        (self.digest_at, self.digest_begun) = (now, None);
-        self.take_digest(ports);
-        false
-    }
-
-    fn take_digest(&mut self, ports: &mut impl Ports) {
-        let digest = self.machine.digest();
-        let icount = self.machine.icount();
-        ports.digest(icount, &digest);
-        self.admit(ports, RecordBody::Digest(digest));
-    }
-
-    /// The VM has ended: only its last outputs are still to be released, once the log reaches to where it ended.
-    fn wind_down(&mut self, ports: &mut impl Ports, now: HostTime) -> Next {
-        if !self.closed && !self.close_log(ports) {
-            return Next::Again;
-        }
-        self.protocol.flush(now, self.machine.icount(), self.machine.time());
-        match self.drain_protocol(ports) {
-            Some(outcome) => Next::Finished(outcome),
-            None => self.waiting(now, [None, None]),
-        }
-    }
-
-    /// Ends the log with a record of the last instant, so that a replay goes all the way. False: a portion of the
-    /// digest in it is done, there are more.
-    fn close_log(&mut self, ports: &mut impl Ports) -> bool {
-        if self.settings.digest_every_ns == 0 {
-            self.admit(ports, RecordBody::Progress);
-        } else if self.machine.prepare_digest(DIGEST_PAGES_MAX) {
-            self.take_digest(ports);
-        } else {
-            return false;
-        }
-        self.closed = true;
-        true
-    }
-
-    fn next_digest(&self) -> Option<HostTime> {
-        let every_ns = self.settings.digest_every_ns;
-        (every_ns > 0).then_some(self.digest_at.after(every_ns))
     }
 
     /// Waits until the protocol wants to be asked, or for what the present state waits for (only that: a deadline at

@@ -9,9 +9,10 @@
 
 use crate::disks::{DiskMode, Disks};
 use crate::divergence::compare;
-use crate::doubts::Doubts;
+use crate::ending::Ending;
 use crate::live::Live;
 use crate::ports::{DiskCompletion, DiskFault, Divergence, Event, HandoverCause, Notice, Ports};
+use crate::unconfirmed::Unconfirmed;
 use crate::{DIGEST_PAGES_MAX, EVENTS_PER_STEP_MAX, HaltCause, Next, Outcome, Settings};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -36,7 +37,7 @@ pub struct Standby<M> {
     /// Requests begun on this host and not yet applied, with their completion once they have one.
     begun: BTreeMap<(SlotId, RequestId), Option<DiskCompletion>>,
     /// Outputs that the primary may or may not have released.
-    doubts: Doubts,
+    unconfirmed: Unconfirmed,
     /// Set when the VM has ended: the machine has said its last word, or an operator stopped it.
     ended: bool,
     /// Steps in the next slice.
@@ -79,7 +80,7 @@ impl<M: Machine> Standby<M> {
             protocol,
             settings,
             begun: BTreeMap::new(),
-            doubts: Doubts::default(),
+            unconfirmed: Unconfirmed::default(),
             ended: false,
             slice_steps: *SLICE_STEPS.start(),
             disk_fault: None,
@@ -231,7 +232,7 @@ impl<M: Machine> Standby<M> {
             }
             moved = true;
             self.protocol.pop_record();
-            self.doubts.forget(self.protocol.released());
+            self.unconfirmed.forget(self.protocol.released());
         }
         Ok(if moved { Progress::Moved } else { Progress::Stuck })
     }
@@ -276,7 +277,7 @@ impl<M: Machine> Standby<M> {
             Output::Disk(_) | Output::EntropyWanted { .. } => {}
             other => {
                 self.ended |= matches!(other, Output::PowerOff { .. } | Output::Reset);
-                self.doubts.push(self.machine.icount(), other);
+                self.unconfirmed.push(self.machine.icount(), other);
             }
         }
     }
@@ -326,9 +327,9 @@ impl<M: Machine> Standby<M> {
             // The primary's last word is then not the machine's, but its own.
             RecordBody::Control(Control::Stop) => {
                 self.ended = true;
-                self.doubts.push(record.icount, Output::PowerOff { status: 0 });
+                self.unconfirmed.push(record.icount, Output::PowerOff { status: 0 });
             }
-            RecordBody::Mark => self.doubts.handle_mark(record.lsn),
+            RecordBody::Mark => self.unconfirmed.handle_mark(record.lsn),
             RecordBody::Progress => {}
         }
         // What an event made the machine say (a request that a completion has set free) is said at this record, and
@@ -346,20 +347,19 @@ impl<M: Machine> Standby<M> {
     /// Outputs that may not have been released are repeated first ("duplicates, not gaps"); then every disk
     /// request without a completion is issued again, and the network told where the guest is.
     pub fn go_live(mut self, ports: &mut impl Ports, granted: &GoLive) -> Live<M> {
-        self.doubts.forget(self.protocol.released());
+        self.unconfirmed.forget(self.protocol.released());
         ports.notice(Notice::Replayed(self.machine.icount()));
         let now = ports.now();
         let mut protocol =
             Primary::new_solo(self.settings.protocol.clone(), granted.generation, now, granted.next_lsn);
-        while let Some((icount, output)) = self.doubts.pop() {
+        while let Some((icount, output)) = self.unconfirmed.pop() {
             protocol.hold(now, icount, output);
         }
         let before = self.protocol.primary();
         let begun: BTreeMap<_, _> = self.begun.keys().map(|key| (*key, ())).collect();
         let adopted = self.begun.into_values().flatten().collect();
         let mut live = Live::new(self.machine, protocol, self.settings, now, adopted);
-        live.ended = self.ended;
-        live.stop_asked = self.stop_asked;
+        live.ending = Ending::taken_over(self.stop_asked, self.ended);
         live.protocol.queue_taken_over(before);
         ports.announce();
         live.reissue(ports, &begun);

@@ -26,7 +26,7 @@ use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use pollux_vocab::{Generation, Icount, Lsn, Record, RecordBody, VirtTime};
+use pollux_vocab::{Generation, Icount, Lsn, Record, VirtTime};
 
 /// A sign of how far this side has come is sent at least this often while it moves.
 const NEWS_EVERY_NS: u64 = 5_000_000;
@@ -195,7 +195,7 @@ impl Backup {
         if !matches!(self.state, State::Backup) {
             return;
         }
-        let has_mark = records.iter().any(|record| matches!(record.body, RecordBody::Mark));
+        let is_awaited = self.settings.strategy.acknowledges_at_once(&records);
         for record in records {
             if let Err(what) = self.receive(record) {
                 self.move_on(Cause::Fault(what));
@@ -203,9 +203,8 @@ impl Backup {
             }
         }
         self.released = self.released.max(released.min(self.received));
-        // Rule: acknowledge on receipt, not on execution. Somebody waits for that if outputs are held for it, which a
-        // mark seals; the rest has time until the next acknowledgement.
-        if has_mark {
+        // Rule: acknowledge on receipt, not on execution.
+        if is_awaited {
             self.queue_ack(now);
         } else {
             self.has_news = true;
@@ -264,7 +263,8 @@ impl Backup {
         let timers = self.timers();
         match &self.state {
             State::Backup => {
-                let at = (!self.log.is_empty()).then_some((self.executed, self.icount));
+                let owes = !self.log.is_empty() && self.settings.strategy.executes();
+                let at = owes.then_some((self.executed, self.icount));
                 let stalled = self.executes.look(now, at);
                 if stalled {
                     self.move_on(Cause::Stalled);
@@ -386,10 +386,10 @@ impl Backup {
         }
     }
 
-    /// Rule: before going live, replay the log to its end, through the last mark.
+    /// Rule: who has won goes live when its log is replayed as far as the strategy demands.
     fn go_live_when_replayed(&mut self) {
         if let State::Draining(generation) = self.state
-            && self.log.is_empty()
+            && self.settings.strategy.may_go_live(self.log.len())
         {
             self.state = State::Live;
             self.commands.push_back(BackupCommand::GoLive { generation, next_lsn: self.received.next() });
@@ -420,6 +420,7 @@ impl Backup {
     pub fn next_record(&self) -> Option<&Record> {
         match self.state {
             State::Live | State::Halted => None,
+            State::Backup | State::Claiming(_) if !self.settings.strategy.executes() => None,
             _ => self.log.front(),
         }
     }

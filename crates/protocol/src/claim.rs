@@ -100,7 +100,6 @@ mod tests {
         times.into_iter().filter(|at| claim.poll_question(HostTime(*at)) == Some(WANTED)).collect()
     }
 
-    extern crate alloc;
     use alloc::vec::Vec;
 
     #[test]

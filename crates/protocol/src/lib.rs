@@ -18,6 +18,7 @@ mod peer;
 pub mod primary;
 mod silence;
 mod stall;
+pub mod strategy;
 mod timer;
 mod types;
 
@@ -26,6 +27,7 @@ pub use hold_stats::{HoldStats, HoldSummary};
 pub use output_gate::OutputGate;
 pub use peer::PeerId;
 pub use primary::{Command, Primary};
+pub use strategy::Strategy;
 pub use types::{
     GoodbyeReason, HaltReason, HostTime, Message, Pace, Report, Role, Settings, Verdict, output_weight,
     weight,

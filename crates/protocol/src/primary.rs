@@ -420,17 +420,19 @@ impl Primary {
         self.icount = icount;
     }
 
-    /// The machine stands at `icount`, and everything up to there has been admitted and held: seals what is held with
-    /// one mark, and sends. A silent log still tells now and then how far the VM has come.
+    /// The machine stands at `icount`, and everything up to there has been admitted and held: seals what is held, if
+    /// the strategy does so here, and sends. A silent log still tells now and then how far the VM has come.
     pub fn flush(&mut self, now: HostTime, icount: Icount, time: VirtTime) {
         self.reach(icount);
         match self.state {
             State::Solo => self.open_gate(),
             State::Primary if self.is_away(now) => self.move_on(Cause::BackupGone(now)),
             State::Primary => {
-                if self.gate.has_unsealed() {
-                    let mark = self.admit(icount, RecordBody::Mark);
-                    self.gate.seal(mark.lsn);
+                if self.gate.has_unsealed()
+                    && let Some(body) = self.settings.strategy.seal(icount)
+                {
+                    let cover = self.admit(icount, body);
+                    self.gate.seal(cover.lsn);
                 } else if self.unsent.is_empty()
                     && icount > self.progress_icount
                     && now.since(self.progress_at) >= self.settings.progress_every_ns

@@ -1,6 +1,7 @@
 //! The protocol's nouns: settings, messages, verdicts, reasons, reports.
 
 use crate::hold_stats::HoldSummary;
+use crate::strategy::Strategy;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -26,6 +27,8 @@ impl HostTime {
 /// Timeouts and bounds. Both sides of a pair use the same.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Settings {
+    /// How the two machines are kept one VM.
+    pub strategy: Strategy,
     /// A side that has nothing else to say says this often that it lives.
     pub heartbeat_every_ns: u64,
     /// Silence after which the other side counts as dead.
@@ -54,6 +57,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            strategy: Strategy::default(),
             heartbeat_every_ns: 50_000_000,
             failure_after_ns: 300_000_000,
             send_window_bytes: 64 << 20,

@@ -61,8 +61,8 @@ pub(crate) const MUTANTS: [Mutant; 41] = [
         name: "no-mark",
         rule: "output mark: a record of its own, behind the output, covers it",
         file: PRIMARY,
-        old: "let mark = self.admit(icount, RecordBody::Mark);\n                    self.gate.seal(mark.lsn);",
-        new: "self.gate.seal(self.lsn);",
+        old: "let cover = self.admit(icount, body);\n                    self.gate.seal(cover.lsn);",
+        new: "let _ = body;\n                    self.gate.seal(self.lsn);",
     },
     Mutant {
         name: "release-unacked",
@@ -213,14 +213,14 @@ pub(crate) const MUTANTS: [Mutant; 41] = [
         name: "live-before-the-end",
         rule: "going live: replay the log to its end",
         file: BACKUP,
-        old: "            && self.log.is_empty()\n        {",
+        old: "            && self.settings.strategy.may_go_live(self.log.len())\n        {",
         new: "        {\n            self.log.clear();\n            self.log_bytes = 0;",
     },
     Mutant {
         name: "live-before-the-mark",
         rule: "going live: through the last mark",
         file: BACKUP,
-        old: "            && self.log.is_empty()\n        {",
+        old: "            && self.settings.strategy.may_go_live(self.log.len())\n        {",
         new: "            && self.log.iter().all(|record| record.body == pollux_vocab::RecordBody::Mark)\n        {\n            \
               self.log.clear();\n            self.log_bytes = 0;",
     },
