@@ -6,7 +6,7 @@
 use crate::check::Broken;
 use crate::check::exclusive::Exclusive;
 use crate::disk::Fence;
-use crate::fault::{HostId, NAMES};
+use crate::fault::{HostId, NAMES, Way};
 use crate::machines::print_of;
 use crate::world::{Happening, World};
 use pollux_node::{Event, HostTime, Notice, Ports, wire};
@@ -134,8 +134,10 @@ impl Ports for Desk<'_> {
         if !self.lives() {
             return;
         }
+        let Some(to) = self.world.hosts[self.me].peer else { return };
+        let way = Way { from: self.me, to };
         let at = self.at_ns();
-        let copies = self.world.pipes[self.me].copies(at, &message);
+        let copies = self.world.links[way].copies(at, &message);
         if !matches!(message, Message::Heartbeat { .. } | Message::Ack { .. }) || copies != 1 {
             self.say(format_args!("sends {} (x{copies})", short(&message)));
         }
@@ -146,8 +148,9 @@ impl Ports for Desk<'_> {
         }
         self.world.hosts[self.me].asks.handle_sent();
         for _ in 0..copies {
-            for (arrival, piece) in self.world.pipes[self.me].send(at, bytes.clone()) {
-                self.world.schedule(arrival, Happening::LinkBytes(1 - self.me, piece));
+            let connection = self.world.links.connection(way);
+            for (arrival, piece) in self.world.links[way].send(at, bytes.clone()) {
+                self.world.schedule(arrival, Happening::LinkBytes(connection, piece));
             }
         }
     }
@@ -169,8 +172,7 @@ impl Ports for Desk<'_> {
         let Some(print) = print_of(&output) else { return };
         self.check_asks();
         self.released += 1;
-        let number = self.world.checks.outputs.released[self.me].len();
-        self.world.checks.outputs.released[self.me].push(print);
+        let number = self.world.checks.outputs.handle_release(self.me, print);
         self.say(format_args!("releases output {number}: {print:016x}"));
         if let Output::Packet { frame, .. } = output {
             self.release_packet(&frame);
@@ -228,16 +230,9 @@ impl Ports for Desk<'_> {
     }
 
     fn digest(&mut self, icount: Icount, digest: &Digest) {
-        let is_backup = self.world.hosts[self.me].is_backup;
-        let digests = &mut self.world.checks.digests;
-        let judged = match (self.me, is_backup) {
-            (0, _) => {
-                digests.handle_primary(icount, digest);
-                Ok(())
-            }
-            (_, true) => digests.handle_backup(icount, digest),
-            (_, false) => Ok(()),
-        };
+        let host = &self.world.hosts[self.me];
+        let primary = host.peer.filter(|_| host.is_backup);
+        let judged = self.world.checks.digests.handle(self.me, primary, icount, digest);
         if let Err(broken) = judged {
             self.broken.get_or_insert(broken);
         }

@@ -17,7 +17,8 @@ pub struct Totals {
     pub failed: Vec<u64>,
     with_guest: u64,
     faults: u64,
-    takeovers: [u64; 2],
+    failovers: u64,
+    alone: u64,
     outputs: u64,
     late: u64,
     operations: u64,
@@ -59,8 +60,9 @@ impl Totals {
             self.failed.push(plan.seed);
         }
         self.faults += stats.faults;
-        self.takeovers[0] += stats.takeovers[0];
-        self.takeovers[1] += stats.takeovers[1];
+        let alone = stats.takeovers[plan.pair.primary];
+        self.alone += alone;
+        self.failovers += stats.takeovers.iter().sum::<u64>() - alone;
         self.outputs += stats.outputs;
         self.late += stats.late;
         self.operations += stats.operations;
@@ -85,8 +87,8 @@ impl Totals {
         text += &format!(
             "  {} faults; {} failovers, {} primaries that went on alone; {} outputs ({} of them late copies), {} operations judged ({} registers undecided), {} digests compared; {:.1} million steps; longest wait of a client {:.0} ms\n",
             self.faults,
-            self.takeovers[1],
-            self.takeovers[0],
+            self.failovers,
+            self.alone,
             self.outputs,
             self.late,
             self.operations,
