@@ -2,22 +2,29 @@
 //!
 //! A pair starts with both sides as `pollux-host` leaves them when they have greeted each other: on one connection, with
 //! equal machines and images. Not here: that greeting, and the transport of the machine.
+//!
+//! A VM that has ended may be started on other hosts: with what is on the disk, and nothing of what was in RAM.
 
+use crate::check::Broken;
 use crate::check::asks::Asks;
+use crate::check::endings::{End, is_end_of_vm};
 use crate::clock::HostClock;
-use crate::fault::{HostId, Way};
+use crate::fault::{HostId, NAMES, Way};
 use crate::machines::guest::Prepared;
 use crate::machines::model::{Model, pattern};
 use crate::machines::{BLOCK, DISK, MachineKind, Observed, Tally};
-use crate::plan::{Pair, Plan};
+use crate::plan::{HEALED_NS, MS, Pair, Plan};
 use crate::random::Random;
-use crate::world::{Host, World};
+use crate::world::{Happening, Host, World};
 use pollux_machine::Machine;
-use pollux_node::{DiskMode, HostTime, Live, Node, Pacing, Settings, Standby};
+use pollux_node::{DiskMode, Event, HostTime, Live, Node, Pacing, Settings, Standby};
 use pollux_protocol::{Backup, Primary};
 use pollux_vocab::Generation;
 use std::cell::RefCell;
 use std::rc::Rc;
+
+/// How often an operator looks whether the VM has ended.
+const END_LOOK_NS: u64 = 20 * MS;
 
 /// What processes are made of: the same on every host.
 #[derive(Debug)]
@@ -103,6 +110,7 @@ pub(crate) fn idle_host(plan: &Plan, host: HostId) -> Host {
 impl World {
     /// Two processes start the VM from its reset, in a generation that the first of them holds.
     pub(crate) fn start_pair(&mut self, pair: Pair, generation: Generation) {
+        self.pairs += 1;
         self.checks.outputs.handle_run();
         self.links.connect(Way { from: pair.primary, to: pair.backup });
         self.start(pair.primary, Part::Primary, pair.backup, generation);
@@ -111,6 +119,7 @@ impl World {
 
     /// A process starts on a host, and takes its first turn at once.
     fn start(&mut self, host: HostId, part: Part, peer: HostId, generation: Generation) {
+        self.unschedule_for(host);
         let now = self.hosts[host].clock.show(self.now);
         let (node, tally) = self.recipe.node(part, generation, now);
         self.checks.outputs.handle_start(host, tally.clone());
@@ -119,6 +128,45 @@ impl World {
         state.start(node, tally, Asks::new(self.plan.failure_ns, now));
         state.peer = Some(peer);
         state.backs = (part == Part::Backup).then_some(peer);
+        if self.net.cut_until_ns[host] > self.now {
+            self.schedule(self.now, Happening::Tell(host, Event::Network { reached: false }));
+        }
         self.wake(host, self.now);
+    }
+
+    /// An operator starts the VM on these hosts if it has ended and no process of it is left. Until then he looks again.
+    pub(crate) fn start_elsewhere(&mut self, pair: Pair) -> Result<(), Broken> {
+        let is_over = self.hosts.iter().all(|host| host.node.is_none()) && self.has_ended();
+        if is_over && self.storage.may_start() {
+            return self.start_anew(pair);
+        }
+        if self.now < HEALED_NS {
+            self.schedule(self.now + END_LOOK_NS, Happening::StartPair(pair));
+        }
+        Ok(())
+    }
+
+    /// The VM starts from its reset, on the disk that it has left behind.
+    fn start_anew(&mut self, pair: Pair) -> Result<(), Broken> {
+        self.judge_endings()?;
+        let ended_on = self.hosts.iter().position(|host| is_end_of_vm(&host.end));
+        if let Some(image) = ended_on.filter(|_| !self.plan.shared_disk).map(|host| self.images[host].clone())
+        {
+            self.images[pair.primary].clone_from(&image);
+            self.images[pair.backup] = image;
+        }
+        for host in &mut self.hosts {
+            host.end = End::Idle;
+            host.disk.restart();
+        }
+        let history = &mut self.checks.history;
+        self.clients.iter_mut().for_each(|client| client.give_up(history));
+        history.vm_run += 1;
+        let Some(generation) = self.storage.begin(pair.primary) else { return Ok(()) };
+        let (name, backup) = (NAMES[pair.primary], NAMES[pair.backup]);
+        let line = format_args!("starts the VM in generation {generation}, with a backup on {backup}");
+        self.timeline.say(self.now, name, line);
+        self.start_pair(pair, generation);
+        Ok(())
     }
 }

@@ -202,7 +202,8 @@ impl Ports for Desk<'_> {
             self.say(format_args!("claims generation {generation}"));
             let at = self.at_ns();
             let arrival = self.world.storage.arrival_ns(at, self.me);
-            self.world.schedule(arrival, Happening::Claim(self.me, generation));
+            let claimant = self.world.hosts[self.me].claimant(self.me);
+            self.world.schedule(arrival, Happening::Claim(claimant, generation));
         }
     }
 

@@ -124,6 +124,8 @@ pub enum FaultKind {
     Operator { host: HostId, order: Order },
     /// An operator stops this side so long after it is told that it has won the VM.
     StopWinner { host: HostId, after_ns: u64 },
+    /// An operator starts the VM on this host, with a backup on that one, as soon as it has ended in good order.
+    StartElsewhere { host: HostId, backup: HostId },
 }
 
 /// A way, as faults name it. The two hosts of the first pair have nobody else to send to: the sender says it all.
@@ -214,12 +216,8 @@ impl fmt::Display for FaultKind {
             K::LongFrame { bytes } => write!(f, "a frame of {bytes} random bytes comes for the guest"),
             K::Corrupt { way } => write!(f, "a bit of the next message from {} flips", Sender(way)),
             K::Reset { host, other_after_ns } => {
-                write!(
-                    f,
-                    "the link is reset at {}, the other side hears it {} later",
-                    NAMES[host],
-                    Ms(other_after_ns)
-                )
+                let (name, later) = (NAMES[host], Ms(other_after_ns));
+                write!(f, "the link is reset at {name}, the other side hears it {later} later")
             }
             K::LoseHeartbeats { way, for_ns } => {
                 write!(f, "heartbeats and acknowledgements from {} are lost for {}", Sender(way), Ms(for_ns))
@@ -232,11 +230,8 @@ impl fmt::Display for FaultKind {
                 write!(f, "{} is cut from the clients for {}", NAMES[host], Ms(for_ns))
             }
             K::NetChaos { for_ns, permille } => {
-                write!(
-                    f,
-                    "the clients' network loses, doubles, reorders {permille} in 1000 for {}",
-                    Ms(for_ns)
-                )
+                let ms = Ms(for_ns);
+                write!(f, "the clients' network loses, doubles, reorders {permille} in 1000 for {ms}")
             }
             K::ArbiterCut { host, for_ns, silent } => {
                 let what = if silent { "hears no answer of" } else { "does not reach" };
@@ -249,6 +244,10 @@ impl fmt::Display for FaultKind {
             K::Clock { host, jump_ns } => write!(f, "the clock of {} jumps by {}", NAMES[host], Ms(jump_ns)),
             K::StopWinner { host, after_ns } => {
                 write!(f, "an operator stops {} {} after it has won, if it does", NAMES[host], Ms(after_ns))
+            }
+            K::StartElsewhere { host, backup } => {
+                let (name, backup) = (NAMES[host], NAMES[backup]);
+                write!(f, "once the VM has ended, an operator starts it on {name}, with a backup on {backup}")
             }
             K::Operator { host, order } => write!(f, "an operator {order} {}", NAMES[host]),
         }

@@ -1,6 +1,7 @@
 //! What each fault does to the world at its instant.
 
 use crate::fault::{Fault, FaultKind, HostId, NAMES, Order, Way};
+use crate::plan::Pair;
 use crate::world::{Happening, World};
 use pollux_node::{Event, HandoverCause};
 
@@ -72,6 +73,9 @@ impl World {
                 self.wake(host, now);
             }
             K::Operator { host, order } => self.give_order(host, order),
+            K::StartElsewhere { host, backup } => {
+                self.schedule(now, Happening::StartPair(Pair { primary: host, backup }));
+            }
             K::StopWinner { host, after_ns } => self.hosts[host].stop_after_win_ns = Some(after_ns),
         }
     }

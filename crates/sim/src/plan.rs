@@ -36,6 +36,10 @@ const LASTING_PERMILLE: u64 = 60;
 const FOR_EVER_NS: u64 = 100_000 * MS;
 /// Hosts of a deployment that is a pair and no more.
 const PAIR_HOSTS: usize = 2;
+/// When a VM that is to start on a spare host has run for long enough to be ended.
+const SPARE_FROM_NS: u64 = 100 * MS;
+/// Faults that are drawn for a pair with a spare host; those that would come before it are not for it.
+const SPARE_FAULTS: usize = 4;
 /// Every how many seeds the machine is the real one.
 pub const GUEST_EVERY: u64 = 8;
 
@@ -146,6 +150,33 @@ impl Plan {
         let mut lasting = Random::new(seed, "lasting faults");
         if lasting.chance(LASTING_PERMILLE) {
             plan.draw_lasting(&mut lasting);
+        }
+        plan.faults.sort_by_key(|fault| fault.at_ns);
+        plan
+    }
+
+    /// The same with one host more, a spare. An operator ends the VM, on whichever side it runs by then, and starts it on
+    /// the spare, with one of the first two hosts as its backup; things go wrong there as well.
+    #[must_use]
+    pub fn draw_with_spare(seed: u64, machine: Option<MachineKind>) -> Self {
+        let mut plan = Self::draw(seed, machine);
+        let mut random = Random::new(seed, "spare");
+        let spare = plan.hosts();
+        plan.ns_per_kstep.push(speed(&mut random));
+        plan.drift_ppm.push(drift(&mut random));
+        let end_ns = random.between(SPARE_FROM_NS, FAULTS_UNTIL_NS / 2);
+        let Pair { primary, backup } = plan.pair;
+        plan.add(end_ns, FaultKind::Operator { host: primary, order: Order::Stop });
+        // Where the primary is gone, its backup has had the time to take over.
+        let second_ns = end_ns + 2 * plan.failure_ns;
+        plan.add(second_ns, FaultKind::Operator { host: backup, order: Order::Stop });
+        let pair = Pair { primary: spare, backup: plan.pair.either(&mut random) };
+        plan.add(end_ns, FaultKind::StartElsewhere { host: pair.primary, backup: pair.backup });
+        // Where one thing stays broken, the rest of the deployment must be whole to go on without it.
+        let faults = if plan.faults.iter().any(lasts) { 0 } else { SPARE_FAULTS };
+        for _ in 0..faults {
+            let fault = fault(&mut random, pair, plan.failure_ns);
+            plan.faults.extend((fault.at_ns > second_ns).then_some(fault));
         }
         plan.faults.sort_by_key(|fault| fault.at_ns);
         plan
@@ -357,6 +388,16 @@ fn fault(random: &mut Random, pair: Pair, failure_ns: u64) -> Fault {
         _ => FaultKind::Operator { host, order: random.pick(&[Order::Stop, Order::PowerButton]) },
     };
     Fault { at_ns, kind }
+}
+
+/// Whether it never ends.
+fn lasts(fault: &Fault) -> bool {
+    match fault.kind {
+        FaultKind::NetCut { for_ns, .. }
+        | FaultKind::Partition { for_ns }
+        | FaultKind::Disk { for_ns, .. } => for_ns == FOR_EVER_NS,
+        _ => false,
+    }
 }
 
 fn disk_fault(random: &mut Random) -> DiskFault {

@@ -15,6 +15,8 @@ pub struct Report {
     pub violation: Option<Violation>,
     /// Numbers.
     pub stats: Stats,
+    /// Pairs that were started: more than one if the VM has ended and was started again.
+    pub pairs: u64,
     /// What happened, if that was wanted.
     pub timeline: String,
 }
@@ -37,7 +39,7 @@ pub fn run(plan: &Plan, prepared: &Prepared, timeline: bool) -> Report {
         let at = world.now;
         world.timeline.say(at, "checker", format_args!("no violation: {:?}", world.stats));
     }
-    Report { violation, stats: world.stats, timeline: world.timeline.finish() }
+    Report { violation, stats: world.stats, pairs: world.pairs, timeline: world.timeline.finish() }
 }
 
 #[cfg(test)]

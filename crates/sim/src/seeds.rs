@@ -29,10 +29,10 @@ pub struct Totals {
 }
 
 /// Runs one seed after the other, from `from` on, until `next` says no; it is told the totals and the seed that would
-/// be the next. `machine`: always this one, whatever the seeds say. `failed` hears of every run that breaks a property.
+/// be the next. `draw` says what a seed means. `failed` hears of every run that breaks a property.
 pub fn many(
     from: u64,
-    machine: Option<MachineKind>,
+    draw: impl Fn(u64) -> Plan,
     prepared: &Prepared,
     mut next: impl FnMut(&Totals, u64) -> bool,
     mut failed: impl FnMut(&Plan, &Report),
@@ -40,7 +40,7 @@ pub fn many(
     let mut totals = Totals::default();
     let mut seed = from;
     while next(&totals, seed) {
-        let plan = Plan::draw(seed, machine);
+        let plan = draw(seed);
         let report = run(&plan, prepared, false);
         totals.count(&plan, &report);
         if report.violation.is_some() {

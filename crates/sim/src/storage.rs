@@ -7,6 +7,7 @@
 use crate::check::Broken;
 use crate::fault::{HostId, NAMES};
 use crate::random::Random;
+use crate::world::Claimant;
 use pollux_arbiter::{Arbiter, Claim, Decision, Ledger, Secret, decode, encode, first_generation};
 use pollux_protocol::Verdict;
 use pollux_vocab::Generation;
@@ -93,20 +94,20 @@ impl Storage {
         at
     }
 
-    /// A claim has arrived, or would have. `primary`: whom the host backs up, or itself.
+    /// A claim has arrived, or would have.
     pub(crate) fn claim(
         &mut self,
         now_ns: u64,
-        host: HostId,
-        primary: HostId,
+        claimant: Claimant,
         generation: Generation,
     ) -> Result<Answered, Broken> {
+        let host = claimant.host;
         let (cut_until, silent) = self.cut_until_ns[host];
         let cut = now_ns < cut_until;
         let down = now_ns < self.down_until_ns;
         let reached = (!cut || silent) && (!down || self.random.chance(300));
         let lost = cut && !silent;
-        let claim = self.claim_of(host, primary, generation);
+        let claim = self.claim_of(host, claimant.primary, generation);
         let verdict = match (reached, lost) {
             (true, _) => self.decide(host, &claim, false)?,
             (false, true) => self.decide(host, &claim, true)?,

@@ -22,7 +22,7 @@ use crate::fault::{HostId, NAMES};
 use crate::links::{Connection, Links};
 use crate::machines::{Observed, Tally};
 use crate::net::Net;
-use crate::plan::{HEALED_NS, MS, Plan};
+use crate::plan::{HEALED_NS, MS, Pair, Plan};
 use crate::random::Random;
 use crate::storage::Storage;
 use crate::timeline::Timeline;
@@ -35,8 +35,6 @@ use std::rc::Rc;
 
 /// A run of so many happenings never ends.
 const HAPPENINGS_MAX: u64 = 3_000_000;
-/// A client that has no answer asks again after this.
-const ASK_AGAIN_NS: u64 = 40 * MS;
 /// How often a shared disk looks whether its node is back.
 const LOOK_NS: u64 = 5 * MS;
 
@@ -62,11 +60,39 @@ pub(crate) enum Happening {
     /// A host's disk has finished a request.
     DiskDone(HostId, DiskCompletion),
     /// A claim arrives at the arbiter.
-    Claim(HostId, Generation),
+    Claim(Claimant, Generation),
     /// A fault of the schedule begins.
     Fault(usize),
     Death(HostId),
     Restart(HostId),
+    /// Somebody wants to start the VM there, if it has ended.
+    StartPair(Pair),
+}
+
+impl Happening {
+    /// Whether it is for the process that is on that host, and for none that comes after it.
+    fn is_for_process_on(&self, host: HostId) -> bool {
+        match self {
+            Self::Tell(_, Event::Network { .. }) => false,
+            Self::Turn(to, _)
+            | Self::ToGuest(to, _)
+            | Self::Tell(to, _)
+            | Self::Disk(to)
+            | Self::DiskDone(to, _)
+            | Self::Death(to) => *to == host,
+            _ => false,
+        }
+    }
+}
+
+/// Which process claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Claimant {
+    pub(crate) host: HostId,
+    /// Its how-manieth process.
+    life: u64,
+    /// Whom it backs up, or itself.
+    pub(crate) primary: HostId,
 }
 
 /// One host.
@@ -77,6 +103,8 @@ pub(crate) struct Host {
     pub(crate) peer: Option<HostId>,
     /// Whom its process has been started to back up.
     pub(crate) backs: Option<HostId>,
+    /// How many processes have been started on it.
+    life: u64,
     pub(crate) end: End,
     pub(crate) tally: Rc<RefCell<Tally>>,
     pub(crate) inbox: VecDeque<Event>,
@@ -155,11 +183,13 @@ pub(crate) struct World {
     pub(crate) net: Net,
     pub(crate) storage: Storage,
     /// One each host, or one for all.
-    images: Vec<Vec<u8>>,
-    clients: Vec<Client>,
+    pub(crate) images: Vec<Vec<u8>>,
+    pub(crate) clients: Vec<Client>,
     pub(crate) checks: Checks,
     pub(crate) timeline: Timeline,
     pub(crate) stats: Stats,
+    /// Pairs that were started.
+    pub(crate) pairs: u64,
 }
 
 impl Host {
@@ -169,6 +199,7 @@ impl Host {
             node: None,
             peer: None,
             backs: None,
+            life: 0,
             end: End::Idle,
             tally: Rc::default(),
             inbox: VecDeque::new(),
@@ -197,12 +228,25 @@ impl Host {
 
     /// A process starts on it, and begins with what belongs to one; the rest is the host's.
     pub(crate) fn start(&mut self, node: Node<Observed>, tally: Rc<RefCell<Tally>>, asks: Asks) {
+        self.life += 1;
         self.is_backup = matches!(node, Node::Standby(_));
         self.node = Some(node);
         self.end = End::Runs(Role::Backup);
         self.earlier_steps = self.steps();
         self.tally = tally;
         self.asks = asks;
+        self.inbox.clear();
+        self.disk.restart();
+        (self.heard, self.ordered, self.told, self.won_first) = (false, false, false, false);
+        (self.stop_after_win_ns, self.stumble, self.effects_left) = (None, None, None);
+        (self.paused_until_ns, self.busy_until_ns, self.power) = (0, 0, false);
+        self.sure_until = [HostTime(u64::MAX); 2];
+        self.next_turn.0 = u64::MAX;
+    }
+
+    /// Its process, when it claims.
+    pub(crate) fn claimant(&self, host: HostId) -> Claimant {
+        Claimant { host, life: self.life, primary: self.backs.unwrap_or(host) }
     }
 
     /// Machine steps on it.
@@ -230,6 +274,7 @@ impl World {
             clients,
             checks: Checks::default(),
             timeline,
+            pairs: 0,
             stats: Stats { takeovers: vec![0; hosts], ..Stats::default() },
             recipe,
             plan,
@@ -254,8 +299,13 @@ impl World {
         self.queue.insert((at_ns.max(self.now), self.scheduled), happening);
     }
 
+    /// What is on its way to a process on that host is for nobody.
+    pub(crate) fn unschedule_for(&mut self, host: HostId) {
+        self.queue.retain(|_, happening| !happening.is_for_process_on(host));
+    }
+
     /// When clients begin their last round: the faults are over, and the protocol has had its timeouts.
-    fn last_round_ns(&self) -> u64 {
+    pub(crate) fn last_round_ns(&self) -> u64 {
         HEALED_NS + 2 * self.plan.failure_ns + 2 * self.plan.retry_max_ns + 300 * MS
     }
 
@@ -312,7 +362,7 @@ impl World {
     }
 
     /// Judges how the processes have ended, or what those that run do.
-    fn judge_endings(&self) -> Result<(), Broken> {
+    pub(crate) fn judge_endings(&self) -> Result<(), Broken> {
         let ends = self.hosts.iter().enumerate().map(|(host, at)| HostEnd {
             end: &at.end,
             peer: at.peer,
@@ -353,15 +403,17 @@ impl World {
                     self.disk_looks(host)?;
                 }
             }
-            Happening::Claim(host, generation) => {
-                let primary = self.hosts[host].backs.unwrap_or(host);
-                let (at, verdict) = self.storage.claim(self.now, host, primary, generation)?;
+            Happening::Claim(claimant, generation) => {
+                let host = claimant.host;
+                let (at, verdict) = self.storage.claim(self.now, claimant, generation)?;
                 self.timeline.say(
                     self.now,
                     "arbiter",
                     format_args!("{} claims generation {generation}: {verdict:?}", NAMES[host]),
                 );
-                self.schedule(at, Happening::Tell(host, Event::Verdict(generation, verdict)));
+                if self.hosts[host].claimant(host) == claimant {
+                    self.schedule(at, Happening::Tell(host, Event::Verdict(generation, verdict)));
+                }
             }
             Happening::Fault(index) => {
                 self.stats.faults += 1;
@@ -370,6 +422,7 @@ impl World {
             }
             Happening::Death(host) => self.die(host),
             Happening::Restart(host) => self.restart(host)?,
+            Happening::StartPair(pair) => self.start_elsewhere(pair)?,
         }
         Ok(())
     }
@@ -508,50 +561,6 @@ impl World {
                 self.timeline.say(self.now, NAMES[host], line);
             }
             self.schedule(self.now + takes, Happening::DiskDone(host, done));
-        }
-        Ok(())
-    }
-
-    // ---- clients ----
-
-    /// A client asks its next question, or question `seq` again if that is not answered.
-    fn client_acts(&mut self, index: usize, seq: u64) {
-        let last = self.now > self.last_round_ns();
-        let (now, keys) = (self.now, self.plan.keys);
-        let client = &mut self.clients[index];
-        let again = client.waits_since_ns.is_some();
-        if seq != client.seq() || client.done {
-            return;
-        }
-        let op = if again { client.op() } else { client.ask(now, keys, last) };
-        let Some(op) = op else { return };
-        let (id, seq) = (client.id, client.seq());
-        let wait = ASK_AGAIN_NS + client.random.below(ASK_AGAIN_NS / 4);
-        if !again {
-            self.timeline.say(now, "clients", format_args!("{id} asks {seq}: {op:?}"));
-        }
-        let frame = crate::service::request(self.plan.machine, id, seq, op);
-        for port in self.net.ports(again) {
-            for arrival in self.net.arrivals(now, port) {
-                self.schedule(arrival, Happening::ToGuest(port, frame.clone()));
-            }
-        }
-        self.schedule(now + wait, Happening::Client(index, seq));
-    }
-
-    fn clients_hear(&mut self, frame: &[u8]) -> Result<(), Broken> {
-        let clients = &self.clients;
-        let of = |id: u64| clients.get((id as usize).wrapping_sub(1));
-        let is_block = |id, seq| of(id).is_some_and(|client| client.is_block(seq));
-        let Some(reply) = crate::service::read(self.plan.machine, frame, is_block) else { return Ok(()) };
-        let index = (reply.client as usize).wrapping_sub(1);
-        let (now, think_ns) = (self.now, self.plan.think_ns);
-        let Some(client) = self.clients.get_mut(index) else { return Ok(()) };
-        if client.hear(now, reply, &mut self.checks.history)? {
-            let (id, seq) = (client.id, client.seq());
-            let pause = client.random.below(think_ns);
-            self.timeline.say(now, "clients", format_args!("{id} hears {seq}: {:?}", reply.answer));
-            self.schedule(now + pause, Happening::Client(index, seq));
         }
         Ok(())
     }
