@@ -1,10 +1,11 @@
-//! The simulator as a judge of mutants: `cargo run --release -p pollux-sim --example seeds -- [SEEDS]`
+//! The simulator as a judge of mutants: `cargo run --release -p pollux-sim --example seeds -- [--spare] [SEEDS]`
 //!
 //! Runs the seeds 1 to SEEDS (1000 if not given) as `pollux simulate --first --seeds SEEDS` does, without what `pollux`
 //! needs besides. Ends with 0 if none fails; with 10, and a line that begins with "broken", at the first that does.
+//! `--spare`: with a third host, on which the VM is started once it has ended.
 //! A seed that makes no progress has failed: a rule that is gone may leave a loop without its end.
 
-use pollux_sim::{Prepared, many};
+use pollux_sim::{Plan, Prepared, many};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,10 +16,12 @@ const BROKEN: u8 = 10;
 const SEED_S_MAX: u64 = 60;
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).peekable();
+    let spare = arguments.next_if(|word| word == "--spare").is_some();
+    let draw = if spare { Plan::draw_with_spare } else { Plan::draw };
     let seeds = arguments.next().map_or(Ok(1000), |n| n.parse::<u64>());
     let (Ok(seeds), None) = (seeds, arguments.next()) else {
-        eprintln!("usage: seeds [SEEDS]");
+        eprintln!("usage: seeds [--spare] [SEEDS]");
         return ExitCode::FAILURE;
     };
     let prepared = Prepared::boot();
@@ -28,7 +31,7 @@ fn main() -> ExitCode {
     let began = Instant::now();
     let totals = many(
         1,
-        None,
+        |seed| draw(seed, None),
         &prepared,
         |totals, seed| {
             AT.store(seed, Ordering::Relaxed);

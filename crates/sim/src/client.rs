@@ -4,11 +4,15 @@
 use crate::check::Broken;
 use crate::check::linear::{Effect, History, Object, Operation};
 use crate::machines::frames::Reply;
+use crate::plan::MS;
 use crate::random::Random;
-use crate::service::{Answer, Op};
+use crate::service::{Answer, Op, read, request};
+use crate::world::{Happening, World};
 
 /// Blocks are written by clients with values that nobody else writes: client and number.
 const VALUE_SHIFT: u32 = 32;
+/// A client that has no answer asks again after this.
+const ASK_AGAIN_NS: u64 = 40 * MS;
 
 /// One client.
 #[derive(Debug)]
@@ -113,6 +117,12 @@ impl Client {
         Ok(true)
     }
 
+    /// The VM has ended, and what was not answered may have happened: the client asks something else of the next.
+    pub(crate) fn give_up(&mut self, history: &mut History) {
+        self.finish(history);
+        self.waits_since_ns = None;
+    }
+
     /// The run ends: what was not answered may have happened.
     pub(crate) fn finish(&self, history: &mut History) {
         if let (Some(asked_ns), Some(op)) = (self.waits_since_ns, self.op()) {
@@ -126,8 +136,8 @@ fn note(history: &mut History, op: Op, invoked_ns: u64, answer: Option<(u64, Ans
     let (object, effect) = match op {
         Op::Write { key, value } => (Object::Block(key), Effect::Write(value)),
         Op::Read { key } => (Object::Block(key), Effect::Read),
-        Op::Add => (Object::Counter, Effect::Add),
-        Op::Total => (Object::Counter, Effect::Read),
+        Op::Add => (Object::Counter(history.vm_run), Effect::Add),
+        Op::Total => (Object::Counter(history.vm_run), Effect::Read),
         Op::Other => return,
     };
     let returned = match answer {
@@ -137,5 +147,50 @@ fn note(history: &mut History, op: Op, invoked_ns: u64, answer: Option<(u64, Ans
     };
     if returned.is_some() || effect != Effect::Read {
         history.push(object, Operation { effect, invoked_ns, returned });
+    }
+}
+
+impl World {
+    /// A client asks its next question, or question `seq` again if that is not answered.
+    pub(crate) fn client_acts(&mut self, index: usize, seq: u64) {
+        let last = self.now > self.last_round_ns();
+        let (now, keys) = (self.now, self.plan.keys);
+        let client = &mut self.clients[index];
+        let again = client.waits_since_ns.is_some();
+        if seq != client.seq() || client.done {
+            return;
+        }
+        let op = if again { client.op() } else { client.ask(now, keys, last) };
+        let Some(op) = op else { return };
+        let (id, seq) = (client.id, client.seq());
+        let wait = ASK_AGAIN_NS + client.random.below(ASK_AGAIN_NS / 4);
+        if !again {
+            self.timeline.say(now, "clients", format_args!("{id} asks {seq}: {op:?}"));
+        }
+        let frame = request(self.plan.machine, id, seq, op);
+        for port in self.net.ports(again) {
+            for arrival in self.net.arrivals(now, port) {
+                self.schedule(arrival, Happening::ToGuest(port, frame.clone()));
+            }
+        }
+        self.schedule(now + wait, Happening::Client(index, seq));
+    }
+
+    /// A frame has arrived at the clients.
+    pub(crate) fn clients_hear(&mut self, frame: &[u8]) -> Result<(), Broken> {
+        let clients = &self.clients;
+        let of = |id: u64| clients.get((id as usize).wrapping_sub(1));
+        let is_block = |id, seq| of(id).is_some_and(|client| client.is_block(seq));
+        let Some(reply) = read(self.plan.machine, frame, is_block) else { return Ok(()) };
+        let index = (reply.client as usize).wrapping_sub(1);
+        let (now, think_ns) = (self.now, self.plan.think_ns);
+        let Some(client) = self.clients.get_mut(index) else { return Ok(()) };
+        if client.hear(now, reply, &mut self.checks.history)? {
+            let (id, seq) = (client.id, client.seq());
+            let pause = client.random.below(think_ns);
+            self.timeline.say(now, "clients", format_args!("{id} hears {seq}: {:?}", reply.answer));
+            self.schedule(now + pause, Happening::Client(index, seq));
+        }
+        Ok(())
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::check::Broken;
 use crate::check::exclusive::Exclusive;
-use crate::fault::{HostId, NAMES, host_of};
+use crate::fault::{HostId, NAMES, Way, host_of};
 use crate::machines::print_of;
 use crate::world::{Happening, World};
 use pollux_node::fence::Fence;
@@ -144,8 +144,9 @@ impl Ports for Desk<'_> {
         if !self.lives() {
             return;
         }
+        let way = Way { from: self.me, to: host_of(to) };
         let at = self.at_ns();
-        let copies = self.world.pipes[self.me].copies(at, &message);
+        let copies = self.world.links[way].copies(at, &message);
         if !matches!(message, Message::Heartbeat { .. } | Message::Ack { .. }) || copies != 1 {
             self.say(format_args!("sends {} (x{copies})", short(&message)));
         }
@@ -156,8 +157,9 @@ impl Ports for Desk<'_> {
         }
         self.world.hosts[self.me].asks.handle_sent();
         for _ in 0..copies {
-            for (arrival, piece) in self.world.pipes[self.me].send(at, bytes.clone()) {
-                self.world.schedule(arrival, Happening::LinkBytes(host_of(to), piece));
+            let connection = self.world.links.connection(way);
+            for (arrival, piece) in self.world.links[way].send(at, bytes.clone()) {
+                self.world.schedule(arrival, Happening::LinkBytes(connection, piece));
             }
         }
     }
@@ -179,8 +181,7 @@ impl Ports for Desk<'_> {
         let Some(print) = print_of(&output) else { return };
         self.check_asks();
         self.released += 1;
-        let number = self.world.checks.outputs.released[self.me].len();
-        self.world.checks.outputs.released[self.me].push(print);
+        let number = self.world.checks.outputs.handle_release(self.me, print);
         self.say(format_args!("releases output {number}: {print:016x}"));
         if let Output::Packet { frame, .. } = output {
             self.release_packet(&frame);
@@ -209,7 +210,8 @@ impl Ports for Desk<'_> {
             self.say(format_args!("claims generation {generation}"));
             let at = self.at_ns();
             let arrival = self.world.storage.arrival_ns(at, self.me);
-            self.world.schedule(arrival, Happening::Claim(self.me, generation));
+            let claimant = self.world.hosts[self.me].claimant(self.me);
+            self.world.schedule(arrival, Happening::Claim(claimant, generation));
         }
     }
 
@@ -243,16 +245,9 @@ impl Ports for Desk<'_> {
     }
 
     fn digest(&mut self, icount: Icount, digest: &Digest) {
-        let is_backup = self.world.hosts[self.me].is_backup;
-        let digests = &mut self.world.checks.digests;
-        let judged = match (self.me, is_backup) {
-            (0, _) => {
-                digests.handle_primary(icount, digest);
-                Ok(())
-            }
-            (_, true) => digests.handle_backup(icount, digest),
-            (_, false) => Ok(()),
-        };
+        let host = &self.world.hosts[self.me];
+        let primary = host.peer.filter(|_| host.is_backup);
+        let judged = self.world.checks.digests.handle(self.me, primary, icount, digest);
         if let Err(broken) = judged {
             self.broken.get_or_insert(broken);
         }

@@ -38,6 +38,11 @@ impl Disk {
         }
     }
 
+    /// Another process uses it. What is wrong with the device stays.
+    pub(crate) fn restart(&mut self) {
+        *self = Self { fault: self.fault, ..Self::new() };
+    }
+
     pub(crate) fn submit(&mut self, request: DiskRequest) {
         self.queue.push_back(request);
     }

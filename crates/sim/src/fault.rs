@@ -5,7 +5,7 @@
 use pollux_node::PeerId;
 use std::fmt;
 
-/// One of the two hosts; 0 starts as the primary.
+/// A host of the deployment, by number. What each starts as is the plan's to say.
 pub(crate) type HostId = usize;
 
 /// A host, as the others number it.
@@ -18,8 +18,29 @@ pub(crate) fn host_of(peer: PeerId) -> HostId {
     usize::from(peer.0)
 }
 
+/// Most hosts in a deployment: each needs a name.
+pub(crate) const HOSTS_MAX: usize = 8;
+
 /// What the hosts are called in timelines.
-pub(crate) const NAMES: [&str; 2] = ["castor", "pollux"];
+pub(crate) const NAMES: [&str; HOSTS_MAX] =
+    ["castor", "pollux", "helen", "leda", "phoebe", "hilaeira", "idas", "lynceus"];
+
+/// One direction of the link between two hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Way {
+    /// Who sends.
+    pub from: usize,
+    /// Who receives.
+    pub to: usize,
+}
+
+impl Way {
+    /// The other direction.
+    #[must_use]
+    pub fn back(self) -> Self {
+        Self { from: self.to, to: self.from }
+    }
+}
 
 /// A fault and its instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,26 +99,26 @@ pub enum FaultKind {
     /// The process runs this many times slower.
     SlowHost { host: HostId, for_ns: u64, factor: u64 },
     /// Nothing arrives on the link in this direction; it comes later, as TCP sends it again.
-    Cut { from: HostId, for_ns: u64 },
-    /// Nothing arrives on the link, either way.
+    Cut { way: Way, for_ns: u64 },
+    /// Nothing arrives on any link, either way.
     Partition { for_ns: u64 },
     /// Everything on the link in this direction takes longer.
-    SlowLink { from: HostId, for_ns: u64, extra_ns: u64 },
+    SlowLink { way: Way, for_ns: u64, extra_ns: u64 },
     /// The link carries only so many bytes a second in this direction.
-    ThinLink { from: HostId, for_ns: u64, bytes_per_s: u64 },
+    ThinLink { way: Way, for_ns: u64, bytes_per_s: u64 },
     /// Somebody sends the guest a frame of so many random bytes: a large record.
     LongFrame { bytes: u64 },
     /// One bit of the next message in this direction is another.
-    Corrupt { from: HostId },
-    /// The connection is reset: this host hears of it at once, the other after so long.
+    Corrupt { way: Way },
+    /// The connection of this host to its peer is reset: it hears of it at once, the peer after so long.
     Reset { host: HostId, other_after_ns: u64 },
-    /// Heartbeats, and acknowledgements, of this host are lost.
-    LoseHeartbeats { from: HostId, for_ns: u64 },
-    /// The next records of this host are lost, and what comes behind them is not. TCP does not do this; whoever mends
+    /// Heartbeats, and acknowledgements, in this direction are lost.
+    LoseHeartbeats { way: Way, for_ns: u64 },
+    /// The next records in this direction are lost, and what comes behind them is not. TCP does not do this; whoever mends
     /// connections in its place may.
-    LoseRecords { from: HostId },
-    /// What this host says on the link is said twice.
-    Doubled { from: HostId, for_ns: u64 },
+    LoseRecords { way: Way },
+    /// What is said in this direction of the link is said twice.
+    Doubled { way: Way, for_ns: u64 },
     /// The host does not reach the clients' network.
     NetCut { host: HostId, for_ns: u64 },
     /// The clients' network loses, doubles and reorders frames, as many in 1000.
@@ -114,6 +135,20 @@ pub enum FaultKind {
     Operator { host: HostId, order: Order },
     /// An operator stops this side so long after it is told that it has won the VM.
     StopWinner { host: HostId, after_ns: u64 },
+    /// An operator starts the VM on this host, with a backup on that one, as soon as it has ended in good order.
+    StartElsewhere { host: HostId, backup: HostId },
+}
+
+/// A way, as faults name it. The two hosts of the first pair have nobody else to send to: the sender says it all.
+struct Sender(Way);
+
+impl fmt::Display for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(Way { from, to }) = *self;
+        let beyond = from.max(to) > 1;
+        f.write_str(NAMES[from])?;
+        if beyond { write!(f, " to {}", NAMES[to]) } else { Ok(()) }
+    }
 }
 
 struct Ms(u64);
@@ -180,41 +215,34 @@ impl fmt::Display for FaultKind {
             K::SlowHost { host, for_ns, factor } => {
                 write!(f, "{} runs {factor} times slower for {}", NAMES[host], Ms(for_ns))
             }
-            K::Cut { from, for_ns } => write!(f, "the link from {} is cut for {}", NAMES[from], Ms(for_ns)),
+            K::Cut { way, for_ns } => write!(f, "the link from {} is cut for {}", Sender(way), Ms(for_ns)),
             K::Partition { for_ns } => write!(f, "the link is cut both ways for {}", Ms(for_ns)),
-            K::SlowLink { from, for_ns, extra_ns } => {
-                write!(f, "the link from {} takes {} more for {}", NAMES[from], Ms(extra_ns), Ms(for_ns))
+            K::SlowLink { way, for_ns, extra_ns } => {
+                write!(f, "the link from {} takes {} more for {}", Sender(way), Ms(extra_ns), Ms(for_ns))
             }
-            K::ThinLink { from, for_ns, bytes_per_s } => {
-                let name = NAMES[from];
-                write!(f, "the link from {name} carries {bytes_per_s} bytes a second for {}", Ms(for_ns))
+            K::ThinLink { way, for_ns, bytes_per_s } => {
+                let from = Sender(way);
+                write!(f, "the link from {from} carries {bytes_per_s} bytes a second for {}", Ms(for_ns))
             }
             K::LongFrame { bytes } => write!(f, "a frame of {bytes} random bytes comes for the guest"),
-            K::Corrupt { from } => write!(f, "a bit of the next message from {} flips", NAMES[from]),
+            K::Corrupt { way } => write!(f, "a bit of the next message from {} flips", Sender(way)),
             K::Reset { host, other_after_ns } => {
-                write!(
-                    f,
-                    "the link is reset at {}, the other side hears it {} later",
-                    NAMES[host],
-                    Ms(other_after_ns)
-                )
+                let (name, later) = (NAMES[host], Ms(other_after_ns));
+                write!(f, "the link is reset at {name}, the other side hears it {later} later")
             }
-            K::LoseHeartbeats { from, for_ns } => {
-                write!(f, "heartbeats and acknowledgements from {} are lost for {}", NAMES[from], Ms(for_ns))
+            K::LoseHeartbeats { way, for_ns } => {
+                write!(f, "heartbeats and acknowledgements from {} are lost for {}", Sender(way), Ms(for_ns))
             }
-            K::LoseRecords { from } => write!(f, "the next records from {} are lost", NAMES[from]),
-            K::Doubled { from, for_ns } => {
-                write!(f, "what {} says on the link is doubled for {}", NAMES[from], Ms(for_ns))
+            K::LoseRecords { way } => write!(f, "the next records from {} are lost", Sender(way)),
+            K::Doubled { way, for_ns } => {
+                write!(f, "what {} says on the link is doubled for {}", Sender(way), Ms(for_ns))
             }
             K::NetCut { host, for_ns } => {
                 write!(f, "{} is cut from the clients for {}", NAMES[host], Ms(for_ns))
             }
             K::NetChaos { for_ns, permille } => {
-                write!(
-                    f,
-                    "the clients' network loses, doubles, reorders {permille} in 1000 for {}",
-                    Ms(for_ns)
-                )
+                let ms = Ms(for_ns);
+                write!(f, "the clients' network loses, doubles, reorders {permille} in 1000 for {ms}")
             }
             K::ArbiterCut { host, for_ns, silent } => {
                 let what = if silent { "hears no answer of" } else { "does not reach" };
@@ -227,6 +255,10 @@ impl fmt::Display for FaultKind {
             K::Clock { host, jump_ns } => write!(f, "the clock of {} jumps by {}", NAMES[host], Ms(jump_ns)),
             K::StopWinner { host, after_ns } => {
                 write!(f, "an operator stops {} {} after it has won, if it does", NAMES[host], Ms(after_ns))
+            }
+            K::StartElsewhere { host, backup } => {
+                let (name, backup) = (NAMES[host], NAMES[backup]);
+                write!(f, "once the VM has ended, an operator starts it on {name}, with a backup on {backup}")
             }
             K::Operator { host, order } => write!(f, "an operator {order} {}", NAMES[host]),
         }

@@ -1,6 +1,7 @@
 //! What each fault does to the world at its instant.
 
-use crate::fault::{Fault, FaultKind, HostId, NAMES, Order};
+use crate::fault::{Fault, FaultKind, HostId, NAMES, Order, Way};
+use crate::plan::Pair;
 use crate::world::{Happening, World};
 use pollux_node::{Event, HandoverCause};
 
@@ -34,25 +35,22 @@ impl World {
                 self.hosts[host].slow_until_ns = now + for_ns;
                 self.hosts[host].slow_factor = factor;
             }
-            K::Cut { from, for_ns } => self.cut(from, for_ns),
-            K::Partition { for_ns } => (0..2).for_each(|from| self.cut(from, for_ns)),
-            K::SlowLink { from, for_ns, extra_ns } => {
-                self.pipes[from].slow_until_ns = now + for_ns;
-                self.pipes[from].extra_ns = extra_ns;
+            K::Cut { way, for_ns } => self.cut(way, for_ns),
+            K::Partition { for_ns } => self.links.ways().into_iter().for_each(|way| self.cut(way, for_ns)),
+            K::SlowLink { way, for_ns, extra_ns } => {
+                self.links[way].slow_until_ns = now + for_ns;
+                self.links[way].extra_ns = extra_ns;
             }
-            K::ThinLink { from, for_ns, bytes_per_s } => {
-                self.pipes[from].thin_until_ns = now + for_ns;
-                self.pipes[from].bytes_per_s = bytes_per_s;
+            K::ThinLink { way, for_ns, bytes_per_s } => {
+                self.links[way].thin_until_ns = now + for_ns;
+                self.links[way].bytes_per_s = bytes_per_s;
             }
             K::LongFrame { bytes } => self.send_long_frame(bytes),
-            K::Corrupt { from } => self.pipes[from].corrupt_next = true,
-            K::Reset { host, other_after_ns } => {
-                self.link_ends(host);
-                self.schedule(now + other_after_ns, Happening::LinkEnd(1 - host));
-            }
-            K::LoseHeartbeats { from, for_ns } => self.pipes[from].lose_until_ns = now + for_ns,
-            K::LoseRecords { from } => self.pipes[from].lose_records = true,
-            K::Doubled { from, for_ns } => self.pipes[from].double_until_ns = now + for_ns,
+            K::Corrupt { way } => self.links[way].corrupt_next = true,
+            K::Reset { host, other_after_ns } => self.reset(host, other_after_ns),
+            K::LoseHeartbeats { way, for_ns } => self.links[way].lose_until_ns = now + for_ns,
+            K::LoseRecords { way } => self.links[way].lose_records = true,
+            K::Doubled { way, for_ns } => self.links[way].double_until_ns = now + for_ns,
             K::NetCut { host, for_ns } => {
                 self.net.cut_until_ns[host] = now + for_ns;
                 // A host finds that out a little later.
@@ -75,22 +73,33 @@ impl World {
                 self.wake(host, now);
             }
             K::Operator { host, order } => self.give_order(host, order),
+            K::StartElsewhere { host, backup } => {
+                self.schedule(now, Happening::StartPair(Pair { primary: host, backup }));
+            }
             K::StopWinner { host, after_ns } => self.hosts[host].stop_after_win_ns = Some(after_ns),
         }
     }
 
-    /// To both hosts, as a switch that has not learned: only the live one listens.
+    /// To all hosts, as a switch that has not learned: only the live one listens.
     fn send_long_frame(&mut self, bytes: u64) {
-        for host in 0..2 {
+        for host in 0..self.hosts.len() {
             let random = &mut self.hosts[host].random;
             let frame = (0..bytes).map(|_| random.next() as u8).collect();
             self.schedule(self.now, Happening::ToGuest(host, frame));
         }
     }
 
-    fn cut(&mut self, from: HostId, for_ns: u64) {
+    fn reset(&mut self, host: HostId, other_after_ns: u64) {
+        let Some(peer) = self.hosts[host].peer else { return };
+        let out = Way { from: host, to: peer };
+        self.link_ends(out.back());
+        let connection = self.links.connection(out);
+        self.schedule(self.now + other_after_ns, Happening::LinkEnd(connection));
+    }
+
+    fn cut(&mut self, way: Way, for_ns: u64) {
         let until = self.now + for_ns;
-        self.pipes[from].cut_until_ns = self.pipes[from].cut_until_ns.max(until);
+        self.links[way].cut_until_ns = self.links[way].cut_until_ns.max(until);
     }
 
     fn give_order(&mut self, host: HostId, order: Order) {
@@ -110,13 +119,7 @@ impl World {
         let (now, power) = (self.now, self.hosts[host].power);
         self.timeline.say(now, NAMES[host], format_args!("is dead"));
         self.bury(host, crate::check::endings::End::Crashed, power);
-        if power {
-            self.pipes[host].lost_from_ns = Some(now);
-            self.pipes[host].open = false;
-            self.pipes[1 - host].heard = false;
-        } else {
-            self.link_closes(host);
-        }
+        self.links_close(host, power);
     }
 
     /// Somebody starts the VM again on a host where it died.

@@ -1,13 +1,14 @@
-//! Pollux without hosts. The simulator: a whole deployment (two machines, the shipped protocol and node loop, disks, links, the arbiter's
+//! Pollux without hosts. The simulator: a whole deployment (a pair, spare hosts, the shipped protocol and node loop, disks, links, the arbiter's
 //! shipped rules, clients) in one thread and in virtual time, from one seed, with faults and checkers.
 //!
 //! Why: rules that hold only because of the order in which things happen are not found by tests that somebody
 //! thought of. A seed and a commit are a complete report of a failure: the same seed gives the same run, to the byte.
 //!
 //! The node is generic over its ports; `pollux-host` is one implementation of them and this crate is the other
-//! ([`desk`]), so what runs here is the production loop. Map: [`plan`] what a seed means; [`world`] the queue of what
-//! happens; [`link`], [`net`], [`disk`], [`storage`] what may fail, [`inject`] how; [`client`] who asks;
-//! [`check`] what must hold; [`shrink`] a smaller schedule.
+//! ([`desk`]), so what runs here is the production loop. Map: [`plan`] what a seed means; [`deploy`] hosts and the
+//! processes that are started on them; [`world`] the queue of what happens; [`links`], [`link`], [`net`], [`disk`],
+//! [`storage`] what may fail, [`inject`] how; [`client`] who asks; [`check`] what must hold; [`shrink`] a smaller
+//! schedule.
 //!
 //! Invariant: no clock, no thread, no unordered collection, no chance but [`random`]'s.
 //!
@@ -20,11 +21,13 @@
 mod check;
 mod client;
 mod clock;
+mod deploy;
 mod desk;
 mod disk;
 mod fault;
 mod inject;
 mod link;
+mod links;
 mod machines;
 #[cfg(feature = "model")]
 pub mod model;
@@ -41,7 +44,7 @@ mod world;
 
 pub use check::Violation;
 pub use check::linear::{Effect, Operation, is_linearizable};
-pub use fault::{DiskFault, Fault, FaultKind, Order};
+pub use fault::{DiskFault, Fault, FaultKind, Order, Way};
 pub use machines::MachineKind;
 pub use machines::guest::Prepared;
 pub use plan::{GUEST_EVERY, Plan};

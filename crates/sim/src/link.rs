@@ -1,8 +1,11 @@
-//! The link between the hosts: two pipes of bytes, as TCP makes them. What is sent arrives in order, whole and late,
-//! or the connection ends; damage gets through, and is the codec's to find.
+//! One direction of the link between two hosts: a pipe of bytes, as TCP makes them. What is sent arrives in order,
+//! whole and late, or the connection ends; damage gets through, and is the codec's to find. A connection that has ended
+//! is replaced by a new one on the same wire: what ails the wire stays.
 //!
 //! Messages cross it as bytes of the real codec, in pieces. Loss of a segment is a delay. What TCP could not lose or
 //! double (a heartbeat) is lost and doubled before it is sent, because the protocol does not count on TCP for that.
+//!
+//! Not here: which hosts have a link, and what they do at its end ([`crate::links`]).
 
 use crate::random::Random;
 use pollux_codec::frame::FrameDecoder;
@@ -16,6 +19,8 @@ const RESEND_NS_MAX: u64 = 120_000_000;
 /// One direction.
 #[derive(Debug)]
 pub(crate) struct Pipe {
+    /// Which connection this is; 0: there has not been any.
+    pub(crate) number: u64,
     /// What is sent goes somewhere.
     pub(crate) open: bool,
     /// Whoever receives still listens.
@@ -47,10 +52,12 @@ pub(crate) struct Pipe {
 pub(crate) type Piece = (u64, Vec<u8>);
 
 impl Pipe {
+    /// A wire without a connection.
     pub(crate) fn new(delay_ns: (u64, u64), random: Random) -> Self {
         Self {
-            open: true,
-            heard: true,
+            number: 0,
+            open: false,
+            heard: false,
             lost_from_ns: None,
             cut_until_ns: 0,
             slow_until_ns: 0,
@@ -68,6 +75,15 @@ impl Pipe {
             delay_ns,
             random,
         }
+    }
+
+    /// Its next connection, of which nothing has been said yet.
+    pub(crate) fn connect(&mut self, random: Random) {
+        self.number += 1;
+        (self.open, self.heard, self.has_gap) = (true, true, false);
+        self.lost_from_ns = None;
+        self.decoder = FrameDecoder::new();
+        self.random = random;
     }
 
     /// How often a message that is sent now is sent: not at all, once, twice.

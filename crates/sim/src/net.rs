@@ -7,7 +7,7 @@ use crate::random::Random;
 /// The switch and the wires.
 #[derive(Debug)]
 pub(crate) struct Net {
-    pub(crate) cut_until_ns: [u64; 2],
+    pub(crate) cut_until_ns: Vec<u64>,
     pub(crate) chaos_until_ns: u64,
     pub(crate) chaos_permille: u64,
     /// Behind which port the guest was last heard.
@@ -19,8 +19,8 @@ pub(crate) struct Net {
 const OVERTAKEN_NS_MAX: u64 = 30_000_000;
 
 impl Net {
-    pub(crate) fn new(random: Random) -> Self {
-        Self { cut_until_ns: [0; 2], chaos_until_ns: 0, chaos_permille: 0, learned: None, random }
+    pub(crate) fn new(hosts: usize, random: Random) -> Self {
+        Self { cut_until_ns: vec![0; hosts], chaos_until_ns: 0, chaos_permille: 0, learned: None, random }
     }
 
     /// The guest was heard behind this host.
@@ -36,11 +36,10 @@ impl Net {
     }
 
     /// To which ports a client's frame goes. What is asked again is flooded: the switch has forgotten by then.
-    pub(crate) fn ports(&self, again: bool) -> &'static [HostId] {
+    pub(crate) fn ports(&self, again: bool) -> Vec<HostId> {
         match self.learned {
-            Some(0) if !again => &[0],
-            Some(1) if !again => &[1],
-            _ => &[0, 1],
+            Some(host) if !again => vec![host],
+            _ => (0..self.cut_until_ns.len()).collect(),
         }
     }
 

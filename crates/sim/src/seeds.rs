@@ -17,7 +17,8 @@ pub struct Totals {
     pub failed: Vec<u64>,
     with_guest: u64,
     faults: u64,
-    takeovers: [u64; 2],
+    failovers: u64,
+    alone: u64,
     outputs: u64,
     late: u64,
     operations: u64,
@@ -28,10 +29,10 @@ pub struct Totals {
 }
 
 /// Runs one seed after the other, from `from` on, until `next` says no; it is told the totals and the seed that would
-/// be the next. `machine`: always this one, whatever the seeds say. `failed` hears of every run that breaks a property.
+/// be the next. `draw` says what a seed means. `failed` hears of every run that breaks a property.
 pub fn many(
     from: u64,
-    machine: Option<MachineKind>,
+    draw: impl Fn(u64) -> Plan,
     prepared: &Prepared,
     mut next: impl FnMut(&Totals, u64) -> bool,
     mut failed: impl FnMut(&Plan, &Report),
@@ -39,7 +40,7 @@ pub fn many(
     let mut totals = Totals::default();
     let mut seed = from;
     while next(&totals, seed) {
-        let plan = Plan::draw(seed, machine);
+        let plan = draw(seed);
         let report = run(&plan, prepared, false);
         totals.count(&plan, &report);
         if report.violation.is_some() {
@@ -59,8 +60,9 @@ impl Totals {
             self.failed.push(plan.seed);
         }
         self.faults += stats.faults;
-        self.takeovers[0] += stats.takeovers[0];
-        self.takeovers[1] += stats.takeovers[1];
+        let alone = stats.takeovers[plan.pair.primary];
+        self.alone += alone;
+        self.failovers += stats.takeovers.iter().sum::<u64>() - alone;
         self.outputs += stats.outputs;
         self.late += stats.late;
         self.operations += stats.operations;
@@ -85,8 +87,8 @@ impl Totals {
         text += &format!(
             "  {} faults; {} failovers, {} primaries that went on alone; {} outputs ({} of them late copies), {} operations judged ({} registers undecided), {} digests compared; {:.1} million steps; longest wait of a client {:.0} ms\n",
             self.faults,
-            self.takeovers[1],
-            self.takeovers[0],
+            self.failovers,
+            self.alone,
             self.outputs,
             self.late,
             self.operations,

@@ -7,6 +7,7 @@
 use crate::check::Broken;
 use crate::fault::{HostId, NAMES};
 use crate::random::Random;
+use crate::world::Claimant;
 use pollux_arbiter::{Arbiter, Claim, Decision, Ledger, Secret, decode, encode, first_generation};
 use pollux_protocol::Verdict;
 use pollux_vocab::Generation;
@@ -17,7 +18,7 @@ const VM: &str = "vm";
 /// Who ran it before: it ended in good order, so the pair starts in its third generation.
 const EARLIER: &str = "earlier";
 /// The pair's first generation.
-pub(crate) const FIRST: Generation = Generation(3);
+const FIRST: Generation = Generation(3);
 
 /// What a host finds that does not reach the storage.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +31,7 @@ enum Elsewhere {
     OldCopy,
 }
 
-/// Storage that both hosts reach, mostly.
+/// Storage that all hosts reach, mostly.
 #[derive(Debug)]
 pub(crate) struct Storage {
     ledger: Ledger,
@@ -40,9 +41,9 @@ pub(crate) struct Storage {
     granted: BTreeMap<u64, HostId>,
     pub(crate) down_until_ns: u64,
     /// A host does not reach the storage until then; `true`: it does, and hears no answer.
-    pub(crate) cut_until_ns: [(u64, bool); 2],
+    pub(crate) cut_until_ns: Vec<(u64, bool)>,
     /// Each host asks one thing at a time.
-    busy_until_ns: [u64; 2],
+    busy_until_ns: Vec<u64>,
     random: Random,
 }
 
@@ -73,15 +74,15 @@ impl Elsewhere {
 }
 
 impl Storage {
-    pub(crate) fn new(mut random: Random) -> Self {
+    pub(crate) fn new(hosts: usize, mut random: Random) -> Self {
         let elsewhere = random.pick(&[Elsewhere::Emptied, Elsewhere::Swapped, Elsewhere::OldCopy]);
         Self {
             ledger: Elsewhere::OldCopy.store(),
             elsewhere: elsewhere.store(),
             granted: BTreeMap::new(),
             down_until_ns: 0,
-            cut_until_ns: [(0, false); 2],
-            busy_until_ns: [0; 2],
+            cut_until_ns: vec![(0, false); hosts],
+            busy_until_ns: vec![0; hosts],
             random,
         }
     }
@@ -97,17 +98,19 @@ impl Storage {
     pub(crate) fn claim(
         &mut self,
         now_ns: u64,
-        host: HostId,
+        claimant: Claimant,
         generation: Generation,
     ) -> Result<Answered, Broken> {
+        let host = claimant.host;
         let (cut_until, silent) = self.cut_until_ns[host];
         let cut = now_ns < cut_until;
         let down = now_ns < self.down_until_ns;
         let reached = (!cut || silent) && (!down || self.random.chance(300));
         let lost = cut && !silent;
+        let claim = self.claim_of(host, claimant.primary, generation);
         let verdict = match (reached, lost) {
-            (true, _) => self.decide(host, generation, false)?,
-            (false, true) => self.decide(host, generation, true)?,
+            (true, _) => self.decide(host, &claim, false)?,
+            (false, true) => self.decide(host, &claim, true)?,
             (false, false) => Verdict::Unreachable,
         };
         if (cut || down) && !(lost && verdict == Verdict::Won) {
@@ -120,10 +123,10 @@ impl Storage {
         Ok((at, verdict))
     }
 
-    fn decide(&mut self, host: HostId, generation: Generation, lost: bool) -> Result<Verdict, Broken> {
-        let claim = self.claim_of(host, generation);
+    fn decide(&mut self, host: HostId, claim: &Claim, lost: bool) -> Result<Verdict, Broken> {
+        let generation = claim.generation;
         let broken = |what: String| Broken("a claim survives being written down", what);
-        let written = decode(&encode(&claim)).map_err(|error| broken(error.to_string()))?;
+        let written = decode(&encode(claim)).map_err(|error| broken(error.to_string()))?;
         let ledger = if lost { &mut self.elsewhere } else { &mut self.ledger };
         match ledger.claim(&written) {
             Ok(Decision::Won) => {}
@@ -140,21 +143,23 @@ impl Storage {
     }
 
     /// A claim stands on one of this host's own, or on the one of the primary that it backs up.
-    fn claim_of(&self, host: HostId, generation: Generation) -> Claim {
+    fn claim_of(&self, host: HostId, primary: HostId, generation: Generation) -> Claim {
         let before = generation.0.checked_sub(1).filter(|before| *before > 0);
         let own = before.is_some_and(|before| self.holder(before) == Some(host));
-        let after = match self.ledger.newest(VM) {
-            Some(end) if self.granted.is_empty() => Some(end.holder.clone()),
-            _ => before.map(|_| NAMES[if own { host } else { 0 }].into()),
-        };
+        let after = before.map(|_| NAMES[if own { host } else { primary }].into());
         Claim { vm: VM.into(), generation, holder: NAMES[host].into(), after, secret: Secret::default() }
     }
 
-    /// At the start: the primary holds the first generation.
-    pub(crate) fn begin(&mut self, host: HostId) {
-        let first = first_generation(self.ledger.newest(VM)).unwrap_or(FIRST);
-        // The VM is nobody's: the first who asks has it.
-        let _ = self.decide(host, first, false);
+    /// A process on this host wants to start a VM that is nobody's; says in which generation it may. Else it is
+    /// somebody's.
+    pub(crate) fn begin(&mut self, host: HostId) -> Option<Generation> {
+        let end = self.ledger.newest(VM);
+        let generation = first_generation(end).ok()?;
+        let after = end.map(|end| end.holder.clone());
+        let holder = NAMES[host].into();
+        let claim = Claim { vm: VM.into(), generation, holder, after, secret: Secret::default() };
+        let verdict = self.decide(host, &claim, false).ok()?;
+        (verdict == Verdict::Won).then_some(generation)
     }
 
     /// The VM has ended in good order on this host, in this generation: the next is nobody's (`cli`, `tenure`).

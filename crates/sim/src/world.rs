@@ -1,5 +1,7 @@
-//! The world: two hosts, what lies between them, and the queue of what will happen. Virtual time jumps from one
+//! The world: hosts, what lies between them, and the queue of what will happen. Virtual time jumps from one
 //! happening to the next; what happens at one instant happens in the order in which it was scheduled.
+//!
+//! A host is known by its number, its peer by [`Host::peer`]: which hosts make a pair may change.
 //!
 //! Invariant: everything that is drawn is drawn from the plan's seed, and every collection is ordered, so a plan has
 //! one course of events. There is no clock and no thread in here.
@@ -7,23 +9,24 @@
 use crate::check::Broken;
 use crate::check::asks::Asks;
 use crate::check::digests::Digests;
-use crate::check::endings::{End, Ending};
+use crate::check::endings::{End, Ending, HostEnd, is_end_of_vm};
 use crate::check::exclusive::Exclusive;
 use crate::check::linear::History;
 use crate::check::outputs::Outputs;
 use crate::client::Client;
 use crate::clock::HostClock;
+use crate::deploy::{Recipe, idle_host};
 use crate::desk::Desk;
 use crate::disk::Disk;
-use crate::fault::{HostId, NAMES, peer_of};
-use crate::link::Pipe;
+use crate::fault::{HostId, NAMES};
+use crate::links::{Connection, Links};
 use crate::machines::{Observed, Tally};
 use crate::net::Net;
-use crate::plan::{HEALED_NS, MS, Plan};
+use crate::plan::{HEALED_NS, MS, Pair, Plan};
 use crate::random::Random;
 use crate::storage::Storage;
 use crate::timeline::Timeline;
-use pollux_node::{DiskCompletion, Event, Next, Node, Outcome, wire};
+use pollux_node::{DiskCompletion, Event, Next, Node, Outcome};
 use pollux_protocol::{Role, Verdict};
 use pollux_vocab::Generation;
 use std::cell::RefCell;
@@ -32,8 +35,6 @@ use std::rc::Rc;
 
 /// A run of so many happenings never ends.
 const HAPPENINGS_MAX: u64 = 3_000_000;
-/// A client that has no answer asks again after this.
-const ASK_AGAIN_NS: u64 = 40 * MS;
 /// How often a shared disk looks whether its node is back.
 const LOOK_NS: u64 = 5 * MS;
 
@@ -42,10 +43,10 @@ const LOOK_NS: u64 = 5 * MS;
 pub(crate) enum Happening {
     /// The host's node takes a turn, if that is still the turn it waits for.
     Turn(HostId, u64),
-    /// Bytes arrive at a host's end of the link.
-    LinkBytes(HostId, Vec<u8>),
-    /// A host's end of the link hears that it is over.
-    LinkEnd(HostId),
+    /// Bytes arrive at the receiver's end of a link.
+    LinkBytes(Connection, Vec<u8>),
+    /// The receiver's end of a link hears that it is over.
+    LinkEnd(Connection),
     /// A frame arrives at a host.
     ToGuest(HostId, Vec<u8>),
     /// A frame arrives at the clients.
@@ -59,16 +60,51 @@ pub(crate) enum Happening {
     /// A host's disk has finished a request.
     DiskDone(HostId, DiskCompletion),
     /// A claim arrives at the arbiter.
-    Claim(HostId, Generation),
+    Claim(Claimant, Generation),
     /// A fault of the schedule begins.
     Fault(usize),
     Death(HostId),
     Restart(HostId),
+    /// Somebody wants to start the VM there, if it has ended.
+    StartPair(Pair),
+}
+
+impl Happening {
+    /// Whether it is for the process that is on that host, and for none that comes after it.
+    fn is_for_process_on(&self, host: HostId) -> bool {
+        match self {
+            Self::Tell(_, Event::Network { .. }) => false,
+            Self::Turn(to, _)
+            | Self::ToGuest(to, _)
+            | Self::Tell(to, _)
+            | Self::Disk(to)
+            | Self::DiskDone(to, _)
+            | Self::Death(to) => *to == host,
+            _ => false,
+        }
+    }
+}
+
+/// Which process claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Claimant {
+    pub(crate) host: HostId,
+    /// Its how-manieth process.
+    life: u64,
+    /// Whom it backs up, or itself.
+    pub(crate) primary: HostId,
 }
 
 /// One host.
 pub(crate) struct Host {
+    /// `None`: no process.
     pub(crate) node: Option<Node<Observed>>,
+    /// With whom its process is, or was, a pair.
+    pub(crate) peer: Option<HostId>,
+    /// Whom its process has been started to back up.
+    pub(crate) backs: Option<HostId>,
+    /// How many processes have been started on it.
+    life: u64,
     pub(crate) end: End,
     pub(crate) tally: Rc<RefCell<Tally>>,
     pub(crate) inbox: VecDeque<Event>,
@@ -95,6 +131,8 @@ pub(crate) struct Host {
     busy_until_ns: u64,
     /// The next turn, and its number: an older one is void.
     next_turn: (u64, u64),
+    /// Machine steps of the processes before this one.
+    earlier_steps: u64,
 }
 
 /// What the checkers have seen.
@@ -107,13 +145,13 @@ pub(crate) struct Checks {
 }
 
 /// What a run came to, in numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// How often each host went on alone or went live.
-    pub takeovers: [u64; 2],
+    pub takeovers: Vec<u64>,
     /// Turns that nodes took.
     pub turns: u64,
-    /// Machine steps, both hosts together.
+    /// Machine steps, all hosts together.
     pub steps: u64,
     /// Outputs released.
     pub outputs: u64,
@@ -137,35 +175,36 @@ pub(crate) struct World {
     queue: BTreeMap<(u64, u64), Happening>,
     scheduled: u64,
     pub(crate) plan: Plan,
-    pub(crate) hosts: [Host; 2],
-    /// From each host to the other.
-    pub(crate) pipes: [Pipe; 2],
+    pub(crate) recipe: Recipe,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) links: Links,
     pub(crate) net: Net,
     pub(crate) storage: Storage,
-    images: Vec<Vec<u8>>,
-    clients: Vec<Client>,
+    /// One each host, or one for all.
+    pub(crate) images: Vec<Vec<u8>>,
+    pub(crate) clients: Vec<Client>,
     pub(crate) checks: Checks,
     pub(crate) timeline: Timeline,
     pub(crate) stats: Stats,
+    /// Pairs that were started.
+    pub(crate) pairs: u64,
 }
 
 impl Host {
-    pub(crate) fn new(
-        node: Node<Observed>,
-        tally: Rc<RefCell<Tally>>,
-        clock: HostClock,
-        random: Random,
-        asks: Asks,
-    ) -> Self {
+    /// A host on which nothing runs.
+    pub(crate) fn new(clock: HostClock, random: Random, asks: Asks) -> Self {
         Self {
-            is_backup: matches!(node, Node::Standby(_)),
-            node: Some(node),
-            end: End::Runs(Role::Backup),
-            tally,
+            node: None,
+            peer: None,
+            backs: None,
+            life: 0,
+            end: End::Idle,
+            tally: Rc::default(),
             inbox: VecDeque::new(),
             clock,
             disk: Disk::new(),
             random,
+            is_backup: false,
             heard: false,
             ordered: false,
             told: false,
@@ -180,39 +219,70 @@ impl Host {
             power: false,
             busy_until_ns: 0,
             next_turn: (u64::MAX, 0),
+            earlier_steps: 0,
         }
+    }
+
+    /// A process starts on it, and begins with what belongs to one; the rest is the host's.
+    pub(crate) fn start(&mut self, node: Node<Observed>, tally: Rc<RefCell<Tally>>, asks: Asks) {
+        self.life += 1;
+        self.is_backup = matches!(node, Node::Standby(_));
+        self.node = Some(node);
+        self.end = End::Runs(Role::Backup);
+        self.earlier_steps = self.steps();
+        self.tally = tally;
+        self.asks = asks;
+        self.inbox.clear();
+        self.disk.restart();
+        (self.heard, self.ordered, self.told, self.won_first) = (false, false, false, false);
+        (self.stop_after_win_ns, self.stumble, self.effects_left) = (None, None, None);
+        (self.paused_until_ns, self.busy_until_ns, self.power) = (0, 0, false);
+        self.next_turn.0 = u64::MAX;
+    }
+
+    /// Its process, when it claims.
+    pub(crate) fn claimant(&self, host: HostId) -> Claimant {
+        Claimant { host, life: self.life, primary: self.backs.unwrap_or(host) }
+    }
+
+    /// Machine steps on it.
+    fn steps(&self) -> u64 {
+        self.earlier_steps + self.tally.borrow().steps
     }
 }
 
 impl World {
-    pub(crate) fn new(plan: Plan, hosts: [Host; 2], image: Vec<u8>, timeline: Timeline) -> Self {
-        let seed = plan.seed;
+    pub(crate) fn new(plan: Plan, recipe: Recipe, timeline: Timeline) -> Self {
+        let (seed, hosts) = (plan.seed, plan.hosts());
         let stream = |name: &str| Random::new(seed, name);
-        let pipe = |name| Pipe::new(plan.link_ns, stream(name));
-        let images = if plan.shared_disk { vec![image] } else { vec![image.clone(), image] };
+        let copies = if plan.shared_disk { 1 } else { hosts };
         let clients =
             (0..plan.clients).map(|id| Client::new(id + 1, stream(&format!("client {id}")))).collect();
         let mut world = Self {
             now: 0,
             queue: BTreeMap::new(),
             scheduled: 0,
-            hosts,
-            pipes: [pipe("pipe 0"), pipe("pipe 1")],
-            net: Net::new(stream("net")),
-            storage: Storage::new(stream("storage")),
-            images,
+            hosts: (0..hosts).map(|host| idle_host(&plan, host)).collect(),
+            links: Links::new(seed, hosts, plan.link_ns),
+            net: Net::new(hosts, stream("net")),
+            storage: Storage::new(hosts, stream("storage")),
+            images: vec![recipe.image.clone(); copies],
             clients,
             checks: Checks::default(),
             timeline,
-            stats: Stats::default(),
+            pairs: 0,
+            stats: Stats { takeovers: vec![0; hosts], ..Stats::default() },
+            recipe,
             plan,
         };
-        world.storage.begin(0);
         // First: a fault at the beginning is there before anybody does anything.
         for index in 0..world.plan.faults.len() {
             world.schedule(world.plan.faults[index].at_ns, Happening::Fault(index));
         }
-        (0..2).for_each(|host| world.wake(host, 0));
+        let pair = world.plan.pair;
+        if let Some(generation) = world.storage.begin(pair.primary) {
+            world.start_pair(pair, generation);
+        }
         for index in 0..world.clients.len() {
             world.schedule(MS * (1 + index as u64), Happening::Client(index, 0));
         }
@@ -225,8 +295,13 @@ impl World {
         self.queue.insert((at_ns.max(self.now), self.scheduled), happening);
     }
 
+    /// What is on its way to a process on that host is for nobody.
+    pub(crate) fn unschedule_for(&mut self, host: HostId) {
+        self.queue.retain(|_, happening| !happening.is_for_process_on(host));
+    }
+
     /// When clients begin their last round: the faults are over, and the protocol has had its timeouts.
-    fn last_round_ns(&self) -> u64 {
+    pub(crate) fn last_round_ns(&self) -> u64 {
         HEALED_NS + 2 * self.plan.failure_ns + 2 * self.plan.retry_max_ns + 300 * MS
     }
 
@@ -254,9 +329,7 @@ impl World {
 
     /// Whether the VM was ended on some host.
     pub(crate) fn has_ended(&self) -> bool {
-        let ended =
-            |host: &Host| matches!(host.end, End::Finished(Outcome::PoweredOff { .. } | Outcome::Reset));
-        self.hosts.iter().any(ended)
+        self.hosts.iter().any(|host| is_end_of_vm(&host.end))
     }
 
     fn judge(&mut self) -> Result<(), Broken> {
@@ -267,28 +340,13 @@ impl World {
         self.stats.operations = self.checks.history.operations;
         self.stats.digests = self.checks.digests.compared as u64;
         self.stats.late = self.checks.exclusive.late;
-        self.stats.outputs = self.checks.outputs.released.iter().map(|released| released.len() as u64).sum();
-        self.stats.steps = self.hosts.iter().map(|host| host.tally.borrow().steps).sum();
-        {
-            let [first, second] = [0, 1].map(|host| self.hosts[host].tally.borrow());
-            self.checks.outputs.judge([&first.made, &second.made])?;
-        }
+        self.stats.outputs = self.checks.outputs.count();
+        self.stats.steps = self.hosts.iter().map(Host::steps).sum();
+        self.checks.outputs.judge()?;
         let judged = self.checks.history.judge();
         self.stats.undecided = self.checks.history.undecided;
         judged?;
-        let [a, b] = &self.hosts;
-        let ending = Ending {
-            hosts: [&a.end, &b.end],
-            holder: self.storage.newest_holder(),
-            ordered: [a.ordered, b.ordered],
-            told: [a.told, b.told],
-            hangs: [a.disk.hangs(), b.disk.hangs()],
-            disk_failed: a.disk.failed || b.disk.failed,
-            heard: [a.heard, b.heard],
-            won_first: [a.won_first, b.won_first],
-            has_gap: [self.pipes[1].has_gap, self.pipes[0].has_gap],
-        };
-        ending.judge()?;
+        self.judge_endings()?;
         let waits = self.clients.iter().find(|client| !client.done);
         match waits {
             Some(client) if self.serves() => {
@@ -299,14 +357,34 @@ impl World {
         }
     }
 
+    /// Judges how the processes have ended, or what those that run do.
+    pub(crate) fn judge_endings(&self) -> Result<(), Broken> {
+        let ends = self.hosts.iter().enumerate().map(|(host, at)| HostEnd {
+            end: &at.end,
+            peer: at.peer,
+            ordered: at.ordered,
+            told: at.told,
+            hangs: at.disk.hangs(),
+            heard: at.heard,
+            won_first: at.won_first,
+            has_gap: self.links.has_gap_to(host),
+        });
+        let ending = Ending {
+            hosts: ends.collect(),
+            holder: self.storage.newest_holder(),
+            disk_failed: self.hosts.iter().any(|host| host.disk.failed),
+        };
+        ending.judge()
+    }
+
     fn happen(&mut self, happening: Happening) -> Result<(), Broken> {
         match happening {
             Happening::Turn(host, number) if self.hosts[host].next_turn == (self.now, number) => {
                 self.take_turn(host)?;
             }
             Happening::Turn(..) => {}
-            Happening::LinkBytes(host, bytes) => self.link_bytes(host, &bytes),
-            Happening::LinkEnd(host) => self.link_ends(host),
+            Happening::LinkBytes(connection, bytes) => self.link_bytes(connection, &bytes),
+            Happening::LinkEnd(connection) => self.connection_ends(connection),
             Happening::ToGuest(host, frame) => {
                 self.tell(host, Event::Packet { slot: crate::machines::NET, frame });
             }
@@ -321,14 +399,17 @@ impl World {
                     self.disk_looks(host)?;
                 }
             }
-            Happening::Claim(host, generation) => {
-                let (at, verdict) = self.storage.claim(self.now, host, generation)?;
+            Happening::Claim(claimant, generation) => {
+                let host = claimant.host;
+                let (at, verdict) = self.storage.claim(self.now, claimant, generation)?;
                 self.timeline.say(
                     self.now,
                     "arbiter",
                     format_args!("{} claims generation {generation}: {verdict:?}", NAMES[host]),
                 );
-                self.schedule(at, Happening::Tell(host, Event::Verdict(generation, verdict)));
+                if self.hosts[host].claimant(host) == claimant {
+                    self.schedule(at, Happening::Tell(host, Event::Verdict(generation, verdict)));
+                }
             }
             Happening::Fault(index) => {
                 self.stats.faults += 1;
@@ -337,6 +418,7 @@ impl World {
             }
             Happening::Death(host) => self.die(host),
             Happening::Restart(host) => self.restart(host)?,
+            Happening::StartPair(pair) => self.start_elsewhere(pair)?,
         }
         Ok(())
     }
@@ -425,12 +507,12 @@ impl World {
             self.storage.end(self.now, me, generation);
         }
         self.bury(me, End::Finished(outcome), false);
-        self.link_closes(me);
+        self.links_close(me, false);
     }
 
     /// There is no process on the host any more.
     pub(crate) fn bury(&mut self, host: HostId, end: End, power: bool) {
-        let image = if self.plan.shared_disk { 0 } else { host };
+        let image = self.image_of(host);
         let state = &mut self.hosts[host];
         state.node = None;
         state.end = end;
@@ -440,60 +522,15 @@ impl World {
         self.checks.exclusive.handle_gone(host);
     }
 
-    // ---- link ----
-
-    fn link_bytes(&mut self, host: HostId, bytes: &[u8]) {
-        let pipe = &mut self.pipes[1 - host];
-        let lost = pipe.lost_from_ns.is_some_and(|from| self.now >= from);
-        if !pipe.heard || lost {
-            return;
-        }
-        pipe.decoder.push(bytes);
-        let mut whole = false;
-        loop {
-            match self.pipes[1 - host].decoder.poll().map(|wire| wire.map(wire::from_wire)) {
-                Ok(Some(Some(message))) => {
-                    whole = true;
-                    self.tell(host, Event::Message(peer_of(1 - host), message));
-                }
-                Ok(None) => {
-                    if !whole {
-                        self.tell(host, Event::LinkBytes(peer_of(1 - host)));
-                    }
-                    return;
-                }
-                Ok(Some(None)) => break,
-                Err(error) => {
-                    self.timeline.say(self.now, NAMES[host], format_args!("finds the link damaged: {error}"));
-                    break;
-                }
-            }
-        }
-        self.link_ends(host);
-    }
-
-    /// A host's end of the link hears that it is over, and closes its own half.
-    pub(crate) fn link_ends(&mut self, host: HostId) {
-        if std::mem::take(&mut self.pipes[1 - host].heard) {
-            self.timeline.say(self.now, NAMES[host], format_args!("has lost the link"));
-            self.tell(host, Event::LinkLost(peer_of(1 - host)));
-            self.link_closes(host);
-        }
-    }
-
-    /// A host says no more on the link; the other hears that behind all that was said before.
-    pub(crate) fn link_closes(&mut self, host: HostId) {
-        self.pipes[1 - host].heard = false;
-        if std::mem::take(&mut self.pipes[host].open) {
-            let at = self.pipes[host].arrival_ns(self.now);
-            self.schedule(at, Happening::LinkEnd(1 - host));
-        }
-    }
-
     // ---- disks ----
 
+    /// Which image a host's disk is.
+    fn image_of(&self, host: HostId) -> usize {
+        if self.plan.shared_disk { 0 } else { host }
+    }
+
     fn disk_looks(&mut self, host: HostId) -> Result<(), Broken> {
-        let shared = self.plan.shared_disk;
+        let (shared, image) = (self.plan.shared_disk, self.image_of(host));
         let state = &mut self.hosts[host];
         if state.node.is_none() || state.disk.busy {
             return Ok(());
@@ -510,7 +547,6 @@ impl World {
         if shared && !in_turn {
             state.asks.handle_begin(host, shows)?;
         }
-        let image = if shared { 0 } else { host };
         let (least, most) = self.plan.disk_ns;
         let takes = state.random.between(least, most) + state.disk.extra_ns(self.now);
         if let Some(done) = state.disk.begin(self.now, &mut self.images[image]) {
@@ -519,50 +555,6 @@ impl World {
                 self.timeline.say(self.now, NAMES[host], line);
             }
             self.schedule(self.now + takes, Happening::DiskDone(host, done));
-        }
-        Ok(())
-    }
-
-    // ---- clients ----
-
-    /// A client asks its next question, or question `seq` again if that is not answered.
-    fn client_acts(&mut self, index: usize, seq: u64) {
-        let last = self.now > self.last_round_ns();
-        let (now, keys) = (self.now, self.plan.keys);
-        let client = &mut self.clients[index];
-        let again = client.waits_since_ns.is_some();
-        if seq != client.seq() || client.done {
-            return;
-        }
-        let op = if again { client.op() } else { client.ask(now, keys, last) };
-        let Some(op) = op else { return };
-        let (id, seq) = (client.id, client.seq());
-        let wait = ASK_AGAIN_NS + client.random.below(ASK_AGAIN_NS / 4);
-        if !again {
-            self.timeline.say(now, "clients", format_args!("{id} asks {seq}: {op:?}"));
-        }
-        let frame = crate::service::request(self.plan.machine, id, seq, op);
-        for port in self.net.ports(again) {
-            for arrival in self.net.arrivals(now, *port) {
-                self.schedule(arrival, Happening::ToGuest(*port, frame.clone()));
-            }
-        }
-        self.schedule(now + wait, Happening::Client(index, seq));
-    }
-
-    fn clients_hear(&mut self, frame: &[u8]) -> Result<(), Broken> {
-        let clients = &self.clients;
-        let of = |id: u64| clients.get((id as usize).wrapping_sub(1));
-        let is_block = |id, seq| of(id).is_some_and(|client| client.is_block(seq));
-        let Some(reply) = crate::service::read(self.plan.machine, frame, is_block) else { return Ok(()) };
-        let index = (reply.client as usize).wrapping_sub(1);
-        let (now, think_ns) = (self.now, self.plan.think_ns);
-        let Some(client) = self.clients.get_mut(index) else { return Ok(()) };
-        if client.hear(now, reply, &mut self.checks.history)? {
-            let (id, seq) = (client.id, client.seq());
-            let pause = client.random.below(think_ns);
-            self.timeline.say(now, "clients", format_args!("{id} hears {seq}: {:?}", reply.answer));
-            self.schedule(now + pause, Happening::Client(index, seq));
         }
         Ok(())
     }

@@ -2,6 +2,9 @@
 
 use pollux_sim::{MachineKind, Plan, Prepared, run};
 
+/// Seeds with a spare host that are run.
+const SPARE_SEEDS: u64 = 150;
+
 #[test]
 fn the_same_seed_gives_the_same_timeline_to_the_byte() {
     let (prepared, again) = (Prepared::boot(), Prepared::boot());
@@ -45,7 +48,8 @@ fn without_faults_a_pair_stays_a_pair() {
         for seed in 1..=5 {
             let plan = Plan::draw(seed, Some(machine)).only(&[]);
             let report = run(&plan, &prepared, false);
-            assert_eq!((report.violation, report.stats.takeovers), (None, [0, 0]), "seed {seed}");
+            assert_eq!(report.violation, None, "seed {seed}");
+            assert_eq!(report.stats.takeovers, [0, 0], "seed {seed}");
             assert!(
                 report.stats.operations > 50 && report.stats.digests > 10,
                 "seed {seed}: {:?}",
@@ -53,4 +57,23 @@ fn without_faults_a_pair_stays_a_pair() {
             );
         }
     }
+}
+
+#[test]
+fn a_vm_that_has_ended_starts_on_a_spare_host_and_loses_nothing_there() {
+    let prepared = Prepared::boot();
+    let (mut started, mut survived) = (0, 0);
+    for seed in 1..=SPARE_SEEDS {
+        let plan = Plan::draw_with_spare(seed, None);
+        let report = run(&plan, &prepared, false);
+        assert_eq!(report.violation, None, "seed {seed}: {plan}");
+        assert_eq!(report.stats.takeovers.len(), 3, "seed {seed}");
+        started += u64::from(report.pairs == 2);
+        // A survivor of the first pair has ended the VM, or the second pair has one.
+        survived += u64::from(report.pairs == 2 && report.stats.takeovers.iter().any(|count| *count > 0));
+    }
+    assert!(
+        started > SPARE_SEEDS / 2 && survived > SPARE_SEEDS / 5,
+        "{started} started, {survived} survived"
+    );
 }

@@ -28,6 +28,9 @@ pub struct SimulateArgs {
     /// The machine in every run [default: the seed says; one in eight is the real one]
     #[arg(long, value_enum)]
     machine: Option<Machine>,
+    /// With a third host: the VM is ended on whichever side it runs, and then started there
+    #[arg(long)]
+    spare: bool,
     /// End at the first seed that fails
     #[arg(long)]
     first: bool,
@@ -60,18 +63,25 @@ impl SimulateArgs {
         })
     }
 
+    /// What a seed means.
+    fn plan(&self, seed: u64) -> Plan {
+        let draw = if self.spare { Plan::draw_with_spare } else { Plan::draw };
+        draw(seed, self.machine())
+    }
+
     /// What else must be said to get the same runs.
-    fn flags(&self) -> &'static str {
-        match self.machine {
+    fn flags(&self) -> String {
+        let machine = match self.machine {
             None => "",
             Some(Machine::Model) => " --machine model",
             Some(Machine::Guest) => " --machine guest",
-        }
+        };
+        format!("{}{machine}", if self.spare { " --spare" } else { "" })
     }
 }
 
 fn one(args: &SimulateArgs, seed: u64, prepared: &Prepared) -> bool {
-    let mut plan = Plan::draw(seed, args.machine());
+    let mut plan = args.plan(seed);
     if let Some(only) = &args.only {
         let numbers: Vec<usize> = only.split(',').filter_map(|word| word.trim().parse().ok()).collect();
         plan = plan.only(&numbers);
@@ -94,13 +104,19 @@ fn several(args: &SimulateArgs, prepared: &Prepared) -> bool {
         };
         !over && (!args.first || totals.failed.is_empty())
     };
-    let totals = many(args.from, args.machine(), prepared, next, |plan, report| {
-        if let Some(violation) = &report.violation {
-            println!("seed {} FAILS: {}: {}", plan.seed, violation.property, violation.what);
-            println!("  replay: pollux simulate --seed {}{}", plan.seed, args.flags());
-            print_smallest(args, plan, prepared);
-        }
-    });
+    let totals = many(
+        args.from,
+        |seed| args.plan(seed),
+        prepared,
+        next,
+        |plan, report| {
+            if let Some(violation) = &report.violation {
+                println!("seed {} FAILS: {}: {}", plan.seed, violation.property, violation.what);
+                println!("  replay: pollux simulate --seed {}{}", plan.seed, args.flags());
+                print_smallest(args, plan, prepared);
+            }
+        },
+    );
     print!("{}", totals.describe(args.from, begun.elapsed()));
     !totals.failed.is_empty()
 }

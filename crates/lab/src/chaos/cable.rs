@@ -47,6 +47,9 @@ fn run(words: &str) -> Result<()> {
     Ok(())
 }
 
+/// What is added to the tag for the name of a host, by side.
+const HOSTS: &[&str] = &["a", "b"];
+
 /// Takes the namespaces and the bridge away again.
 struct Cleaner<'a>(&'a str, bool);
 
@@ -59,9 +62,10 @@ impl Drop for Cleaner<'_> {
 }
 
 fn clean(tag: &str) {
-    for words in [format!("netns del {tag}a"), format!("netns del {tag}b"), format!("link del {tag}")] {
-        let _ = run(&words);
+    for host in HOSTS {
+        let _ = run(&format!("netns del {tag}{host}"));
     }
+    let _ = run(&format!("link del {tag}"));
 }
 
 impl Cable {
@@ -74,7 +78,7 @@ impl Cable {
         run(&format!("addr add 198.18.{net}.1/24 dev {tag}"))?;
         run(&format!("link set {tag} up"))?;
         let mut taps = Vec::new();
-        for (side, number) in [("a", 2), ("b", 3)] {
+        for (side, number) in HOSTS.iter().zip(2..) {
             let name = format!("{tag}{side}");
             run(&format!("netns add {name}"))?;
             run(&format!("link add {name} type veth peer name eth0 netns {name}"))?;
@@ -88,8 +92,8 @@ impl Cable {
             run(&format!("-n {name} addr add 198.19.{net}.{}/24 dev {tap_name}", number - 1))?;
             run(&format!("-n {name} link set {tap_name} mtu 9000 up"))?;
         }
-        let taps: [_; 2] = taps.try_into().ok().context("two devices")?;
-        let wire = Wire::lay(taps, seed)?;
+        let (second, first) = (taps.pop().context("no device")?, taps.pop().context("one device")?);
+        let wire = Wire::lay(first, second, seed)?;
         cleaner.1 = false;
         drop(cleaner);
         Ok(Self { tag, net, wire })
@@ -97,13 +101,13 @@ impl Cable {
 
     /// Plugs host `side` into the clients' network, or out of it.
     pub fn plug_service(&self, side: usize, plugged: bool) -> Result<()> {
-        let (end, state) = (["a", "b"][side], if plugged { "up" } else { "down" });
+        let (end, state) = (HOSTS[side], if plugged { "up" } else { "down" });
         run(&format!("link set {}{end} {state}", self.tag))
     }
 
     /// What goes before a command that runs on host `side`.
     pub fn wrapper(&self, side: usize) -> Vec<String> {
-        ["ip", "netns", "exec", &format!("{}{}", self.tag, ["a", "b"][side])].map(String::from).to_vec()
+        ["ip", "netns", "exec", &format!("{}{}", self.tag, HOSTS[side])].map(String::from).to_vec()
     }
 
     /// Where the backup listens.

@@ -20,8 +20,20 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// The instances' names; the primary is side 0.
-pub const INSTANCES: [&str; 2] = ["vm", "backup"];
+/// What a side is called.
+pub struct SideName {
+    /// By its part when a round begins.
+    pub part: &'static str,
+    /// As an instance.
+    pub instance: &'static str,
+}
+
+/// The sides, by number.
+pub const SIDES: &[SideName] =
+    &[SideName { part: "primary", instance: "vm" }, SideName { part: "backup", instance: "backup" }];
+/// Which of them starts as the primary, and which as the backup.
+pub const PRIMARY: usize = 0;
+pub const BACKUP: usize = 1;
 
 /// The switch, in a thread.
 pub struct Hub {
@@ -61,12 +73,17 @@ impl Drop for Hub {
     }
 }
 
+/// A side: its process, and what that writes.
+struct Side {
+    child: RefCell<Child>,
+    log: Log,
+}
+
 /// Both sides, and the folder that they work in.
 pub struct Pair {
     folder: PathBuf,
     hub: Hub,
-    sides: [RefCell<Child>; 2],
-    logs: [Log; 2],
+    sides: Vec<Side>,
 }
 
 /// How a pair is set up.
@@ -108,22 +125,31 @@ impl Pair {
         let wrapper = |side| setup.cable.map(|cable| cable.wrapper(side)).unwrap_or_default();
         let listen = setup.cable.map_or("127.0.0.1:0".into(), Cable::backup_listen);
         let [log, backup_log] = ["primary.log", "backup.log"].map(|name| Log::start(&folder.join(name)));
-        let logs = [log?, backup_log?];
+        let (log, backup_log) = (log?, backup_log?);
         let hang = DISK_HANG_MS.to_string();
-        let said = [Stdio::null(), logs[1].stdio()?];
-        let backup = spawn_saying_into(&folder, "backup", &wrapper(1), said, |c| {
-            c.env(pollux_host::disk_fault::VARIABLE, disk_fault(&folder, 1));
-            c.args(["backup", "--listen", &listen, "--instance", INSTANCES[1], "--trust-disks"]);
+        let said = [Stdio::null(), backup_log.stdio()?];
+        let backup = spawn_saying_into(&folder, "backup", &wrapper(BACKUP), said, |c| {
+            c.env(pollux_host::disk_fault::VARIABLE, disk_fault(&folder, BACKUP));
+            c.args(["backup", "--listen", &listen, "--instance", SIDES[BACKUP].instance, "--trust-disks"]);
             c.arg("--disk").arg(&disks[1]).args(["--net", &net, "--arbiter"]).arg(&arbiter);
             c.args(["--disk-hang-ms", &hang]);
         })?;
         let backup = RefCell::new(backup);
-        let listen = wait_for("the backup", &backup, || status_of(&folder, INSTANCES[1]).ok()?.listen)?;
+        let listen =
+            wait_for("the backup", &backup, || status_of(&folder, SIDES[BACKUP].instance).ok()?.listen)?;
         let digest = (setup.plan.digest_ms as f64 / 1e3).to_string();
-        let said = [Stdio::null(), logs[0].stdio()?];
-        let primary = spawn_saying_into(&folder, "primary", &wrapper(0), said, |c| {
-            c.env(pollux_host::disk_fault::VARIABLE, disk_fault(&folder, 0));
-            c.args(["run", "--name", INSTANCES[0], "--backup", &listen, "--trust-disks", "--arbiter"]);
+        let said = [Stdio::null(), log.stdio()?];
+        let primary = spawn_saying_into(&folder, "primary", &wrapper(PRIMARY), said, |c| {
+            c.env(pollux_host::disk_fault::VARIABLE, disk_fault(&folder, PRIMARY));
+            c.args([
+                "run",
+                "--name",
+                SIDES[PRIMARY].instance,
+                "--backup",
+                &listen,
+                "--trust-disks",
+                "--arbiter",
+            ]);
             c.arg(&arbiter).arg("--disk").arg(&disks[0]).args(["--net", &net, "--digest-s", &digest]);
             match setup.base {
                 Some(base) => {
@@ -135,7 +161,8 @@ impl Pair {
                 .arg("--console")
                 .arg(format!("file={}", folder.join("console").display()));
         })?;
-        Ok(Self { folder, hub, sides: [RefCell::new(primary), backup], logs })
+        let primary = Side { child: RefCell::new(primary), log };
+        Ok(Self { folder, hub, sides: vec![primary, Side { child: backup, log: backup_log }] })
     }
 
     /// Where clients reach redis.
@@ -150,15 +177,14 @@ impl Pair {
 
     /// What a side says of itself. A side that is stopped does not answer for seconds.
     pub fn status(&self, side: usize) -> Result<Status> {
-        status_of(&self.folder, INSTANCES[side])
+        status_of(&self.folder, SIDES[side].instance)
     }
 
     /// Sends a signal.
     pub fn signal(&self, side: usize, signal: Signal) -> Result<()> {
-        let child = self.sides[side].borrow();
+        let child = self.sides[side].child.borrow();
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
-        kill_process(pid, signal)
-            .with_context(|| format!("cannot signal the {}", ["primary", "backup"][side]))
+        kill_process(pid, signal).with_context(|| format!("cannot signal the {}", SIDES[side].part))
     }
 
     /// From now on a side's disks do this (`pollux_host::disk_fault`).
@@ -168,7 +194,7 @@ impl Pair {
 
     /// From now on nobody reads a side's log.
     pub fn stall_log(&self, side: usize) -> Result<()> {
-        self.logs[side].stall().context("cannot stall a log")
+        self.sides[side].log.stall().context("cannot stall a log")
     }
 
     /// The arbiter's storage is gone for so long: without its marker the folder is no arbiter.
@@ -184,14 +210,14 @@ impl Pair {
 
     /// How a side has ended, if it has.
     pub fn ended(&self, side: usize) -> Option<ExitStatus> {
-        self.sides[side].borrow_mut().try_wait().ok().flatten()
+        self.sides[side].child.borrow_mut().try_wait().ok().flatten()
     }
 
     /// Fails if one of them has ended.
     pub fn check(&self) -> Result<()> {
-        for (side, name) in ["primary", "backup"].into_iter().enumerate() {
+        for (side, SideName { part, .. }) in SIDES.iter().enumerate() {
             if let Some(status) = self.ended(side) {
-                bail!("the {name} ended too early ({status})");
+                bail!("the {part} ended too early ({status})");
             }
         }
         Ok(())
@@ -200,13 +226,13 @@ impl Pair {
 
 /// The file that says what a side's disks do.
 fn disk_fault(folder: &Path, side: usize) -> PathBuf {
-    folder.join(["primary.fault", "backup.fault"][side])
+    folder.join(format!("{}.fault", SIDES[side].part))
 }
 
 impl Drop for Pair {
     fn drop(&mut self) {
-        for child in &self.sides {
-            let mut child = child.borrow_mut();
+        for side in &self.sides {
+            let mut child = side.child.borrow_mut();
             let _ = child.kill();
             let _ = child.wait();
         }

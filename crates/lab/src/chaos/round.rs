@@ -3,16 +3,17 @@
 use super::bounds::allowed_ms;
 use super::clients::{Clients, wait_ready};
 use super::judge::judge;
-use super::pair::{Pair, Setup};
+use super::pair::{BACKUP, PRIMARY, Pair, SIDES, Setup, SideName};
 use super::plan::{Blow, Phase, Plan, Trouble};
 use super::watch::{Watch, runs};
-use super::wire::Weather;
+use super::wire::{Cut, Weather};
 use anyhow::{Context, Result};
 use pollux_host::arbiter_file::FileArbiter;
 use pollux_host::{clock, exit};
 use pollux_vocab::Generation;
 use rustix::process::Signal;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -110,7 +111,7 @@ struct Round<'a> {
     /// Instructions that the guest had behind it when the round began.
     icount_before: u64,
     /// Sides that were killed.
-    killed: [bool; 2],
+    killed: BTreeSet<usize>,
 }
 
 /// Plays a round in `folder`. An error means that it could not begin.
@@ -118,7 +119,7 @@ pub fn play(setup: &Setup<'_>, seed: u64, folder: &Path, boot_patience: Duration
     let plan = setup.plan;
     if let Some(cable) = setup.cable {
         cable.wire.change(|weather| *weather = Weather::default());
-        cable.plug_service(0, true)?;
+        cable.plug_service(PRIMARY, true)?;
     }
     let pair = Pair::start(setup, folder)?;
     wait_ready(pair.service(), boot_patience, || pair.check()).context("the guest does not come up")?;
@@ -138,8 +139,9 @@ pub fn play(setup: &Setup<'_>, seed: u64, folder: &Path, boot_patience: Duration
     };
     // What the snapshot had behind it was counted by nobody, and is not this round's.
     let icount_before =
-        if setup.base.is_some() { pair.status(0).map_or(0, |status| status.icount) } else { 0 };
-    let mut round = Round { setup, folder, pair, watch, clients, outcome, icount_before, killed: [false; 2] };
+        if setup.base.is_some() { pair.status(PRIMARY).map_or(0, |status| status.icount) } else { 0 };
+    let killed = BTreeSet::new();
+    let mut round = Round { setup, folder, pair, watch, clients, outcome, icount_before, killed };
     sleep_ms(plan.before_ms);
     let begun_ns = clock::now().0;
     round.trouble()?;
@@ -185,15 +187,15 @@ impl Round<'_> {
                 }),
                 Trouble::Loss { permille } => self.weather(|weather| weather.loss_permille = permille),
                 Trouble::ShortCut { ms } => {
-                    self.weather(|weather| weather.cut = [true; 2]);
+                    self.weather(|weather| weather.cut = Cut::BOTH);
                     sleep_ms(ms);
-                    self.weather(|weather| weather.cut = [false; 2]);
+                    self.weather(|weather| weather.cut = Cut::NONE);
                 }
-                Trouble::ShortStopPrimary { ms } => self.stop_for(0, ms)?,
-                Trouble::ShortStopBackup { ms } => self.stop_for(1, ms)?,
-                Trouble::HangPrimaryDisk { ms } => self.disk_does(0, "hang", ms)?,
-                Trouble::HangBackupDisk { ms } => self.disk_does(1, "hang", ms)?,
-                Trouble::SlowBackupDisk { ms } => self.disk_does(1, "slow", ms)?,
+                Trouble::ShortStopPrimary { ms } => self.stop_for(PRIMARY, ms)?,
+                Trouble::ShortStopBackup { ms } => self.stop_for(BACKUP, ms)?,
+                Trouble::HangPrimaryDisk { ms } => self.disk_does(PRIMARY, "hang", ms)?,
+                Trouble::HangBackupDisk { ms } => self.disk_does(BACKUP, "hang", ms)?,
+                Trouble::SlowBackupDisk { ms } => self.disk_does(BACKUP, "slow", ms)?,
                 Trouble::StalledLog { side } => self.pair.stall_log(side)?,
                 Trouble::SlowLink { kib_per_s } => {
                     self.weather(|weather| weather.bytes_per_s = kib_per_s << 10);
@@ -207,8 +209,8 @@ impl Round<'_> {
 
     /// Both work, by what they say themselves.
     fn is_whole(&self) -> bool {
-        let role = |side| self.pair.status(side).is_ok_and(|s| s.role == ["primary", "backup"][side]);
-        self.pair.check().is_ok() && role(0) && role(1)
+        let role = |side| self.pair.status(side).is_ok_and(|s| s.role == SIDES[side].part);
+        self.pair.check().is_ok() && (0..SIDES.len()).all(role)
     }
 
     /// Waits for the moment that the plan wants.
@@ -217,7 +219,7 @@ impl Round<'_> {
             Phase::Idle => self.clients.pause(),
             Phase::Writes | Phase::GoLive => {}
             Phase::Digest => {
-                let digests = || self.pair.status(1).map_or(0, |status| status.digests_agreed);
+                let digests = || self.pair.status(BACKUP).map_or(0, |status| status.digests_agreed);
                 let (begun, before) = (Instant::now(), digests());
                 while digests() == before && begun.elapsed() < Duration::from_secs(2) {
                     sleep_ms(2);
@@ -255,39 +257,39 @@ impl Round<'_> {
             self.pair.set_disk_fault(side, fault)?;
         }
         if let Some(cable) = self.setup.cable.filter(|_| plan.blow == Blow::CutService) {
-            cable.plug_service(0, false)?;
+            cable.plug_service(PRIMARY, false)?;
         }
         let cut = match plan.blow {
-            Blow::CrashPrimary | Blow::CutBoth => [true; 2],
-            Blow::CutToBackup => [true, false],
-            Blow::CutToPrimary => [false, true],
-            _ => [false; 2],
+            Blow::CrashPrimary | Blow::CutBoth => Cut::BOTH,
+            Blow::CutToBackup => Cut { forth: true, back: false },
+            Blow::CutToPrimary => Cut { forth: false, back: true },
+            _ => Cut::NONE,
         };
         self.weather(|weather| weather.cut = cut);
         let (struck, signal) = match plan.blow {
-            Blow::KillPrimary | Blow::CrashPrimary => (0, Some(Signal::KILL)),
-            Blow::StopPrimary => (0, Some(Signal::STOP)),
-            Blow::KillBackup => (1, Some(Signal::KILL)),
-            Blow::StopBackup => (1, Some(Signal::STOP)),
-            _ => (0, None),
+            Blow::KillPrimary | Blow::CrashPrimary => (PRIMARY, Some(Signal::KILL)),
+            Blow::StopPrimary => (PRIMARY, Some(Signal::STOP)),
+            Blow::KillBackup => (BACKUP, Some(Signal::KILL)),
+            Blow::StopBackup => (BACKUP, Some(Signal::STOP)),
+            _ => (PRIMARY, None),
         };
         if let Some(signal) = signal {
             self.pair.signal(struck, signal)?;
-            self.killed[struck] = signal == Signal::KILL;
+            self.killed.extend((signal == Signal::KILL).then_some(struck));
         }
         self.clients.resume();
         if let Some((at_ms, for_ms)) = plan.second {
             sleep_ms(at_ms);
             self.outcome.injected.push("SIGSTOP of the backup at the takeover");
-            self.stop_for(1, for_ms)?;
+            self.stop_for(BACKUP, for_ms)?;
         }
-        let returns = signal == Some(Signal::STOP) || plan.blow != Blow::CrashPrimary && cut != [false; 2];
+        let returns = signal == Some(Signal::STOP) || plan.blow != Blow::CrashPrimary && cut != Cut::NONE;
         if returns {
             std::thread::sleep(Duration::from_millis(plan.back_ms).saturating_sub(begun.elapsed()));
             if signal.is_some() {
                 self.pair.signal(struck, Signal::CONT)?;
             }
-            self.weather(|weather| weather.cut = [false; 2]);
+            self.weather(|weather| weather.cut = Cut::NONE);
         }
         if let Some(back) = arbiter_back {
             let _ = back.join();
@@ -315,28 +317,29 @@ impl Round<'_> {
         self.weather(|weather| *weather = Weather::default());
         let begun = Instant::now();
         loop {
-            let ended = [0, 1].map(|side| self.pair.ended(side));
-            let status = [0, 1].map(|side| match ended[side] {
-                Some(_) => None,
-                None => self.pair.status(side).ok(),
-            });
-            let running = [0, 1].map(|side: usize| status[side].as_ref().is_some_and(runs));
+            let ended: Vec<_> = (0..SIDES.len()).map(|side| self.pair.ended(side)).collect();
+            let ask = |side: usize| if ended[side].is_none() { self.pair.status(side).ok() } else { None };
+            let status: Vec<_> = (0..SIDES.len()).map(ask).collect();
+            let left: Vec<_> = (0..SIDES.len()).filter(|side| ended[*side].is_none()).collect();
+            let running = |side: usize| status[side].as_ref().is_some_and(runs);
             let role = |side: usize| status[side].as_ref().map_or("", |s| s.role.as_str());
-            self.outcome.ending = match (ended[0].is_some(), ended[1].is_some()) {
-                (true, false) if running[1] => Ending::Failover,
-                (false, true) if running[0] => Ending::Alone,
-                (false, false) if role(0) == "primary" && role(1) == "backup" && !self.must_part() => {
+            let has_its_part = |side: &usize| role(*side) == SIDES[*side].part;
+            self.outcome.ending = match left.as_slice() {
+                [] if self.winner_was_killed() => Ending::Double,
+                [PRIMARY] if running(PRIMARY) => Ending::Alone,
+                [other] if *other != PRIMARY && running(*other) => Ending::Failover,
+                all if all.len() == SIDES.len() && all.iter().all(has_its_part) && !self.must_part() => {
                     Ending::Whole
                 }
-                (true, true) if self.winner_was_killed() => Ending::Double,
                 _ => Ending::Wrong,
             };
             if self.outcome.ending != Ending::Wrong {
                 return;
             }
             if begun.elapsed() > SETTLE_PATIENCE {
-                let roles = [0, 1].map(|side| format!("{:?} {:?}", role(side), ended[side]));
-                self.outcome.faults.push(format!("it is not clear who runs: {}; {}", roles[0], roles[1]));
+                let roles: Vec<_> =
+                    (0..SIDES.len()).map(|side| format!("{:?} {:?}", role(side), ended[side])).collect();
+                self.outcome.faults.push(format!("it is not clear who runs: {}", roles.join("; ")));
                 return;
             }
             sleep_ms(10);
@@ -354,8 +357,10 @@ impl Round<'_> {
         let blow = self.setup.plan.blow;
         match u8::try_from(code) {
             Ok(exit::HALTED) => true,
-            Ok(0) => side == 0 && self.must_part() && blow.is_handed_over(),
-            Ok(exit::DISK) => side == 1 && self.must_part() && matches!(blow.at_disk(), Some((1, _))),
+            Ok(0) => side == PRIMARY && self.must_part() && blow.is_handed_over(),
+            Ok(exit::DISK) => {
+                side == BACKUP && self.must_part() && matches!(blow.at_disk(), Some((BACKUP, _)))
+            }
             _ => false,
         }
     }
@@ -365,16 +370,15 @@ impl Round<'_> {
         let Ok(arbiter) = FileArbiter::open(&self.folder.join("arbiter")) else { return false };
         let holder = |generation| arbiter.standing("vm", Generation(generation)).ok().flatten();
         let (Some(first), Some(second)) = (holder(1), holder(2)) else { return false };
-        self.killed[usize::from(first.holder != second.holder)]
+        self.killed.contains(&if first.holder == second.holder { PRIMARY } else { BACKUP })
     }
 
     fn finish(mut self, begun_ns: u64, blow_ns: u64) -> Outcome {
-        let survivor = usize::from(self.outcome.ending == Ending::Failover);
-        for side in 0..2 {
+        let survivor = if self.outcome.ending == Ending::Failover { BACKUP } else { PRIMARY };
+        for (side, SideName { part, .. }) in SIDES.iter().enumerate() {
             let code = self.pair.ended(side).and_then(|status| status.code());
             if let Some(code) = code.filter(|code| !self.may_end_with(side, *code)) {
-                let name = ["primary", "backup"][side];
-                self.outcome.faults.push(format!("the {name} ended with status {code}"));
+                self.outcome.faults.push(format!("the {part} ended with status {code}"));
             }
         }
         let result = self.clients.finish();
@@ -386,7 +390,7 @@ impl Round<'_> {
             }
         }
         outcome.counts.digests =
-            self.watch.sights().last[1].as_ref().map_or(0, |status| status.digests_agreed);
+            self.watch.sights().last.get(&BACKUP).map_or(0, |status| status.digests_agreed);
         let two = self.watch.faults();
         outcome.counts.two_at_once = two.len() as u64;
         outcome.faults.extend(two);

@@ -8,11 +8,11 @@
 //!
 //! Invariant: a side is asked in a thread of its own, because one that is stopped does not answer.
 
-use super::pair::INSTANCES;
+use super::pair::SIDES;
 use crate::processes::status_of;
 use pollux_host::status::Status;
 use pollux_switch::Stats;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,9 +27,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(4);
 #[derive(Clone, Default, Debug)]
 pub struct Sights {
     /// What each side said last.
-    pub last: [Option<Status>; 2],
+    pub last: BTreeMap<usize, Status>,
     /// Who ran in a generation.
-    runners: BTreeMap<u64, [bool; 2]>,
+    runners: BTreeMap<u64, BTreeSet<usize>>,
     /// Frames from each port.
     frames: BTreeMap<u64, u64>,
     /// Ports in the order in which they were heard.
@@ -58,9 +58,9 @@ impl Sights {
     fn hear(&mut self, side: usize, status: Status) {
         self.answers += 1;
         if runs(&status) {
-            self.runners.entry(status.generation).or_default()[side] = true;
+            self.runners.entry(status.generation).or_default().insert(side);
         }
-        self.last[side] = Some(status);
+        self.last.insert(side, status);
     }
 
     fn look(&mut self, ports: impl IntoIterator<Item = (u64, u64)>) {
@@ -74,7 +74,7 @@ impl Sights {
 
     /// What shows that both ran at once.
     fn faults(&self, moves: u64) -> Vec<String> {
-        let both = self.runners.iter().filter(|(_, sides)| sides[0] && sides[1]);
+        let both = self.runners.iter().filter(|(_, sides)| sides.len() > 1);
         let mut faults: Vec<_> =
             both.map(|(g, _)| format!("both sides say that they run in generation {g}")).collect();
         if moves > 1 {
@@ -91,11 +91,11 @@ impl Watch {
     /// Starts to look.
     pub fn start(folder: PathBuf, stats: Stats) -> std::io::Result<Self> {
         let watch = Self { sights: Arc::default(), over: Arc::default(), stats: stats.clone() };
-        for (side, instance) in INSTANCES.into_iter().enumerate() {
+        for (side, name) in SIDES.iter().enumerate() {
             let (sights, over, folder) = (watch.sights.clone(), watch.over.clone(), folder.clone());
             std::thread::Builder::new().name(format!("watch{side}")).spawn(move || {
                 while !over.load(Ordering::Relaxed) {
-                    if let Ok(status) = status_of(&folder, instance) {
+                    if let Ok(status) = status_of(&folder, name.instance) {
                         lock(&sights).hear(side, status);
                     }
                     std::thread::sleep(ASK_EVERY);

@@ -19,11 +19,27 @@ const LOOK_NS: i64 = 100_000_000;
 /// A slow wire keeps frames for so long, and loses what it cannot keep.
 const KEPT_MAX: Duration = Duration::from_millis(100);
 
-/// What a wire does to frames; the numbers are of one end, 0 for frames from the first.
+/// From which ends of a wire nothing gets through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Cut {
+    /// From the first.
+    pub forth: bool,
+    /// From the second.
+    pub back: bool,
+}
+
+impl Cut {
+    /// From either.
+    pub const BOTH: Self = Self { forth: true, back: true };
+    /// All gets through.
+    pub const NONE: Self = Self { forth: false, back: false };
+}
+
+/// What a wire does to frames.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Weather {
-    /// Nothing from this end gets through.
-    pub cut: [bool; 2],
+    /// What is cut.
+    pub cut: Cut,
     /// So many of a thousand are lost, both ways.
     pub loss_permille: u64,
     /// Every frame takes at least so long.
@@ -55,9 +71,8 @@ impl Shared {
 
 impl Wire {
     /// Joins two devices.
-    pub fn lay(ends: [File; 2], seed: u64) -> Result<Self> {
+    pub fn lay(a: File, b: File, seed: u64) -> Result<Self> {
         let shared = Arc::<Shared>::default();
-        let [a, b] = ends;
         let copies = [a.try_clone(), b.try_clone()];
         let [a2, b2] = copies.map(|copy| copy.context("cannot share a TAP device"));
         for (from, input, output) in [(0, a, b2?), (1, b, a2?)] {
@@ -111,7 +126,8 @@ fn carry(
         }
         let Ok(bytes) = input.read(&mut buffer) else { continue };
         let weather = *shared.weather();
-        if weather.cut[from] || random.chance(weather.loss_permille) {
+        let cut = if from == 0 { weather.cut.forth } else { weather.cut.back };
+        if cut || random.chance(weather.loss_permille) {
             shared.lost.fetch_add(1, Ordering::Relaxed);
             continue;
         }
@@ -156,14 +172,14 @@ mod tests {
     use std::os::unix::net::UnixDatagram;
 
     /// A wire between sockets that keep frames apart, as the devices do, and the far ends of those.
-    fn wire() -> (Wire, [UnixDatagram; 2]) {
+    fn wire() -> (Wire, UnixDatagram, UnixDatagram) {
         let pairs = [0, 1].map(|_| UnixDatagram::pair().expect("sockets"));
         let [(a, near_a), (b, near_b)] = pairs;
         for far in [&a, &b] {
             far.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
         }
-        let ends = [near_a, near_b].map(|near| File::from(OwnedFd::from(near)));
-        (Wire::lay(ends, 1).expect("threads"), [a, b])
+        let [near_a, near_b] = [near_a, near_b].map(|near| File::from(OwnedFd::from(near)));
+        (Wire::lay(near_a, near_b, 1).expect("threads"), a, b)
     }
 
     fn received(end: &UnixDatagram) -> Option<u8> {
@@ -174,12 +190,12 @@ mod tests {
 
     #[test]
     fn a_cut_takes_one_direction_and_is_mended() {
-        let (wire, [a, b]) = wire();
-        wire.change(|weather| weather.cut = [true, false]);
+        let (wire, a, b) = wire();
+        wire.change(|weather| weather.cut = Cut { forth: true, back: false });
         a.send(&[1]).expect("sent");
         b.send(&[2]).expect("sent");
         assert_eq!((received(&a), received(&b)), (Some(2), None));
-        wire.change(|weather| weather.cut = [false; 2]);
+        wire.change(|weather| weather.cut = Cut::NONE);
         a.send(&[3]).expect("sent");
         assert_eq!(received(&b), Some(3));
         assert_eq!(wire.frames(), [2, 1]);
@@ -187,7 +203,7 @@ mod tests {
 
     #[test]
     fn delayed_frames_are_late_and_keep_their_order_when_the_delay_ends() {
-        let (wire, [a, b]) = wire();
+        let (wire, a, b) = wire();
         wire.change(|weather| weather.delay = Duration::from_millis(50));
         let begun = Instant::now();
         a.send(&[1]).expect("sent");
@@ -202,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_slow_wire_takes_its_time_and_loses_what_it_cannot_keep() {
-        let (wire, [a, b]) = wire();
+        let (wire, a, b) = wire();
         wire.change(|weather| weather.bytes_per_s = 100);
         let begun = Instant::now();
         // 10 ms each, so about eleven of them are kept.
@@ -217,7 +233,7 @@ mod tests {
 
     #[test]
     fn all_is_lost_at_a_thousand_in_a_thousand() {
-        let (wire, [a, b]) = wire();
+        let (wire, a, b) = wire();
         wire.change(|weather| weather.loss_permille = 1000);
         a.send(&[1]).expect("sent");
         assert_eq!(received(&b), None);

@@ -8,7 +8,7 @@
 use super::Broken;
 use crate::fault::{HostId, NAMES};
 use pollux_protocol::Role;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const NAME: &str = "at most one runs";
 
@@ -16,7 +16,7 @@ const NAME: &str = "at most one runs";
 #[derive(Debug, Default)]
 pub(crate) struct Exclusive {
     released_by: BTreeMap<u64, HostId>,
-    alone: [bool; 2],
+    alone: BTreeSet<HostId>,
     /// Outputs of an older generation that left after the first of a newer one.
     pub(crate) late: u64,
 }
@@ -33,15 +33,18 @@ impl Exclusive {
         holder: Option<HostId>,
     ) -> Result<(), Broken> {
         let name = NAMES[host];
-        self.alone[host] = role == Role::Solo;
-        if self.alone[host] && holder != Some(host) {
+        self.handle_gone(host);
+        if role == Role::Solo {
+            self.alone.insert(host);
+        }
+        if role == Role::Solo && holder != Some(host) {
             return Err(Broken(
                 NAME,
                 format!("{name} runs alone in generation {generation}, which it has not won"),
             ));
         }
-        if self.alone == [true; 2] {
-            return Err(Broken(NAME, "both hosts run alone".into()));
+        if self.alone.len() > 1 {
+            return Err(Broken(NAME, format!("{} hosts run alone", self.alone.len())));
         }
         if released == 0 {
             return Ok(());
@@ -77,6 +80,6 @@ impl Exclusive {
 
     /// The host's process is no more.
     pub(crate) fn handle_gone(&mut self, host: HostId) {
-        self.alone[host] = false;
+        self.alone.remove(&host);
     }
 }

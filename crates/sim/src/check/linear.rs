@@ -35,17 +35,19 @@ pub struct Operation {
     pub returned: Option<(u64, u64)>,
 }
 
-/// Which register: a block of the disk, or the counter.
+/// Which register: a block of the disk, or the counter of a run of the VM, which starts with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Object {
     Block(u64),
-    Counter,
+    Counter(u64),
 }
 
 /// Everything that clients did.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     objects: BTreeMap<Object, Vec<Operation>>,
+    /// Which run of the VM clients talk to.
+    pub(crate) vm_run: u64,
     pub(crate) operations: u64,
     /// Objects whose search was given up.
     pub(crate) undecided: u64,

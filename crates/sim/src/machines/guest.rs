@@ -7,6 +7,7 @@ use crate::machines::model::pattern;
 use pollux_contract::{Machine, Stop};
 use pollux_machine::{Boot, Computer, Config, DeviceConfig};
 use pollux_vocab::{ClockRate, ConsoleId, DiskOp, DiskRequest, DiskStatus, Icount, Input, Output};
+use std::sync::Arc;
 
 const TINY: &[u8] = include_bytes!("../../../../guests/tiny/tiny.elf");
 /// Blocks of the guest's disk: one for its boot count, those of the clients, and 17 for its self-test.
@@ -19,8 +20,8 @@ const BOOT_STEPS_MAX: u64 = 50_000_000;
 /// A guest that waits for its first request.
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    snapshot: Vec<u8>,
-    pub(crate) disk: Vec<u8>,
+    snapshot: Arc<[u8]>,
+    pub(crate) disk: Arc<[u8]>,
 }
 
 impl Prepared {
@@ -63,7 +64,7 @@ impl Prepared {
                 }
             }
         }
-        Self { snapshot: machine.snapshot(), disk }
+        Self { snapshot: machine.snapshot().into(), disk: disk.into() }
     }
 
     /// The machine.

@@ -43,27 +43,27 @@ pub enum Action {
     },
     /// A message arrives.
     Deliver {
-        /// To whom.
-        to: usize,
+        /// On which wire.
+        wire: usize,
         /// How many it overtakes.
         at: usize,
     },
     /// The next message arrives, and will again.
     Repeat {
-        /// To whom.
-        to: usize,
+        /// On which wire.
+        wire: usize,
     },
     /// A message is lost.
     Lose {
-        /// On the way to whom.
-        to: usize,
+        /// On which wire.
+        wire: usize,
         /// Behind so many.
         at: usize,
     },
     /// Bytes of the next message arrive, and the rest of it does not yet.
     Bytes {
-        /// To whom.
-        to: usize,
+        /// On which wire.
+        wire: usize,
     },
     /// The backup replays a record.
     Replay {
@@ -90,7 +90,7 @@ pub enum Action {
         /// Which.
         host: usize,
     },
-    /// Somebody starts the VM on a host that has crashed, or on the third one.
+    /// Somebody starts the VM on a host that has crashed, or on a spare one.
     Start {
         /// Which.
         host: usize,
@@ -105,15 +105,15 @@ pub enum Action {
         /// Which.
         host: usize,
     },
-    /// What is sent to this host gets lost from here on, and what is under way.
+    /// What is sent on this wire gets lost from here on, and what is under way.
     Cut {
         /// Which.
-        to: usize,
+        wire: usize,
     },
     /// And no longer.
     Mend {
         /// Which.
-        to: usize,
+        wire: usize,
     },
     /// A disk under this backup hangs for ever: it replays nothing more, and lives.
     Hang {
@@ -148,8 +148,8 @@ impl World {
             self.arbiter_actions(host, actions);
             self.host_faults(host, actions);
         }
-        for to in 0..self.wires.len() {
-            self.wire_actions(to, actions);
+        for wire in 0..self.wires.len() {
+            self.wire_actions(wire, actions);
         }
     }
 
@@ -236,25 +236,25 @@ impl World {
         }
     }
 
-    fn wire_actions(&self, to: usize, actions: &mut Vec<Action>) {
-        let (wire, left) = (&self.wires[to], &self.left);
-        let waiting = wire.messages.len();
-        if waiting > 0 && !self.hosts[to].drowsy {
+    fn wire_actions(&self, wire: usize, actions: &mut Vec<Action>) {
+        let (at, left) = (&self.wires[wire], &self.left);
+        let waiting = at.messages.len();
+        if waiting > 0 && !self.hosts[at.to].drowsy {
             let overtaken = if left.overtakings > 0 { waiting } else { 1 };
-            actions.extend((0..overtaken).map(|at| Action::Deliver { to, at }));
+            actions.extend((0..overtaken).map(|at| Action::Deliver { wire, at }));
             if left.bytes > 0 {
-                actions.push(Action::Bytes { to });
+                actions.push(Action::Bytes { wire });
             }
             if left.repeats > 0 {
-                actions.push(Action::Repeat { to });
+                actions.push(Action::Repeat { wire });
             }
         }
         if left.losses > 0 {
-            actions.extend((0..waiting).map(|at| Action::Lose { to, at }));
+            actions.extend((0..waiting).map(|at| Action::Lose { wire, at }));
         }
-        match wire.cut {
-            true => actions.push(Action::Mend { to }),
-            false if left.cuts > 0 => actions.push(Action::Cut { to }),
+        match at.cut {
+            true => actions.push(Action::Mend { wire }),
+            false if left.cuts > 0 => actions.push(Action::Cut { wire }),
             false => {}
         }
     }

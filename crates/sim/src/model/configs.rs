@@ -64,7 +64,7 @@ pub const CONFIGS: [Config; 22] = [
     },
     Config {
         name: "start",
-        about: "the pair and a third host start the VM at once; crashed hosts return",
+        about: "the pair and a spare host start the VM at once; crashed hosts return",
         quick: true,
         starting: true,
         bounds: Bounds { slices: 1, inputs: 0, ticks: [1, 2, 0], starts: 1, crashes: 1, ..CALM },

@@ -55,7 +55,7 @@ impl World {
         // A claim of a process that is gone comes to nothing from here on.
         for at in &mut world.hosts {
             let (up, life) = (at.is_up(), at.life);
-            at.asks = at.asks.filter(|(_, holder)| up && holder.life == life);
+            at.asks = at.asks.filter(|asked| up && asked.holder.life == life);
         }
         let heirs = world.heirs();
         for _ in 0..CALM_ROUNDS {
@@ -109,10 +109,11 @@ impl World {
             self.effects(host, true);
             self.obey(host);
         }
-        for to in 0..self.wires.len() {
+        for wire in 0..self.wires.len() {
+            let (from, to) = (self.wires[wire].from, self.wires[wire].to);
             if !self.hosts[to].drowsy {
-                for message in core::mem::take(&mut self.wires[to].messages) {
-                    self.deliver(to, (*message).clone());
+                for message in core::mem::take(&mut self.wires[wire].messages) {
+                    self.deliver(from, to, (*message).clone());
                 }
             }
         }
@@ -140,6 +141,7 @@ impl World {
             return Ok(());
         }
         let newest = self.newest().map(|(generation, _)| generation);
+        let protected = self.protected();
         let mut running = false;
         for at in &self.hosts {
             match at.role() {
@@ -149,13 +151,13 @@ impl World {
                     return Err("somebody whose generation is spent has not halted");
                 }
                 Some((Role::Solo, _)) => running = true,
-                Some((Role::Primary, _)) if self.is_paired() => running = true,
-                Some((Role::Backup, _)) if self.is_paired() => {}
+                Some((Role::Primary, _)) if protected.is_some() => running = true,
+                Some((Role::Backup, _)) if protected.is_some() => {}
                 Some(_) => return Err("somebody waits for ever"),
             }
         }
         let serves = |at: &Host| at.reaches && !at.drowsy;
-        if self.is_paired() && !serves(&self.hosts[0]) && serves(&self.hosts[1]) {
+        if protected.is_some_and(|(primary, backup)| !serves(primary) && serves(backup)) {
             return Err("a primary that clients do not reach keeps the VM from a backup that they do");
         }
         match (running, heard) {
@@ -173,11 +175,6 @@ impl World {
         self.hosts.iter().enumerate().any(|(host, at)| left(at) && self.holds_newest(host))
     }
 
-    fn is_paired(&self) -> bool {
-        let roles = [0, 1].map(|host: usize| self.hosts[host].role().map(|(role, _)| role));
-        matches!(roles, [Some(Role::Primary), Some(Role::Backup)])
-    }
-
     /// Whether this host halted for a reason for which nobody is to run on: the log has a gap, an operator took it
     /// out, or it never heard that the VM had started.
     fn is_excused(&self, host: usize) -> bool {
@@ -185,7 +182,7 @@ impl World {
         match reason {
             HaltReason::NeverHeard | HaltReason::Left | HaltReason::LeftClaiming(_) => true,
             HaltReason::Stalled => self.hosts[host].hangs,
-            HaltReason::PeerFault(_) => self.wires[host].damaged,
+            HaltReason::PeerFault(_) => self.wires.iter().any(|wire| wire.to == host && wire.damaged),
             _ => false,
         }
     }

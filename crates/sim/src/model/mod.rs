@@ -35,7 +35,7 @@ pub use world::{Bounds, Broken, World};
 use pollux_protocol::{HaltReason, Role};
 use stateright::{Model, Property};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use world::{Down, Side};
+use world::{Down, Host, Side};
 
 /// A deployment, where it starts, and what may happen to it.
 #[derive(Clone, Debug)]
@@ -91,6 +91,10 @@ impl Deployment {
         !world.broken.as_ref().is_some_and(which)
     }
 
+    fn one_alone(world: &World, which: fn(&Host) -> bool) -> bool {
+        world.hosts.iter().any(|at| at.runs_alone() && which(at))
+    }
+
     fn halted(world: &World, which: fn(&HaltReason) -> bool) -> bool {
         world.hosts.iter().any(|at| matches!(&at.side, Side::Down(Down::Halted(reason)) if which(reason)))
     }
@@ -136,13 +140,15 @@ impl Model for Deployment {
             Property::always(panicked, |_, w| Self::no(w, |b| matches!(b, Broken::Panicked(_)))),
             Property::always(stuck, |_, w| run::ends_well(w).is_ok()),
             Property::always(unserved, |_, w| Self::no(w, |b| matches!(b, Broken::ClaimedUnserved))),
-            Property::sometimes(takeover, |_, w: &World| w.hosts[1].runs_alone()),
-            Property::sometimes(alone, |_, w: &World| w.hosts[0].runs_alone()),
+            Property::sometimes(takeover, |_, w| Self::one_alone(w, |at| at.backs.is_some())),
+            Property::sometimes(alone, |_, w| {
+                Self::one_alone(w, |at| at.backs.is_none() && at.peer.is_some())
+            }),
             Property::sometimes(lost, |_, w| Self::halted(w, |r| matches!(r, HaltReason::LostClaim(_)))),
             Property::sometimes(handed, |_, w| Self::halted(w, |r| matches!(r, HaltReason::HandedOver(_)))),
             Property::sometimes(claims, |_, w: &World| {
-                let [first, second] = [0, 1].map(|host: usize| w.hosts[host].role().map(|(role, _)| role));
-                first == Some(Role::Primary) && second == Some(Role::Claiming)
+                let is_primary = |host: usize| w.hosts[host].is(Role::Primary);
+                w.hosts.iter().any(|at| at.is(Role::Claiming) && at.peer.is_some_and(is_primary))
             }),
         ]
     }

@@ -8,7 +8,7 @@
 
 use super::actions::Action;
 use super::toy::{self, SLICE_STEPS, Word};
-use super::world::{Broken, Doubt, Down, FAILURE_UNITS, Holder, NET_WAIT_UNITS, Side, VM, World, settings};
+use super::world::{Broken, Doubt, Down, FAILURE_UNITS, NET_WAIT_UNITS, Side, VM, World, settings};
 use pollux_arbiter::first_generation;
 use pollux_protocol::{Backup, BackupCommand, Command, Message, PeerId, Primary, Role, Verdict};
 use pollux_vocab::{Generation, Icount, Lsn, RecordBody, VirtTime};
@@ -34,18 +34,19 @@ impl World {
                 return acted;
             }
             Action::Tick { host } => self.tick(host),
-            Action::Deliver { to, at } => {
+            Action::Deliver { wire, at } => {
+                let wire = &mut self.wires[wire];
                 if at > 0 {
                     self.left.overtakings -= 1;
-                    self.wires[to].damaged = true;
+                    wire.damaged = true;
                 }
-                let message = self.wires[to].messages.remove(at);
-                self.deliver(to, (*message).clone());
+                let (from, to, message) = (wire.from, wire.to, wire.messages.remove(at));
+                self.deliver(from, to, (*message).clone());
             }
-            Action::Bytes { to } => {
+            Action::Bytes { wire } => {
                 self.left.bytes -= 1;
-                let from = peer_of(1usize.wrapping_sub(to));
-                let at = &mut self.hosts[to];
+                let from = peer_of(self.wires[wire].from);
+                let at = &mut self.hosts[self.wires[wire].to];
                 let now = at.now();
                 match &mut at.side {
                     Side::Live(primary) => Arc::make_mut(primary).handle_bytes(now, from),
@@ -118,25 +119,27 @@ impl World {
                 at.clock += 1;
                 at.drowsy = true;
             }
-            Action::Repeat { to } => {
+            Action::Repeat { wire } => {
                 self.left.repeats -= 1;
-                let message = (*self.wires[to].messages[0]).clone();
-                self.deliver(to, message);
+                let wire = &self.wires[wire];
+                let (from, to, message) = (wire.from, wire.to, (*wire.messages[0]).clone());
+                self.deliver(from, to, message);
             }
-            Action::Lose { to, at } => {
+            Action::Lose { wire, at } => {
                 self.left.losses -= 1;
-                self.wires[to].damaged = true;
-                self.wires[to].messages.remove(at);
+                self.wires[wire].damaged = true;
+                self.wires[wire].messages.remove(at);
             }
             Action::Unreachable { host } => self.unreachable(host),
             Action::LinkEnds { host } => self.end_link(host),
-            Action::Cut { to } => {
+            Action::Cut { wire } => {
                 self.left.cuts -= 1;
-                self.wires[to].cut = true;
-                self.wires[to].damaged |= !self.wires[to].messages.is_empty();
-                self.wires[to].messages.clear();
+                let wire = &mut self.wires[wire];
+                wire.cut = true;
+                wire.damaged |= !wire.messages.is_empty();
+                wire.messages.clear();
             }
-            Action::Mend { to } => self.wires[to].cut = false,
+            Action::Mend { wire } => self.wires[wire].cut = false,
             _ => return false,
         }
         true
@@ -175,11 +178,10 @@ impl World {
             }
         }
         if with_messages {
-            let to = 1usize.wrapping_sub(host);
-            while self.has_room(to) {
-                let Some((peer, message)) = self.poll_message(host) else { break };
+            while self.has_room(host) {
+                let Some((_, message)) = self.poll_message(host) else { break };
                 self.hosts[host].handed |= matches!(message, Message::Handover { .. });
-                self.send(usize::from(peer.0), message);
+                self.send(host, message);
                 let at = &mut self.hosts[host];
                 // A word that comes too late takes nothing back: the backup may be live by now.
                 at.slept |= at.is_silent();
@@ -205,7 +207,7 @@ impl World {
     fn hear_out(&mut self, host: usize, word: Word) {
         let at = &self.hosts[host];
         let Some((role, generation)) = at.role() else { return };
-        let holder = Holder { host: host as u8, life: at.life };
+        let holder = self.holder(host);
         if role == Role::Claiming
             || role != Role::Solo && at.handed
             || role == Role::Primary && (at.slept || at.is_silent())
@@ -257,8 +259,8 @@ impl World {
         self.obey(host);
     }
 
-    pub(super) fn deliver(&mut self, to: usize, message: Message) {
-        let from = peer_of(1usize.wrapping_sub(to));
+    pub(super) fn deliver(&mut self, from: usize, to: usize, message: Message) {
+        let from = peer_of(from);
         let at = &mut self.hosts[to];
         at.asked |= matches!(message, Message::Handover { .. });
         let now = at.now();
@@ -307,11 +309,11 @@ impl World {
 
     /// The arbiter decides the claim that has reached it. Who asked may have crashed.
     pub(super) fn decide(&mut self, host: usize) {
-        if let Some((generation, holder)) = self.hosts[host].asks.take() {
-            let verdict = self.grant(generation, holder);
+        if let Some(asked) = self.hosts[host].asks.take() {
+            let verdict = self.grant(&asked);
             let at = &mut self.hosts[host];
-            if at.is_up() && at.life == holder.life {
-                at.answer = Some((generation, verdict));
+            if at.is_up() && at.life == asked.holder.life {
+                at.answer = Some((asked.generation, verdict));
             }
         }
     }
@@ -322,9 +324,8 @@ impl World {
         let at = &mut self.hosts[host];
         let asked = at.asks.take();
         let answered = at.answer.take().map(|(generation, _)| (generation, Verdict::Unreachable));
-        let decided = answered.or_else(|| {
-            asked.map(|(generation, holder)| (generation, self.grant_elsewhere(generation, holder)))
-        });
+        let decided =
+            answered.or_else(|| asked.map(|asked| (asked.generation, self.grant_elsewhere(&asked))));
         if let Some((generation, verdict)) = decided {
             self.answer(host, generation, verdict);
         }
@@ -356,7 +357,8 @@ impl World {
         (at.sent_at, at.heard_at) = (at.clock, at.clock);
         at.side = match verdict {
             Verdict::Won if protected => {
-                Side::Live(Arc::new(Primary::new_protected(settings, generation, at.now(), peer_of(1))))
+                let backup = peer_of(at.peer.expect("a protected start names its backup"));
+                Side::Live(Arc::new(Primary::new_protected(settings, generation, at.now(), backup)))
             }
             Verdict::Won => Side::Live(Arc::new(Primary::new_solo(settings, generation, at.now(), Lsn(1)))),
             Verdict::Lost | Verdict::Unreachable => Side::Down(Down::Refused),
@@ -374,9 +376,7 @@ impl World {
         (at.drowsy, at.slept, at.handed, at.unlinked) = (false, false, false, true);
         at.doubts.clear();
         (at.answer, at.heard_at) = (None, 0);
-        if let Some(wire) = self.wires.get_mut(host) {
-            wire.messages.clear();
-        }
+        self.lose_all_to(host);
     }
 
     /// Somebody starts the VM here, from its beginning.
@@ -384,6 +384,7 @@ impl World {
         self.left.starts -= 1;
         let at = &mut self.hosts[host];
         at.life += 1;
+        at.backs = None;
         at.toy = toy::Toy::default();
         at.side = Side::Starting { protected: false, found: None };
     }
@@ -391,25 +392,21 @@ impl World {
     /// It looks whether the VM is free, and asks for it.
     pub(super) fn look(&mut self, host: usize) {
         let free = first_generation(self.ledger.newest(VM));
+        let asked = free.as_ref().ok().map(|generation| self.asked(host, *generation));
         let at = &mut self.hosts[host];
         let Side::Starting { found, .. } = &mut at.side else { return };
         match free {
-            Ok(generation) => {
-                *found = Some(generation);
-                at.asks = Some((generation, Holder { host: host as u8, life: at.life }));
-            }
+            Ok(generation) => (*found, at.asks) = (Some(generation), asked),
             Err(_) => at.side = Side::Down(Down::Refused),
         }
     }
 
     fn end_link(&mut self, host: usize) {
-        let from = peer_of(1usize.wrapping_sub(host));
         self.left.link_ends -= 1;
-        if let Some(wire) = self.wires.get_mut(host) {
-            wire.messages.clear();
-        }
+        self.lose_all_to(host);
         let at = &mut self.hosts[host];
         at.unlinked = true;
+        let Some(from) = at.peer.map(peer_of) else { return };
         let now = at.now();
         match &mut at.side {
             Side::Live(primary) => Arc::make_mut(primary).handle_link_lost(now, from),
@@ -434,17 +431,13 @@ impl World {
         if !matches!(self.hosts[host].role(), Some((Role::Primary, _))) {
             self.hosts[host].heard_at = 0;
         }
-        let holder = Holder { host: host as u8, life: self.hosts[host].life };
         loop {
             let at = &mut self.hosts[host];
             let halt = match &mut at.side {
                 Side::Live(primary) => match Arc::make_mut(primary).poll_command() {
                     None => return,
                     Some(Command::Claim(generation)) => {
-                        at.asks = Some((generation, holder));
-                        if at.waits {
-                            self.broken.get_or_insert(Broken::ClaimedUnserved);
-                        }
+                        self.ask(host, generation);
                         continue;
                     }
                     Some(Command::WentSolo { .. }) => {
@@ -457,10 +450,7 @@ impl World {
                 Side::Standby(backup) => match Arc::make_mut(backup).poll_command() {
                     None => return,
                     Some(BackupCommand::Claim(generation)) => {
-                        at.asks = Some((generation, holder));
-                        if at.waits {
-                            self.broken.get_or_insert(Broken::ClaimedUnserved);
-                        }
+                        self.ask(host, generation);
                         continue;
                     }
                     Some(BackupCommand::GoLive { generation, next_lsn }) => {
@@ -477,9 +467,15 @@ impl World {
             at.side = Side::Down(Down::Halted(halt));
             (at.drowsy, at.slept, at.handed, at.unlinked) = (false, false, false, true);
             at.doubts.clear();
-            if let Some(wire) = self.wires.get_mut(host) {
-                wire.messages.clear();
-            }
+            self.lose_all_to(host);
+        }
+    }
+
+    /// It claims.
+    fn ask(&mut self, host: usize, generation: Generation) {
+        self.hosts[host].asks = Some(self.asked(host, generation));
+        if self.hosts[host].waits {
+            self.broken.get_or_insert(Broken::ClaimedUnserved);
         }
     }
 

@@ -1,4 +1,4 @@
-//! A state of the whole deployment: hosts, the link between them, the arbiter, what the world has been told, and the
+//! A state of the whole deployment: hosts, the links between them, the arbiter, what the world has been told, and the
 //! faults that may still happen.
 //!
 //! Invariant: protocol and arbiter are the shipped types, held as they are; what stands beside them here is what
@@ -28,6 +28,9 @@ pub const NET_WAIT_UNITS: u64 = 1;
 /// A primary that has not reached it for so many units hands over.
 pub const NET_LOSS_UNITS: u64 = 1;
 
+/// Most hosts of a deployment.
+pub const HOSTS_MAX: usize = 3;
+
 /// How often what may still happen. Every number counts down; 0: not any more.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Bounds {
@@ -36,14 +39,14 @@ pub struct Bounds {
     /// Inputs that the world sends.
     pub inputs: u8,
     /// Units of time that pass on each host.
-    pub ticks: [u8; 3],
+    pub ticks: [u8; HOSTS_MAX],
     /// Times that a host's process is stopped for longer than the failure timeout.
     pub sleeps: u8,
     /// Times that a host's process is stopped for less than that.
     pub naps: u8,
     /// Hosts that crash, between any two steps or between an output and the message behind it.
     pub crashes: u8,
-    /// Processes that are started: on a host that has crashed, or on the third one.
+    /// Processes that are started: on a host that has crashed, or on a spare one.
     pub starts: u8,
     /// Messages that are lost.
     pub losses: u8,
@@ -69,15 +72,19 @@ pub struct Bounds {
     pub bytes: u8,
     /// What stands where the arbiter is not reached is another pair's store of a VM of that name; else an empty one.
     pub swapped: bool,
-    /// Messages in one direction of the link; beyond that the sender waits.
+    /// Messages in one direction of a link; beyond that the sender waits.
     pub link_room: u8,
     /// The primary's window in records; 0: as shipped.
     pub window_records: u8,
 }
 
-/// One direction of the link.
-#[derive(Clone, Hash, Debug, Default)]
+/// One direction of the link between two hosts.
+#[derive(Clone, Hash, Debug)]
 pub struct Wire {
+    /// Who sends.
+    pub from: usize,
+    /// Who receives.
+    pub to: usize,
     /// Under way, oldest first.
     pub messages: Vec<Arc<Message>>,
     /// Whatever is sent is lost.
@@ -93,6 +100,17 @@ pub struct Holder {
     pub host: u8,
     /// Its how-manieth process.
     pub life: u8,
+}
+
+/// A claim under way to the arbiter.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Asked {
+    /// What is claimed.
+    pub generation: Generation,
+    /// By whom.
+    pub holder: Holder,
+    /// Whose claim of the generation before it stands on, if it is not the holder's own.
+    pub primary: Option<Holder>,
 }
 
 /// An output that the backup's machine has made and that the primary may or may not have released.
@@ -140,6 +158,10 @@ pub enum Side {
 pub struct Host {
     /// What it does.
     pub side: Side,
+    /// With whom it is a pair: to that host it sends.
+    pub peer: Option<usize>,
+    /// Whom its process was started to back up.
+    pub backs: Option<Holder>,
     /// How many processes have been started on it.
     pub life: u8,
     /// Its own clock, in units. Nobody else reads it.
@@ -169,7 +191,7 @@ pub struct Host {
     /// Outputs in doubt.
     pub doubts: Vec<Doubt>,
     /// A claim under way to the arbiter.
-    pub asks: Option<(Generation, Holder)>,
+    pub asks: Option<Asked>,
     /// The answer under way back.
     pub answer: Option<(Generation, Verdict)>,
     /// Its end of the link is closed.
@@ -180,10 +202,10 @@ pub struct Host {
 #[expect(clippy::derived_hash_with_manual_eq, reason = "equal is what hashes alike, as the checker has it")]
 #[derive(Clone, Hash, Debug)]
 pub struct World {
-    /// Two replicas, and perhaps a third host.
+    /// A pair, and perhaps a spare host.
     pub hosts: Vec<Host>,
-    /// To host 0, and to host 1.
-    pub wires: [Wire; 2],
+    /// Between the hosts of the pair, both ways.
+    pub wires: Vec<Wire>,
     /// The shipped arbiter.
     pub ledger: Arc<Ledger>,
     /// What stands in its place where it cannot be reached.
@@ -264,6 +286,8 @@ impl Host {
     pub fn new(side: Side) -> Self {
         Self {
             side,
+            peer: None,
+            backs: None,
             life: 1,
             clock: 0,
             drowsy: false,
@@ -337,6 +361,12 @@ impl Host {
         matches!(self.side, Side::Live(_)) && matches!(self.role(), Some((Role::Solo, _)))
     }
 
+    /// Whether it runs the VM with a backup, or replays it, as one of a pair.
+    #[must_use]
+    pub fn is(&self, role: Role) -> bool {
+        self.role().is_some_and(|(own, _)| own == role)
+    }
+
     /// Whether there is a process on it.
     #[must_use]
     pub fn is_up(&self) -> bool {
@@ -345,31 +375,31 @@ impl Host {
 }
 
 impl World {
-    /// A pair that has just been made, and a third host on which nothing has been started.
+    /// A pair that has just been made, and a spare host on which nothing has been started.
     #[must_use]
     pub fn pair(bounds: Bounds) -> Self {
         let (first, now) = (Generation(1), HostTime(0));
         let primary = Primary::new_protected(settings(&bounds), first, now, PeerId(1));
         let mut world = Self::starting(bounds);
         world.hosts[0].side = Side::Live(Arc::new(primary));
-        world.grant(first, Holder { host: 0, life: 1 });
+        world.grant(&world.asked(0, first));
         world
     }
 
-    /// A primary that has yet to win its first generation, its backup, and a third host.
+    /// A primary that has yet to win its first generation, its backup, and a spare host.
     #[must_use]
     pub fn starting(bounds: Bounds) -> Self {
         let backup = Backup::new(settings(&bounds), Generation(1), HostTime(0), PeerId(0));
-        let mut hosts = vec![
-            Host::new(Side::Starting { protected: true, found: None }),
-            Host::new(Side::Standby(Arc::new(backup))),
-        ];
-        if bounds.starts > 0 {
-            hosts.push(Host { life: 0, unlinked: true, ..Host::new(Side::Down(Down::NotStarted)) });
-        }
+        let first = Host::new(Side::Starting { protected: true, found: None });
+        let second = Host::new(Side::Standby(Arc::new(backup)));
+        let spare = Host { life: 0, unlinked: true, ..Host::new(Side::Down(Down::NotStarted)) };
+        let mut hosts = vec![Host { peer: Some(1), ..first }, Host { peer: Some(0), ..second }];
+        hosts[1].backs = Some(Holder { host: 0, life: hosts[0].life });
+        hosts.extend((bounds.starts > 0).then_some(spare));
+        let wire = |from, to| Wire { from, to, messages: Vec::new(), cut: false, damaged: false };
         Self {
             hosts,
-            wires: Default::default(),
+            wires: vec![wire(1, 0), wire(0, 1)],
             ledger: Arc::default(),
             elsewhere: Arc::new(elsewhere(&bounds)),
             said: Vec::new(),
@@ -379,16 +409,28 @@ impl World {
         }
     }
 
+    /// The process on this host.
+    #[must_use]
+    pub fn holder(&self, host: usize) -> Holder {
+        Holder { host: host as u8, life: self.hosts[host].life }
+    }
+
+    /// A claim of the process on this host.
+    #[must_use]
+    pub fn asked(&self, host: usize, generation: Generation) -> Asked {
+        Asked { generation, holder: self.holder(host), primary: self.hosts[host].backs }
+    }
+
     /// The arbiter's test-and-set.
-    pub fn grant(&mut self, generation: Generation, holder: Holder) -> Verdict {
-        verdict(Arc::make_mut(&mut self.ledger), &claim(generation, holder))
+    pub fn grant(&mut self, asked: &Asked) -> Verdict {
+        verdict(Arc::make_mut(&mut self.ledger), &claim(asked))
     }
 
     /// What a claim comes to that does not get to the arbiter but to another store in its place: an empty one (a mount that
     /// is gone, a copy from before the VM), or one that somebody else uses. A first claim does not get that far: such a
     /// store has no marker, or another one, and is not opened.
-    pub fn grant_elsewhere(&mut self, generation: Generation, holder: Holder) -> Verdict {
-        let claim = claim(generation, holder);
+    pub fn grant_elsewhere(&mut self, asked: &Asked) -> Verdict {
+        let claim = claim(asked);
         match claim.after {
             Some(_) => verdict(Arc::make_mut(&mut self.elsewhere), &claim),
             None => Verdict::Unreachable,
@@ -406,26 +448,49 @@ impl World {
     /// Whether the newest generation belongs to the process on this host, or to the last that was there.
     #[must_use]
     pub fn holds_newest(&self, host: usize) -> bool {
-        let own = name(Holder { host: host as u8, life: self.hosts[host].life });
+        let own = name(self.holder(host));
         self.ledger.newest(VM).is_some_and(|claim| claim.holder == own)
     }
 
-    /// Sends to host `to`, if there is a link.
-    pub fn send(&mut self, to: usize, message: Message) {
-        let Some(wire) = self.wires.get_mut(to) else { return };
-        if wire.cut || self.hosts[to].unlinked {
+    /// The primary and its backup, if two hosts are that.
+    #[must_use]
+    pub fn protected(&self) -> Option<(&Host, &Host)> {
+        self.hosts.iter().find_map(|primary| {
+            let backup = &self.hosts[primary.peer?];
+            (primary.is(Role::Primary) && backup.is(Role::Backup)).then_some((primary, backup))
+        })
+    }
+
+    /// What goes from a host to its peer, if it has one.
+    fn wire_from(&self, host: usize) -> Option<usize> {
+        let to = self.hosts[host].peer?;
+        self.wires.iter().position(|wire| wire.from == host && wire.to == to)
+    }
+
+    /// Sends to a host's peer, if there is a link.
+    pub fn send(&mut self, from: usize, message: Message) {
+        let Some(wire) = self.wire_from(from) else { return };
+        let wire = &mut self.wires[wire];
+        if wire.cut || self.hosts[wire.to].unlinked {
             wire.damaged = true;
         } else if wire.messages.last().is_none_or(|last| **last != message) {
             wire.messages.push(Arc::new(message));
         }
     }
 
-    /// Whether a message to host `to` can be sent.
+    /// Whether a host's message can be sent.
     #[must_use]
-    pub fn has_room(&self, to: usize) -> bool {
-        self.wires
-            .get(to)
+    pub fn has_room(&self, from: usize) -> bool {
+        self.wire_from(from)
+            .map(|wire| &self.wires[wire])
             .is_none_or(|wire| wire.cut || wire.messages.len() < usize::from(self.left.link_room))
+    }
+
+    /// What is under way to this host gets nowhere.
+    pub fn lose_all_to(&mut self, host: usize) {
+        for wire in self.wires.iter_mut().filter(|wire| wire.to == host) {
+            wire.messages.clear();
+        }
     }
 }
 
@@ -433,15 +498,16 @@ impl World {
 fn elsewhere(bounds: &Bounds) -> Ledger {
     let mut store = Ledger::default();
     if bounds.swapped {
-        verdict(&mut store, &claim(Generation(1), Holder { host: 9, life: 1 }));
+        let stranger = Holder { host: 9, life: 1 };
+        verdict(&mut store, &claim(&Asked { generation: Generation(1), holder: stranger, primary: None }));
     }
     store
 }
 
-/// A claim, and what it stands on: the second host backs up what the first one runs.
-fn claim(generation: Generation, holder: Holder) -> Claim {
-    let before = if holder.host == 1 { Holder { host: 0, life: 1 } } else { holder };
-    let after = (generation > Generation(1)).then(|| name(before));
+/// A claim, and what it stands on.
+fn claim(asked: &Asked) -> Claim {
+    let Asked { generation, holder, primary } = *asked;
+    let after = (generation > Generation(1)).then(|| name(primary.unwrap_or(holder)));
     Claim { vm: VM.into(), generation, holder: name(holder), after, secret: Secret::default() }
 }
 
