@@ -15,6 +15,8 @@
 //! Every call may hang on a dead server; [`FileArbiter::spawn`] therefore answers through an event, and the
 //! protocol treats no answer as "unreachable: wait".
 
+pub mod fault;
+
 use pollux_arbiter::{
     Arbiter, ArbiterId, Claim, Decision, GENERATION_MAX, Secret, decide, decode, decode_marker, encode,
     encode_marker, follows,
@@ -171,7 +173,7 @@ impl FileArbiter {
 
     fn marker(&self) -> Result<ArbiterId, ArbiterError> {
         let path = self.path.join(MARKER);
-        match self.bytes(MARKER) {
+        match fault::strike().and_then(|()| self.bytes(MARKER)) {
             Ok(bytes) => {
                 decode_marker(&bytes).map_err(|error| ArbiterError::Damaged { path, what: error.to_string() })
             }

@@ -72,7 +72,7 @@ pub fn allowed_ms(plan: &Plan, quiet_ms: f64) -> f64 {
     } else {
         0
     };
-    let arbiter = plan.arbiter_away_ms.map_or(0, |ms| RETRANSMITTED * (ms + ASKED_AGAIN_MS));
+    let arbiter = plan.arbiter_loss.map_or(0, |loss| RETRANSMITTED * (loss.ms + ASKED_AGAIN_MS));
     (SLACK_MS + of_blow(plan.blow) + troubles + second + back + arbiter) as f64 + quiet_ms
 }
 
@@ -94,8 +94,7 @@ mod tests {
 
     #[test]
     fn a_fault_that_the_pair_should_not_feel_allows_nothing() {
-        let plan =
-            |troubles| Plan { troubles, second: None, arbiter_away_ms: None, ..Plan::draw(3, 0, true) };
+        let plan = |troubles| Plan { troubles, second: None, arbiter_loss: None, ..Plan::draw(3, 0, true) };
         let bare = allowed_ms(&plan(vec![]), 0.0);
         let felt = [Trouble::StalledLog { side: 0 }, Trouble::StalledLog { side: 1 }];
         assert!((allowed_ms(&plan(felt.to_vec()), 0.0) - bare).abs() < 0.5);

@@ -5,7 +5,7 @@ use super::base::{Base, from_reset};
 use super::bounds::DISK_HANG_MS;
 use super::cable::Cable;
 use super::log::Log;
-use super::plan::Plan;
+use super::plan::{ArbiterLoss, Plan};
 use crate::guest_files::GuestFiles;
 use crate::processes::{spawn_saying_into, status_of, wait_for};
 use anyhow::{Context, Result, bail};
@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -129,7 +129,7 @@ impl Pair {
         let hang = DISK_HANG_MS.to_string();
         let said = [Stdio::null(), backup_log.stdio()?];
         let backup = spawn_saying_into(&folder, "backup", &wrapper(BACKUP), said, |c| {
-            c.env(pollux_host::disk_fault::VARIABLE, disk_fault(&folder, BACKUP));
+            faults(c, &folder, BACKUP);
             c.args(["backup", "--listen", &listen, "--instance", SIDES[BACKUP].instance, "--trust-disks"]);
             c.arg("--disk").arg(&disks[1]).args(["--net", &net, "--arbiter"]).arg(&arbiter);
             c.args(["--disk-hang-ms", &hang]);
@@ -140,7 +140,7 @@ impl Pair {
         let digest = (setup.plan.digest_ms as f64 / 1e3).to_string();
         let said = [Stdio::null(), log.stdio()?];
         let primary = spawn_saying_into(&folder, "primary", &wrapper(PRIMARY), said, |c| {
-            c.env(pollux_host::disk_fault::VARIABLE, disk_fault(&folder, PRIMARY));
+            faults(c, &folder, PRIMARY);
             c.args([
                 "run",
                 "--name",
@@ -197,14 +197,23 @@ impl Pair {
         self.sides[side].log.stall().context("cannot stall a log")
     }
 
-    /// The arbiter's storage is gone for so long: without its marker the folder is no arbiter.
-    pub fn lose_arbiter(&self, time: Duration) -> Result<JoinHandle<()>> {
+    /// The arbiter's storage is gone for so long: for everybody (without its marker the folder is no arbiter), or for one
+    /// side alone.
+    pub fn lose_arbiter(&self, loss: ArbiterLoss) -> Result<JoinHandle<()>> {
         let arbiter = self.folder.join("arbiter");
         let (marker, away) = (arbiter.join(pollux_host::arbiter_file::MARKER), arbiter.join("away"));
-        std::fs::rename(&marker, &away).context("cannot take the arbiter away")?;
+        let of_side = loss.side.map(|side| arbiter_fault(&self.folder, side));
+        match &of_side {
+            Some(fault) => std::fs::write(fault, ""),
+            None => std::fs::rename(&marker, &away),
+        }
+        .context("cannot take the arbiter away")?;
         Ok(std::thread::Builder::new().name("arbiter-away".into()).spawn(move || {
-            std::thread::sleep(time);
-            let _ = std::fs::rename(&away, &marker);
+            std::thread::sleep(Duration::from_millis(loss.ms));
+            let _ = match of_side {
+                Some(fault) => std::fs::remove_file(fault),
+                None => std::fs::rename(&away, &marker),
+            };
         })?)
     }
 
@@ -222,6 +231,17 @@ impl Pair {
         }
         Ok(())
     }
+}
+
+/// Lets a side have the faults that the round's folder says.
+fn faults(command: &mut Command, folder: &Path, side: usize) {
+    command.env(pollux_host::disk_fault::VARIABLE, disk_fault(folder, side));
+    command.env(pollux_host::arbiter_file::fault::VARIABLE, arbiter_fault(folder, side));
+}
+
+/// The file that is there while a side does not reach the arbiter.
+fn arbiter_fault(folder: &Path, side: usize) -> PathBuf {
+    folder.join(format!("{}.no-arbiter", SIDES[side].part))
 }
 
 /// The file that says what a side's disks do.

@@ -1,6 +1,7 @@
 //! What a round does to its pair, drawn from a seed. The choice is the seed's alone; when exactly a fault hits depends on
 //! the hosts' clocks, as it must with real processes.
 
+use super::pair::{BACKUP, PRIMARY};
 use pollux_sim::Random;
 use serde::Serialize;
 use std::fmt;
@@ -109,6 +110,26 @@ pub enum Trouble {
     },
 }
 
+/// The arbiter's storage cannot be reached for a while.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct ArbiterLoss {
+    /// For so long.
+    pub ms: u64,
+    /// By whom; `None`: by nobody.
+    pub side: Option<usize>,
+}
+
+impl ArbiterLoss {
+    /// The stable name.
+    pub fn name(self) -> &'static str {
+        match self.side {
+            None => "without the arbiter",
+            Some(PRIMARY) => "the primary without the arbiter",
+            Some(_) => "the backup without the arbiter",
+        }
+    }
+}
+
 /// All of a round.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Plan {
@@ -132,8 +153,8 @@ pub struct Plan {
     pub back_ms: u64,
     /// With [`Phase::GoLive`], of a primary that is gone: from the blow to a stop of the backup, and for how long.
     pub second: Option<(u64, u64)>,
-    /// The arbiter's storage is lost right before the blow, and back after so long.
-    pub arbiter_away_ms: Option<u64>,
+    /// The arbiter's storage is lost right before the blow, and back after a while.
+    pub arbiter_loss: Option<ArbiterLoss>,
 }
 
 /// Failovers are wanted most, so most blows are such that the backup can win.
@@ -263,9 +284,12 @@ impl Plan {
         let at_live = random.between(240, 420);
         let later = random.between(500, 1300);
         let back_ms = if phase == Phase::GoLive { at_live } else { later };
-        let asks = !chosen.is_handed_over() && chosen.at_disk().is_none();
-        let arbiter_away_ms =
-            (asks && random.chance(ARBITER_AWAY_PERMILLE)).then(|| random.between(200, 2000));
+        // A primary whose backup does not take what it is handed within two seconds goes on as it is.
+        let longest_ms = if chosen.is_handed_over() { 700 } else { 2000 };
+        let arbiter_loss = random.chance(ARBITER_AWAY_PERMILLE).then(|| ArbiterLoss {
+            ms: random.between(200, longest_ms),
+            side: random.pick(&[None, Some(PRIMARY), Some(BACKUP)]),
+        });
         let second = match (phase, chosen) {
             (Phase::GoLive, Blow::KillPrimary) => Some((random.below(40), random.between(10, 150))),
             (Phase::GoLive, Blow::CrashPrimary) => Some((random.between(250, 340), random.between(10, 150))),
@@ -282,7 +306,7 @@ impl Plan {
             blow: chosen,
             back_ms,
             second,
-            arbiter_away_ms,
+            arbiter_loss,
         }
     }
 }
@@ -296,8 +320,8 @@ impl fmt::Display for Plan {
             Phase::GoLive => "and again at the takeover",
         };
         write!(f, "{} {phase}", self.blow.name())?;
-        if self.arbiter_away_ms.is_some() {
-            write!(f, ", without the arbiter")?;
+        if let Some(loss) = self.arbiter_loss {
+            write!(f, ", {}", loss.name())?;
         }
         for trouble in &self.troubles {
             write!(f, ", {}", trouble.name())?;
@@ -340,12 +364,14 @@ mod tests {
     }
 
     #[test]
-    fn the_arbiter_is_lost_only_where_it_is_asked() {
-        let plans: Vec<_> = (0..300).map(|round| Plan::draw(7, round, true)).collect();
-        assert!(plans.iter().any(|plan| plan.arbiter_away_ms.is_some()));
-        for plan in plans.iter().filter(|plan| plan.arbiter_away_ms.is_some()) {
-            assert!(!plan.blow.is_handed_over() && plan.blow.at_disk().is_none(), "{plan:?}");
+    fn the_arbiter_is_lost_to_all_and_to_each_side_alone_and_not_for_long_in_a_handover() {
+        let plans: Vec<_> = (0..600).map(|round| Plan::draw(7, round, true)).collect();
+        let losses = || plans.iter().filter_map(|plan| Some((plan, plan.arbiter_loss?)));
+        for side in [None, Some(PRIMARY), Some(BACKUP)] {
+            assert!(losses().any(|(_, loss)| loss.side == side), "{side:?}");
         }
+        assert!(losses().any(|(plan, _)| plan.blow.is_handed_over()));
+        assert!(losses().all(|(plan, loss)| loss.ms <= 700 || !plan.blow.is_handed_over()));
     }
 
     #[test]

@@ -243,10 +243,10 @@ impl Round<'_> {
             self.wait_for_service();
             return Ok(begun_ns);
         }
-        let arbiter_back = match plan.arbiter_away_ms {
-            Some(ms) => {
-                self.outcome.injected.push("the arbiter's storage lost, and back");
-                Some(self.pair.lose_arbiter(Duration::from_millis(ms))?)
+        let arbiter_back = match plan.arbiter_loss {
+            Some(loss) => {
+                self.outcome.injected.push(loss.name());
+                Some(self.pair.lose_arbiter(loss)?)
             }
             None => None,
         };
