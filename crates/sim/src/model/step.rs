@@ -43,17 +43,7 @@ impl World {
                 let (from, to, message) = (wire.from, wire.to, wire.messages.remove(at));
                 self.deliver(from, to, (*message).clone());
             }
-            Action::Bytes { wire } => {
-                self.left.bytes -= 1;
-                let from = peer_of(self.wires[wire].from);
-                let at = &mut self.hosts[self.wires[wire].to];
-                let now = at.now();
-                match &mut at.side {
-                    Side::Live(primary) => Arc::make_mut(primary).handle_bytes(now, from),
-                    Side::Standby(backup) => Arc::make_mut(backup).handle_bytes(now, from),
-                    Side::Starting { .. } | Side::Down(_) => {}
-                }
-            }
+            Action::Bytes { wire } => self.bytes(wire),
             Action::Replay { host } => return self.replay(host),
             Action::Decide { host } => self.decide(host),
             Action::Answer { host } => {
@@ -257,6 +247,19 @@ impl World {
             Side::Starting { .. } | Side::Down(_) => {}
         }
         self.obey(host);
+    }
+
+    /// Bytes of a message arrive that is not whole.
+    fn bytes(&mut self, wire: usize) {
+        self.left.bytes -= 1;
+        let from = peer_of(self.wires[wire].from);
+        let at = &mut self.hosts[self.wires[wire].to];
+        let now = at.now();
+        match &mut at.side {
+            Side::Live(primary) => Arc::make_mut(primary).handle_bytes(now, from),
+            Side::Standby(backup) => Arc::make_mut(backup).handle_bytes(now, from),
+            Side::Starting { .. } | Side::Down(_) => {}
+        }
     }
 
     pub(super) fn deliver(&mut self, from: usize, to: usize, message: Message) {
