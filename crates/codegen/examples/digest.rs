@@ -2,7 +2,7 @@
 //! it. `digest FILE…` translates random pages, and each file's bytes as pages; every page from several entries, one after
 //! the other as in a run, in every manner.
 
-use pollux_codegen::{Behind, Features, Manner, Region, thunks, translate};
+use pollux_codegen::{Behind, Features, Manner, Region, stubs, translate};
 use pollux_isa::{Format, OPCODES, OpcodeInfo};
 use std::collections::BTreeMap;
 
@@ -105,7 +105,7 @@ fn random_page(rng: &mut Rng, kind: u64) -> [u8; PAGE] {
 
 /// Translates a page from several entries.
 fn run(digest: &mut Digest, rng: &mut Rng, page: &[u8; PAGE], manner: Manner) -> usize {
-    let (code, thunks) = thunks();
+    let (code, stubs) = stubs();
     let mut bases = (code.len() as u32, 1 << 26);
     let mut known: BTreeMap<u16, u32> = BTreeMap::new();
     let mut bytes = 0;
@@ -122,7 +122,7 @@ fn run(digest: &mut Digest, rng: &mut Rng, page: &[u8; PAGE], manner: Manner) ->
         let behind =
             (entry == 0xffe && half % 4 != 0).then_some(Behind { page: 3, ram_offset: 0x7000, half });
         let place_of = |offset| known.get(&offset).copied();
-        let region = translate(page, entry, bases, &thunks, manner, &place_of, behind);
+        let region = translate(page, entry, bases, &stubs, manner, &place_of, behind);
         digest.region(&region);
         bytes += region.bytes.len() + region.cold.len();
         bases.0 += region.bytes.len() as u32;
@@ -143,7 +143,7 @@ fn main() {
             page
         }));
     }
-    let (code, _) = thunks();
+    let (code, _) = stubs();
     let mut digest = Digest(0xcbf2_9ce4_8422_2325);
     digest.add(&code);
     let mut bytes = 0;

@@ -10,7 +10,7 @@
 //! Operands on the hart and on the engine's words have names: `x5`, `f10`, `pc`, and those of `codegen::state`.
 
 use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter, MemorySize, Register};
-use pollux_codegen::{Behind, Features, Manner, Thunks, state, thunks, translate};
+use pollux_codegen::{Behind, Features, Manner, Stubs, state, stubs, translate};
 use pollux_machine::engine::layout;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -212,8 +212,8 @@ fn host(bytes: &[u8], base: u32, labels: &BTreeMap<u64, String>) -> String {
     text
 }
 
-/// Every jump's target gets a name: a thunk's, a block's, or a number in the order of places.
-fn labels(region: &pollux_codegen::Region, base: u32, thunks: &Thunks) -> BTreeMap<u64, String> {
+/// Every jump's target gets a name: a stub's, a block's, or a number in the order of places.
+fn labels(region: &pollux_codegen::Region, base: u32, stubs: &Stubs) -> BTreeMap<u64, String> {
     let mut labels = BTreeMap::new();
     let parts = [(&region.bytes, base), (&region.cold, COLD)];
     for (bytes, base) in parts {
@@ -230,7 +230,7 @@ fn labels(region: &pollux_codegen::Region, base: u32, thunks: &Thunks) -> BTreeM
     for (offset, place) in &region.entries {
         labels.insert(u64::from(*place), format!("block_{offset:x}"));
     }
-    for (name, place) in thunks.names() {
+    for (name, place) in stubs.names() {
         labels.insert(u64::from(place), name.to_owned());
     }
     labels
@@ -242,11 +242,11 @@ fn listing(text: &str) -> String {
     let mut page = [0; PAGE];
     let with = With::read(&comment);
     page[usize::from(with.at)..][..code.len()].copy_from_slice(&code);
-    let (shared, thunks) = thunks();
+    let (shared, stubs) = stubs();
     let base = shared.len() as u32;
     let known = |offset| with.known.iter().find(|block| block.0 == offset).map(|block| block.1);
-    let region = translate(&page, with.at, (base, COLD), &thunks, with.manner, &known, with.behind);
-    let mut labels = labels(&region, base, &thunks);
+    let region = translate(&page, with.at, (base, COLD), &stubs, with.manner, &known, with.behind);
+    let mut labels = labels(&region, base, &stubs);
     labels.extend(with.known.iter().map(|(offset, place)| (u64::from(*place), format!("known_{offset:x}"))));
     let (hot, cold) = (host(&region.bytes, base, &labels), host(&region.cold, COLD, &labels));
     format!("{comment}guest:\n{}\nhost:\n{hot}\nhost, cold:\n{cold}", guest(&code))

@@ -1,6 +1,6 @@
 //! Where code must begin at a round address, for speed.
 
-use crate::asm::Asm;
+use super::Asm;
 
 /// Instructions that do nothing, of one byte and more (Intel SDM volume 2, `NOP`).
 const NOPS: [&[u8]; 9] = [

@@ -1,12 +1,12 @@
 //! Zicond, Zba, Zbb, Zbs and Zbkb: address arithmetic and bits, in the order of the specification's chapters.
 
+use super::Emitter;
 use crate::asm::{Alu, Cond, RAX, RCX, RDX, Shift, Unary, W, scaled};
-use crate::region::Translator;
 use pollux_isa::{Inst, Opcode as Op};
 
-impl Translator<'_> {
+impl Emitter<'_, '_> {
     /// Zba, Zbb; and on to Zbs.
-    pub(crate) fn bits(&mut self, inst: Inst) -> bool {
+    pub(super) fn bits(&mut self, inst: Inst) -> bool {
         let Inst { rd, rs1, rs2, imm, .. } = inst;
         match inst.opcode {
             Op::AddUw => self.shifted_add(inst, 0, true),

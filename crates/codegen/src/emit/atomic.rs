@@ -1,10 +1,10 @@
 //! The A extension and `cbo.zero`. There is one thread, so an atomic operation is a load, some arithmetic and a store;
 //! what its checks cannot prove, misalignment included, is the interpreter's.
 
-use crate::asm::{Alu, Cond, Fixup, RAX, RCX, RDX, W, Xmm, at};
-use crate::region::{Place, Translator};
+use super::Emitter;
+use crate::asm::{Alu, Cond, RAX, RCX, RDX, W, Xmm, at};
+use crate::block::Planned;
 use crate::state::{self, part, word};
-use alloc::vec::Vec;
 use pollux_isa::{Inst, Opcode as Op};
 use pollux_machine::RAM_BASE;
 use pollux_machine::engine::layout;
@@ -12,22 +12,19 @@ use pollux_machine::engine::layout;
 /// Bytes in a cache block.
 const BLOCK_BYTES: i32 = 64;
 
-impl Translator<'_> {
-    /// Translates an instruction of A, or `cbo.zero`; false if it is none.
-    pub(crate) fn atomic(&mut self, place: Place, unexecuted: u16) -> bool {
-        let inst = place.inst;
+impl Emitter<'_, '_> {
+    /// An instruction of A, or `cbo.zero`.
+    pub(super) fn atomic(&mut self, planned: &Planned) {
+        let inst = planned.place.inst;
         let bytes = if inst.opcode >= Op::LrD { 8 } else { 4 };
-        let mut slow = Vec::new();
-        self.start = self.asm.here();
+        self.pending.start = self.asm.here();
         match inst.opcode {
             Op::LrW | Op::LrD => self.load_reserved(inst, bytes),
-            Op::ScW | Op::ScD => slow = self.store_conditional(inst, bytes),
-            Op::CboZero => slow = self.zero_block(inst),
-            opcode if (Op::LrW..=Op::AmomaxuD).contains(&opcode) => self.modify(inst, bytes),
-            _ => return false,
+            Op::ScW | Op::ScD => self.store_conditional(inst, bytes),
+            Op::CboZero => self.zero_block(inst),
+            _ => self.modify(inst, bytes),
         }
-        self.cold_step(slow, place, unexecuted, false);
-        true
+        self.end_fast_path(planned, false);
     }
 
     /// rcx = the guest physical address of the doubleword of which rax is a host address. Uses rdx.
@@ -48,13 +45,13 @@ impl Translator<'_> {
         self.put(inst.rd, RAX);
     }
 
-    fn store_conditional(&mut self, inst: Inst, bytes: u8) -> Vec<Fixup> {
+    fn store_conditional(&mut self, inst: Inst, bytes: u8) {
         self.copy(inst.rs1, RAX);
         self.asm.alu_imm(Alu::Cmp, W::Q, part(layout::RESERVATION), 0);
         let some = self.asm.jcc(Cond::Ne as u8);
         // So kernels lose a reservation when they return from a trap. It still must be aligned; nothing is accessed.
         self.asm.alu_imm(Alu::And, W::D, RAX, i32::from(bytes) - 1);
-        let misaligned = self.asm.jcc(Cond::Ne as u8);
+        self.slow_if(Cond::Ne);
         self.asm.mov_imm(RDX, 1);
         let none = self.asm.jmp();
         self.asm.bind_here(some);
@@ -70,7 +67,6 @@ impl Translator<'_> {
         self.asm.bind_here(lost);
         self.asm.bind_here(none);
         self.put(inst.rd, RDX);
-        alloc::vec![misaligned]
     }
 
     fn modify(&mut self, inst: Inst, bytes: u8) {
@@ -105,9 +101,9 @@ impl Translator<'_> {
         self.put(inst.rd, RCX);
     }
 
-    fn zero_block(&mut self, inst: Inst) -> Vec<Fixup> {
+    fn zero_block(&mut self, inst: Inst) {
         self.asm.cmp_byte(word(state::ZERO), 0);
-        let forbidden = self.asm.jcc(Cond::E as u8);
+        self.slow_if(Cond::E);
         self.copy(inst.rs1, RAX);
         self.asm.alu_imm(Alu::And, W::Q, RAX, -BLOCK_BYTES);
         self.find_page(inst.rs1, 1, true);
@@ -116,12 +112,5 @@ impl Translator<'_> {
         for offset in (0..BLOCK_BYTES).step_by(16) {
             self.asm.store_vector(at(RAX, offset), zero);
         }
-        alloc::vec![forbidden]
     }
-}
-
-/// The base register of an instruction here: it may change which page is remembered for that.
-pub(crate) fn base(inst: Inst) -> Option<u8> {
-    let atomic = (Op::LrW..=Op::AmomaxuD).contains(&inst.opcode) || inst.opcode == Op::CboZero;
-    atomic.then_some(inst.rs1)
 }

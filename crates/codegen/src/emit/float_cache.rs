@@ -1,10 +1,10 @@
-//! Which floating-point registers host registers hold, within a block.
+//! Floating-point registers in xmm registers, within a block: a write-back cache of the hart's.
 //!
-//! A result stays in its host register, and the hart is *owed* it: written are only those that are still a guest
-//! register's at the end of the block, for most results are an operand of the next instruction and no more. Where
-//! translated code is left before, what is owed is paid out of line.
+//! A result stays in its host register, and is *dirty*: the hart does not have it. Written back are only those that are
+//! still a guest register's at the end of the block, for most results are an operand of the next instruction and no more.
+//! Where translated code is left before, they are written back out of line.
 //!
-//! A result is *raw* until somebody has looked whether it is a number: RISC-V has one NaN that computations result in
+//! A result is *raw* until somebody has looked whether it is a NaN: RISC-V has one canonical NaN that computations result in
 //! (unprivileged specification 21.3), the host has many. Arithmetic makes of every quiet NaN the same and raises nothing
 //! for it, so that only bits that are written to the hart or to memory need to be looked at; one comparison looks at
 //! two results.
@@ -12,10 +12,10 @@
 //! Nothing is held from one block to the next, and what is interpreted in between takes the copies with it (xmm registers
 //! are the caller's to save); where the block goes on behind an interpreted step, they are loaded again.
 
-use crate::asm::{Cond, W, Xmm};
-use crate::cold::Cold;
-use crate::emit_float::BOX;
-use crate::region::Translator;
+use super::Emitter;
+use super::float::BOX;
+use super::slow::SlowPath;
+use crate::asm::{Asm, Cond, W, Xmm};
 use crate::state::{self, word};
 use alloc::vec::Vec;
 
@@ -32,14 +32,14 @@ pub(crate) struct Held {
     pub(crate) double: bool,
     pub(crate) xmm: Xmm,
     /// The hart does not have it.
-    is_owed: bool,
-    /// It may be a NaN that RISC-V does not have.
+    is_dirty: bool,
+    /// It may be a NaN that is not canonical.
     is_raw: bool,
 }
 
-/// The copies.
+/// The cache.
 #[derive(Clone, Default, Debug)]
-pub(crate) struct Copies {
+pub(crate) struct FloatCache {
     /// Of each host register from [`FIRST`].
     held: [Option<Held>; COUNT],
     /// Host registers of the present instruction.
@@ -47,16 +47,16 @@ pub(crate) struct Copies {
     next: usize,
 }
 
-impl Copies {
-    /// A new instruction begins. For it to find room, a guest register that is returned has to be settled first.
+impl FloatCache {
+    /// A new instruction begins. For it to find room, a guest register that is returned has to be written back first.
     pub(crate) fn begin(&mut self) -> Option<u8> {
         self.busy = [false; COUNT];
-        // What is settled keeps its host register for this instruction.
-        if self.owed().count() < COUNT - OPERANDS_MAX {
+        // What is written back keeps its host register for this instruction.
+        if self.dirty().count() < COUNT - OPERANDS_MAX {
             return None;
         }
         let from_next = (0..COUNT).map(|index| (self.next + index) % COUNT);
-        let oldest = from_next.filter_map(|index| self.held[index]).find(|held| held.is_owed);
+        let oldest = from_next.filter_map(|index| self.held[index]).find(|held| held.is_dirty);
         oldest.map(|held| held.guest)
     }
 
@@ -67,10 +67,10 @@ impl Copies {
         Some(held.xmm)
     }
 
-    /// A host register for the present instruction; what it held is no longer held. The hart is not owed that.
+    /// A host register for the present instruction; what it held is no longer held, and was not dirty.
     pub(crate) fn fresh(&mut self) -> Xmm {
         let is_free =
-            |index: &usize| !self.busy[*index] && self.held[*index].is_none_or(|held| !held.is_owed);
+            |index: &usize| !self.busy[*index] && self.held[*index].is_none_or(|held| !held.is_dirty);
         let mut from_next = (0..COUNT).map(|index| (self.next + index) % COUNT);
         let index = from_next.find(is_free).expect("`begin` has left as many as an instruction has");
         self.next = (index + 1) % COUNT;
@@ -82,13 +82,13 @@ impl Copies {
     /// A host register holds a guest register, as the hart does.
     pub(crate) fn hold(&mut self, guest: u8, double: bool, xmm: Xmm) {
         self.held[usize::from(xmm.0 - FIRST)] =
-            Some(Held { guest, double, xmm, is_owed: false, is_raw: false });
+            Some(Held { guest, double, xmm, is_dirty: false, is_raw: false });
     }
 
     /// A host register holds a guest register, and the hart does not.
-    pub(crate) fn owe(&mut self, guest: u8, double: bool, xmm: Xmm, is_raw: bool) {
+    pub(crate) fn define(&mut self, guest: u8, double: bool, xmm: Xmm, is_raw: bool) {
         self.forget(guest);
-        self.held[usize::from(xmm.0 - FIRST)] = Some(Held { guest, double, xmm, is_owed: true, is_raw });
+        self.held[usize::from(xmm.0 - FIRST)] = Some(Held { guest, double, xmm, is_dirty: true, is_raw });
     }
 
     /// Whether a copy is raw.
@@ -107,11 +107,11 @@ impl Copies {
         Some((first, second))
     }
 
-    /// What has to be written, if the hart is owed a guest register; it no longer is. The copy stays where it is for the
+    /// What has to be written back, if a guest register is dirty; it no longer is. The copy stays where it is for the
     /// present instruction, which may still be left as it was entered.
-    pub(crate) fn pay(&mut self, guest: u8) -> Option<Held> {
-        let held = self.held.iter_mut().flatten().find(|held| held.guest == guest && held.is_owed)?;
-        held.is_owed = false;
+    pub(crate) fn clean(&mut self, guest: u8) -> Option<Held> {
+        let held = self.held.iter_mut().flatten().find(|held| held.guest == guest && held.is_dirty)?;
+        held.is_dirty = false;
         self.busy[usize::from(held.xmm.0 - FIRST)] = true;
         Some(*held)
     }
@@ -133,55 +133,55 @@ impl Copies {
     }
 
     /// Those that the hart does not have.
-    pub(crate) fn owed(&self) -> impl Iterator<Item = Held> {
-        self.all().filter(|held| held.is_owed)
+    pub(crate) fn dirty(&self) -> impl Iterator<Item = Held> {
+        self.all().filter(|held| held.is_dirty)
     }
 }
 
-impl Translator<'_> {
-    /// Writes a copy to the hart, whatever it is.
-    pub(crate) fn write_copy(&mut self, held: Held) {
-        if held.is_raw {
-            self.make_canonical(held);
-        }
-        let Held { guest, double, xmm, .. } = held;
-        self.asm.store_xmm(double, state::f(guest), xmm);
-        if !double {
-            self.asm.store_imm(W::D, state::f_high(guest), BOX);
-        }
+/// Writes a register back to the hart, canonical.
+pub(super) fn write_back(asm: &mut Asm, held: Held) {
+    if held.is_raw {
+        canonicalize(asm, held);
     }
-
-    /// Makes RISC-V's NaN of a copy that is a NaN.
-    pub(crate) fn make_canonical(&mut self, Held { double, xmm, .. }: Held) {
-        self.asm.compare(true, double, xmm, xmm);
-        let number = self.asm.jcc(Cond::P.not());
-        self.asm.load_xmm(double, xmm, word(if double { state::NAN_DOUBLE } else { state::NAN_SINGLE }));
-        self.asm.bind_here(number);
+    let Held { guest, double, xmm, .. } = held;
+    asm.store_xmm(double, state::f(guest), xmm);
+    if !double {
+        asm.store_imm(W::D, state::f_high(guest), BOX);
     }
+}
 
-    /// Sees to it that a guest register's copy is as RISC-V has it. Changes flags.
-    pub(crate) fn look_at(&mut self, guest: u8) {
-        if let Some((first, second)) = self.copies.look(guest) {
+/// Makes the canonical NaN of a NaN.
+pub(super) fn canonicalize(asm: &mut Asm, Held { double, xmm, .. }: Held) {
+    asm.compare(true, double, xmm, xmm);
+    let number = asm.jcc(Cond::P.not());
+    asm.load_xmm(double, xmm, word(if double { state::NAN_DOUBLE } else { state::NAN_SINGLE }));
+    asm.bind_here(number);
+}
+
+impl Emitter<'_, '_> {
+    /// Sees to it that a guest register's copy is canonical. Changes flags.
+    pub(super) fn look_at(&mut self, guest: u8) {
+        if let Some((first, second)) = self.floats.look(guest) {
             self.asm.compare(true, first.double, first.xmm, second.unwrap_or(first).xmm);
             let from = self.asm.jcc(Cond::P as u8);
-            self.cold.push(Cold::NotANumber { from, back: self.asm.here(), first, second });
+            self.slow_paths.push(SlowPath::NotANumber { from, back: self.asm.here(), first, second });
         }
     }
 
     /// Sees to it that the hart has a guest register.
-    pub(crate) fn settle(&mut self, guest: u8) {
-        if self.copies.owed().any(|held| held.guest == guest) {
+    pub(super) fn write_back(&mut self, guest: u8) {
+        if self.floats.dirty().any(|held| held.guest == guest) {
             self.look_at(guest);
         }
-        if let Some(held) = self.copies.pay(guest) {
-            self.write_copy(held);
+        if let Some(held) = self.floats.clean(guest) {
+            write_back(self.asm, held);
         }
     }
 
     /// Sees to it that the hart has them all. Leaves general registers alone.
-    pub(crate) fn settle_all(&mut self) {
-        let owed: Vec<Held> = self.copies.owed().collect();
-        owed.into_iter().for_each(|held| self.settle(held.guest));
+    pub(super) fn write_back_all(&mut self) {
+        let dirty: Vec<Held> = self.floats.dirty().collect();
+        dirty.into_iter().for_each(|held| self.write_back(held.guest));
     }
 }
 
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn the_registers_of_an_instruction_are_not_taken_from_it() {
-        let mut copies = Copies::default();
+        let mut copies = FloatCache::default();
         let a = copies.fresh();
         copies.hold(1, true, a);
         for guest in 2..40 {
@@ -207,59 +207,59 @@ mod tests {
     }
 
     #[test]
-    fn what_is_owed_is_paid_before_its_host_register_is_another_ones() {
-        let mut copies = Copies::default();
+    fn what_is_dirty_is_written_back_before_its_host_register_is_another_ones() {
+        let mut copies = FloatCache::default();
         let mut written = Vec::new();
         for guest in 0..32 {
-            written.extend(copies.begin().and_then(|guest| copies.pay(guest)));
+            written.extend(copies.begin().and_then(|guest| copies.clean(guest)));
             let operands: [Xmm; OPERANDS_MAX] = core::array::from_fn(|_| copies.fresh());
-            let owed: Vec<Xmm> = copies.owed().map(|held| held.xmm).collect();
-            assert!(operands.iter().all(|xmm| !owed.contains(xmm)), "{operands:?} {owed:?}");
-            copies.owe(guest, true, operands[0], false);
+            let dirty: Vec<Xmm> = copies.dirty().map(|held| held.xmm).collect();
+            assert!(operands.iter().all(|xmm| !dirty.contains(xmm)), "{operands:?} {dirty:?}");
+            copies.define(guest, true, operands[0], false);
         }
-        written.extend((0..32).filter_map(|guest| copies.pay(guest)));
+        written.extend((0..32).filter_map(|guest| copies.clean(guest)));
         written.sort_by_key(|held| held.guest);
         assert!(written.iter().map(|held| held.guest).eq(0..32), "each once: {written:?}");
-        assert_eq!(copies.owed().count(), 0);
+        assert_eq!(copies.dirty().count(), 0);
     }
 
     #[test]
-    fn a_result_that_is_overwritten_is_never_paid() {
-        let mut copies = Copies::default();
+    fn a_result_that_is_overwritten_is_never_written_back() {
+        let mut copies = FloatCache::default();
         for double in [true, false] {
             copies.begin();
             let xmm = copies.fresh();
-            copies.owe(7, double, xmm, false);
+            copies.define(7, double, xmm, false);
         }
-        let held = copies.pay(7).expect("the second is owed");
+        let held = copies.clean(7).expect("the second is dirty");
         assert!(!held.double);
-        assert_eq!(copies.pay(7), None);
+        assert_eq!(copies.clean(7), None);
     }
 
     #[test]
-    fn what_is_paid_keeps_its_host_register_for_the_instruction() {
-        let mut copies = Copies::default();
+    fn what_is_written_back_keeps_its_host_register_for_the_instruction() {
+        let mut copies = FloatCache::default();
         for guest in 0..(COUNT - OPERANDS_MAX) as u8 {
             assert_eq!(copies.begin(), None);
             let xmm = copies.fresh();
-            copies.owe(guest, true, xmm, false);
+            copies.define(guest, true, xmm, false);
         }
         // The next ones that would be taken are the first again.
         copies.begin();
         let _unused: [Xmm; OPERANDS_MAX] = core::array::from_fn(|_| copies.fresh());
         assert_eq!(copies.begin(), Some(0), "there are not enough left for an instruction");
-        let paid = [0, 5, 7].map(|guest| copies.pay(guest).expect("it is owed").xmm);
+        let written = [0, 5, 7].map(|guest| copies.clean(guest).expect("it is dirty").xmm);
         let operands: [Xmm; OPERANDS_MAX] = core::array::from_fn(|_| copies.fresh());
-        assert!(paid.iter().all(|xmm| !operands.contains(xmm)), "{operands:?} {paid:?}");
+        assert!(written.iter().all(|xmm| !operands.contains(xmm)), "{operands:?} {written:?}");
     }
 
     #[test]
     fn raw_results_are_looked_at_in_pairs_of_one_precision() {
-        let mut copies = Copies::default();
+        let mut copies = FloatCache::default();
         for (guest, double) in [(1, true), (2, false), (3, true), (4, true)] {
             copies.begin();
             let xmm = copies.fresh();
-            copies.owe(guest, double, xmm, true);
+            copies.define(guest, double, xmm, true);
         }
         let pair = copies.look(4).map(|(first, second)| (first.guest, second.map(|held| held.guest)));
         assert_eq!(pair, Some((4, Some(1))));

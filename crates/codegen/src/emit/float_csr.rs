@@ -4,59 +4,48 @@
 //! changes it. The exceptions are those that the hart has, and those that MXCSR has noted since.
 //! Source: unprivileged specification, "Floating-Point Control and Status Register".
 
-use crate::asm::{Alu, Cond, Fixup, RAX, RCX, W, indexed};
-use crate::region::{Place, Translator};
+use super::Emitter;
+use crate::asm::{Alu, Cond, RAX, RCX, W, indexed};
+use crate::block::Planned;
+use crate::block::native::{FRM_BITS, csr_number};
+use crate::block::registers::X0;
 use crate::state::{self, part, word};
-use alloc::vec::Vec;
 use pollux_isa::{Inst, Opcode as Op, csr};
 use pollux_machine::engine::layout;
 
 /// The bits of `fflags`.
 const FLAGS: i32 = 31;
-/// Those of `frm`, where it is alone and in `fcsr`.
-const MODE: i32 = 7;
-const MODE_IN_FCSR: i32 = MODE << 5;
+/// Where `frm` begins in `fcsr`.
+const FRM_IN_FCSR: u8 = 5;
 
-/// Whether an instruction names one of the three registers, and does not choose another rounding mode for certain.
-pub(crate) fn is_native(inst: Inst) -> bool {
-    match inst.imm as u16 & 0xfff {
-        csr::FFLAGS | csr::FCSR => true,
-        csr::FRM => {
-            let chooses = matches!(inst.opcode, Op::Csrrwi | Op::Csrrsi) && i32::from(inst.rs1) & MODE != 0;
-            !chooses
-        }
-        _ => false,
-    }
-}
-
-impl Translator<'_> {
-    /// Translates an instruction for which [`is_native`] holds.
-    pub(crate) fn float_csr(&mut self, place: Place, unexecuted: u16) {
-        let inst = place.inst;
-        let mut slow = self.check_float();
-        self.keep_rounding(inst, &mut slow);
-        if inst.imm as u16 & 0xfff == csr::FRM {
+impl Emitter<'_, '_> {
+    /// Emits a CSR instruction on one of the three.
+    pub(super) fn float_csr(&mut self, planned: &Planned) {
+        let inst = planned.place.inst;
+        self.check_float();
+        self.keep_rounding(inst);
+        if csr_number(inst) == csr::FRM {
             self.asm.mov_imm(RAX, 0);
         } else {
             self.exceptions(inst);
         }
         self.put(inst.rd, RAX);
-        self.cold_step(slow, place, unexecuted, true);
+        self.end_fast_path(planned, true);
         self.float_checked = true;
     }
 
-    /// The jump to take if the instruction would choose another rounding mode.
-    fn keep_rounding(&mut self, inst: Inst, slow: &mut Vec<Fixup>) {
-        let bits = match inst.imm as u16 & 0xfff {
-            csr::FRM => MODE,
-            csr::FCSR => MODE_IN_FCSR,
+    /// Takes the slow path if the instruction would choose another rounding mode.
+    fn keep_rounding(&mut self, inst: Inst) {
+        let bits = match csr_number(inst) {
+            csr::FRM => FRM_BITS,
+            csr::FCSR => FRM_BITS << FRM_IN_FCSR,
             _ => return,
         };
         // Clearing bits of zero is no change, and neither is setting those of x0.
-        if inst.opcode == Op::Csrrw || (inst.opcode == Op::Csrrs && inst.rs1 != 0) {
+        if inst.opcode == Op::Csrrw || (inst.opcode == Op::Csrrs && inst.rs1 != X0) {
             self.copy(inst.rs1, RCX);
             self.asm.alu_imm(Alu::And, W::D, RCX, bits);
-            slow.push(self.asm.jcc(Cond::Ne as u8));
+            self.slow_if(Cond::Ne);
         }
     }
 
@@ -64,8 +53,8 @@ impl Translator<'_> {
     fn exceptions(&mut self, inst: Inst) {
         let immediate = matches!(inst.opcode, Op::Csrrwi | Op::Csrrsi | Op::Csrrci);
         let swaps = matches!(inst.opcode, Op::Csrrw | Op::Csrrwi);
-        let writes = swaps || inst.rs1 != 0;
-        if !swaps || inst.rd != 0 {
+        let writes = swaps || inst.rs1 != X0;
+        if !swaps || inst.rd != X0 {
             self.asm.mxcsr(true, word(state::MXCSR));
             self.asm.load(W::D, RAX, word(state::MXCSR));
             self.asm.alu_imm(Alu::And, W::D, RAX, state::MXCSR_EXCEPTIONS as i32);

@@ -1,16 +1,16 @@
 //! Which code is likely to stay within few pages: loops that call nobody, and long blocks, as those of ciphers.
 //!
-//! There the page that was remembered for a register serves many accesses; elsewhere registers go from object to
+//! There a register's inline cache, of one page, serves many accesses; elsewhere registers go from object to
 //! object. Where that guess is wrong, it costs time and nothing else.
 
-use crate::memory::MOVED;
-use crate::region::Translator;
+use super::find::Source;
+use crate::state::LOOP_REGISTERS;
 use pollux_isa::{Opcode as Op, is_compressed};
 
 /// How far, in instructions, the branch back is looked for.
 const AHEAD_MAX: usize = 500;
 /// Instructions that are looked at for one region, so that no page that a guest writes takes long to translate.
-pub(crate) const LOOKS_MAX: u32 = 40_000;
+const LOOKS_MAX: u32 = 40_000;
 /// Instructions in a long block.
 const LONG: u16 = 40;
 /// Spreads the places of loops over numbers (Knuth's multiplicative hashing).
@@ -35,25 +35,44 @@ enum Step {
     Away,
 }
 
-impl Translator<'_> {
-    /// Whether the block at `offset`, of so many instructions, is likely to stay within few pages.
-    pub(crate) fn is_likely_to_stay(&self, offset: u16, instructions: u16) -> bool {
-        instructions >= LONG || self.is_in_inner_loop(offset)
+/// Whether a block is likely to access few pages, so that the inline caches of pages serve many accesses.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Locality {
+    pub(crate) is_local: bool,
+    /// By how much the inline caches of its registers are moved: each loop has a number of its own.
+    pub(crate) rotation: u8,
+}
+
+/// What is known of loops while a region is planned.
+pub(crate) struct Loops<'a> {
+    source: &'a Source<'a>,
+    /// Instructions that may still be looked at.
+    looks: u32,
+    /// The loop without calls that was found last: where it begins and ends.
+    inner: (u16, u16),
+}
+
+impl<'a> Loops<'a> {
+    pub(crate) fn new(source: &'a Source<'a>) -> Self {
+        Self { source, looks: LOOKS_MAX, inner: (0, 0) }
     }
 
-    /// Of a block that is: by how much the words are moved in which its registers' pages are remembered. Each loop has a
-    /// number of its own.
-    pub(crate) fn rotation_at(&self, offset: u16, instructions: u16) -> u8 {
-        if instructions >= LONG || !self.is_in_inner_loop(offset) {
-            return 0;
+    /// Of the block at `offset`, of so many instructions.
+    pub(crate) fn locality(&mut self, offset: u16, instructions: u16) -> Locality {
+        if instructions >= LONG {
+            return Locality { is_local: true, rotation: 0 };
         }
-        let (first, _) = self.inner_loop.get();
-        (u32::from(first / 2).wrapping_mul(SPREAD) >> 16) as u8 % MOVED
+        if !self.is_in_inner_loop(offset) {
+            return Locality::default();
+        }
+        let (first, _) = self.inner;
+        let rotation = (u32::from(first / 2).wrapping_mul(SPREAD) >> 16) as u8 % LOOP_REGISTERS;
+        Locality { is_local: true, rotation }
     }
 
     /// Whether the block at `offset` belongs to a loop in which nobody is called.
-    fn is_in_inner_loop(&self, offset: u16) -> bool {
-        if (self.inner_loop.get().0..self.inner_loop.get().1).contains(&offset) {
+    fn is_in_inner_loop(&mut self, offset: u16) -> bool {
+        if (self.inner.0..self.inner.1).contains(&offset) {
             return true;
         }
         let mut at = offset;
@@ -62,7 +81,7 @@ impl Translator<'_> {
                 Step::On(end, Some(first)) if first <= i32::from(offset) => {
                     let is_one = self.leads_to(first, offset);
                     if is_one {
-                        self.inner_loop.set((first as u16, end));
+                        self.inner = (first as u16, end);
                     }
                     return is_one;
                 }
@@ -74,7 +93,7 @@ impl Translator<'_> {
     }
 
     /// Whether nobody is called between two offsets.
-    fn leads_to(&self, first: i32, end: u16) -> bool {
+    fn leads_to(&mut self, first: i32, end: u16) -> bool {
         let Ok(mut at) = u16::try_from(first) else { return false };
         while at < end {
             match self.step_from(at) {
@@ -85,15 +104,15 @@ impl Translator<'_> {
         true
     }
 
-    fn step_from(&self, offset: u16) -> Step {
-        let (Some(looks), Some(low)) = (self.looks.get().checked_sub(1), self.half(offset)) else {
+    fn step_from(&mut self, offset: u16) -> Step {
+        let (Some(looks), Some(low)) = (self.looks.checked_sub(1), self.source.half(offset)) else {
             return Step::Away;
         };
-        self.looks.set(looks);
+        self.looks = looks;
         if !may_jump(low) {
             return Step::On(offset + if is_compressed(low) { 2 } else { 4 }, None);
         }
-        let Ok(place) = self.place(offset) else { return Step::Away };
+        let Ok(place) = self.source.place(offset) else { return Step::Away };
         match place.inst.opcode {
             Op::Jal if place.inst.rd != 0 => Step::Away,
             Op::Jal | Op::Beq | Op::Bne | Op::Blt | Op::Bge | Op::Bltu | Op::Bgeu => {

@@ -5,25 +5,17 @@
 //! bits, which rise as numbers do, are compared with a bound first. Source: unprivileged specification, "F", tables
 //! "Domains of float-to-integer conversions" and "Format of result of FCLASS instruction".
 
-use crate::asm::{Alu, Cond, Fixup, RAX, RCX, RDX, Shift, W, Xmm};
-use crate::emit_float::{DYN, RDN, RNE, RTZ, RUP, sse};
-use crate::region::Translator;
+use super::Emitter;
+use crate::asm::float::sse;
+use crate::asm::{Alu, Cond, RAX, RCX, RDX, Shift, W, Xmm};
+use crate::block::native::{DYN, RDN, RNE, RTZ, RUP};
 use crate::state;
-use alloc::vec::Vec;
 use pollux_isa::{Inst, Opcode as Op};
 
 const XMM0: Xmm = Xmm(0);
 const XMM1: Xmm = Xmm(1);
-/// An `rm` value.
-const RMM: u8 = 4;
-
-/// Whether an `rm` field names a rounding mode, while `frm` does.
-pub(crate) fn is_rounding(rm: u8) -> bool {
-    rm <= RMM || rm == DYN
-}
-
 /// Whether an instruction converts from an integer.
-pub(crate) fn is_from_integer(opcode: Op) -> bool {
+pub(super) fn is_from_integer(opcode: Op) -> bool {
     matches!(opcode, Op::FcvtSW | Op::FcvtDW | Op::FcvtSWu | Op::FcvtDWu)
         || matches!(opcode, Op::FcvtSL | Op::FcvtDL | Op::FcvtSLu | Op::FcvtDLu)
 }
@@ -36,14 +28,14 @@ const TWO_63: f64 = 9_223_372_036_854_775_808.0;
 const EXACT_DOUBLE: u8 = 53;
 const EXACT_SINGLE: u8 = 24;
 
-impl Translator<'_> {
+impl Emitter<'_, '_> {
     /// To a signed integer, as the host rounds, or otherwise.
-    pub(crate) fn convert_to_integer(&mut self, inst: Inst, double: bool, wide: W, slow: &mut Vec<Fixup>) {
-        let from = self.get_float(inst.rs1, double, slow);
+    pub(super) fn convert_to_integer(&mut self, inst: Inst, double: bool, wide: W) {
+        let from = self.get_float(inst.rs1, double);
         if matches!(inst.rm, RNE | RTZ | DYN) {
             self.saturate(inst, double, wide, from);
         } else {
-            self.convert_directed(inst, double, wide, from, slow);
+            self.convert_directed(inst, double, wide, from);
         }
         self.put(inst.rd, RAX);
     }
@@ -70,13 +62,13 @@ impl Translator<'_> {
 
     /// The bits of a floating-point register, into rax.
     fn bits_of(&mut self, register: u8, double: bool) {
-        self.settle(register);
+        self.write_back(register);
         self.asm.load(if double { W::Q } else { W::D }, RAX, state::f(register));
     }
 
     /// Down, up, or to the nearest with ties away from zero: truncated, and corrected by what was lost, which a number
     /// can always tell.
-    fn convert_directed(&mut self, inst: Inst, double: bool, wide: W, from: Xmm, slow: &mut Vec<Fixup>) {
+    fn convert_directed(&mut self, inst: Inst, double: bool, wide: W, from: Xmm) {
         let bound = match (double, wide) {
             (true, W::Q) => TWO_63.to_bits() << 1,
             (true, W::D) => f64::from(i32::MAX).to_bits() << 1,
@@ -88,7 +80,7 @@ impl Translator<'_> {
         self.asm.alu(Alu::Add, bits, RAX, RAX);
         self.asm.mov_imm(RCX, bound);
         self.asm.alu(Alu::Cmp, bits, RAX, RCX);
-        slow.push(self.asm.jcc(Cond::Ae as u8));
+        self.slow_if(Cond::Ae);
         self.asm.convert_to_int(double, true, W::Q, RAX, from);
         self.asm.zero_xmm(XMM0);
         self.asm.convert_from_int(double, W::Q, XMM0, RAX);
@@ -113,8 +105,8 @@ impl Translator<'_> {
     }
 
     /// To an unsigned integer, from what is not negative and not too large for a signed one of 64 bits.
-    pub(crate) fn convert_to_unsigned(&mut self, inst: Inst, double: bool, wide: W, slow: &mut Vec<Fixup>) {
-        let from = self.get_float(inst.rs1, double, slow);
+    pub(super) fn convert_to_unsigned(&mut self, inst: Inst, double: bool, wide: W) {
+        let from = self.get_float(inst.rs1, double);
         let bound = match (double, wide) {
             (true, W::Q) => TWO_63.to_bits(),
             (true, W::D) => f64::from(u32::MAX).to_bits() + 1,
@@ -124,10 +116,10 @@ impl Translator<'_> {
         self.bits_of(inst.rs1, double);
         self.asm.mov_imm(RCX, bound);
         self.asm.alu(Alu::Cmp, if double { W::Q } else { W::D }, RAX, RCX);
-        slow.push(self.asm.jcc(Cond::Ae as u8));
+        self.slow_if(Cond::Ae);
         match inst.rm {
             RTZ => self.asm.convert_to_int(double, true, W::Q, RAX, from),
-            rm => self.rounding(rm, |this| this.asm.convert_to_int(double, false, W::Q, RAX, from)),
+            rm => self.rounding(rm, |asm| asm.convert_to_int(double, false, W::Q, RAX, from)),
         }
         if wide == W::D {
             self.asm.load_extended(4, true, RAX, RAX.into());
@@ -136,67 +128,67 @@ impl Translator<'_> {
     }
 
     /// From an integer.
-    pub(crate) fn convert_from_integer(&mut self, inst: Inst, double: bool, slow: &mut Vec<Fixup>) {
+    pub(super) fn convert_from_integer(&mut self, inst: Inst, double: bool) {
         match inst.opcode {
-            Op::FcvtSL | Op::FcvtDL => self.convert_long(inst, double, slow),
-            Op::FcvtSLu | Op::FcvtDLu => self.convert_unsigned_long(inst, double, slow),
-            _ => self.convert_word(inst, double, slow),
+            Op::FcvtSL | Op::FcvtDL => self.convert_long(inst, double),
+            Op::FcvtSLu | Op::FcvtDLu => self.convert_unsigned_long(inst, double),
+            _ => self.convert_word(inst, double),
         }
     }
 
     /// From a word.
-    fn convert_word(&mut self, inst: Inst, double: bool, slow: &mut Vec<Fixup>) {
+    fn convert_word(&mut self, inst: Inst, double: bool) {
         let signed = matches!(inst.opcode, Op::FcvtSW | Op::FcvtDW);
         let from = self.operand(inst.rs1);
         self.asm.load_extended(4, signed, RAX, from);
         if !double {
-            self.demand_exact(inst, EXACT_SINGLE, slow);
+            self.demand_exact(inst, EXACT_SINGLE);
         }
         self.convert_rax(inst.rd, double);
     }
 
     /// From a doubleword.
-    fn convert_long(&mut self, inst: Inst, double: bool, slow: &mut Vec<Fixup>) {
+    fn convert_long(&mut self, inst: Inst, double: bool) {
         self.copy(inst.rs1, RAX);
-        self.demand_exact(inst, if double { EXACT_DOUBLE } else { EXACT_SINGLE }, slow);
+        self.demand_exact(inst, if double { EXACT_DOUBLE } else { EXACT_SINGLE });
         self.convert_rax(inst.rd, double);
     }
 
     /// From an unsigned doubleword that is a signed one, too.
-    fn convert_unsigned_long(&mut self, inst: Inst, double: bool, slow: &mut Vec<Fixup>) {
+    fn convert_unsigned_long(&mut self, inst: Inst, double: bool) {
         self.copy(inst.rs1, RAX);
         self.asm.alu_imm(Alu::Cmp, W::Q, RAX, 0);
-        slow.push(self.asm.jcc(Cond::L as u8));
-        self.demand_exact(inst, if double { EXACT_DOUBLE } else { EXACT_SINGLE }, slow);
+        self.slow_if(Cond::L);
+        self.demand_exact(inst, if double { EXACT_DOUBLE } else { EXACT_SINGLE });
         self.convert_rax(inst.rd, double);
     }
 
     /// If the rounding mode is not the host's, rax must be small enough not to be rounded.
-    fn demand_exact(&mut self, inst: Inst, bits: u8, slow: &mut Vec<Fixup>) {
+    fn demand_exact(&mut self, inst: Inst, bits: u8) {
         if matches!(inst.rm, RNE | DYN) {
             return;
         }
         self.asm.mov_imm(RCX, 1 << bits);
         self.asm.alu(Alu::Add, W::Q, RCX, RAX);
         self.asm.shift_imm(Shift::Shr, W::Q, RCX, bits + 1);
-        slow.push(self.asm.jcc(Cond::Ne as u8));
+        self.slow_if(Cond::Ne);
     }
 
     fn convert_rax(&mut self, rd: u8, double: bool) {
-        let to = self.copies.fresh();
+        let to = self.floats.fresh();
         self.asm.zero_xmm(to);
         self.asm.convert_from_int(double, W::Q, to, RAX);
-        self.copies.owe(rd, double, to, false);
+        self.floats.define(rd, double, to, false);
     }
 
     /// `fclass`. Without their signs, the classes from zero to quiet NaN are 4 to 9, rising as bits do; a negative number's is
     /// as far from the other end.
-    pub(crate) fn classify(&mut self, inst: Inst, double: bool, slow: &mut Vec<Fixup>) {
+    pub(super) fn classify(&mut self, inst: Inst, double: bool) {
         const ZERO: u64 = 4;
         const FIRST_NAN: i32 = 8;
         let (wide, exponent, sign) = if double { (W::Q, 52, 63) } else { (W::D, 23, 31) };
         let infinity: u64 = if double { f64::INFINITY.to_bits() } else { f32::INFINITY.to_bits().into() };
-        self.check_boxes(double, &[inst.rs1], slow);
+        self.check_boxes(double, &[inst.rs1]);
         self.asm.load(wide, RCX, state::f(inst.rs1));
         self.asm.alu(Alu::Add, wide, RCX, RCX);
         self.asm.mov_imm(RAX, ZERO);

@@ -1,17 +1,18 @@
 //! How loads and stores ask the TLB: in line, if their base register is likely to point to another page each time, or
-//! out of line, when the page that was remembered for the register is another.
+//! out of line, when the page in the register's inline cache is another.
 //!
 //! In line it costs more instructions, and the address waits for them; but a branch that nobody can predict costs more
 //! still. A group's leader keeps what is added to addresses in an engine word of its own (`state::GROUP_ADDENDS`),
-//! so that what is remembered for the register stays right.
+//! so that the register's inline cache stays right.
 //!
 //! The context that an address is looked up with is that of the half of the address space in which the code lies. If the
 //! address lies in the other half, no entry has its page with this context, for a context's number stands for one half of
 //! one address space, or for both where both have it: it is looked up again, out of line, with the right one.
 
+use super::Emitter;
 use crate::asm::{Alu, Asm, Cond, Fixup, Mem, RAX, RCX, RDX, Reg, Shift, W, at, at2};
-use crate::region::Translator;
 use crate::state::{self, part, word, word_offset};
+use crate::stubs::{NO_CONTEXT, Stubs, entry_of_tlb};
 use alloc::vec::Vec;
 use pollux_machine::engine::layout;
 
@@ -19,22 +20,10 @@ const SP: u8 = 2;
 const GP: u8 = 3;
 const TP: u8 = 4;
 
-/// Bytes in a TLB entry, as a shift.
-const ENTRY_SHIFT: u8 = 4;
-/// Of a tag in the TLB, all but the context.
-pub(crate) const NO_CONTEXT: i32 = -4096 | 7;
-
-/// From the lower bits of a virtual address, with those of its mix, to the host address of its entry.
-pub(crate) fn entry_of_tlb(asm: &mut Asm, reg: Reg, tlb: usize) {
-    asm.shift_imm(Shift::Shr, W::D, reg, 12 - ENTRY_SHIFT);
-    asm.alu_imm(Alu::And, W::D, reg, (layout::TLB_ENTRIES as i32 - 1) << ENTRY_SHIFT);
-    asm.alu(Alu::Add, W::Q, reg, part(tlb));
-}
-
 /// Where an access goes on once its page has been found out of line.
 #[derive(Clone, Copy)]
-pub(crate) enum GoesOn {
-    /// With what else it has to prove; the page is remembered for its register now.
+pub(crate) enum Resume {
+    /// With what else it has to prove; the page is in its register's inline cache now.
     Proving(u32),
     /// With the access. What is to be added to the address is in rax, or has been added to rax if there is no base.
     Accessing(u32),
@@ -42,10 +31,10 @@ pub(crate) enum GoesOn {
     Leading { at: u32, high: i32, group: usize },
 }
 
-/// An access that did not find its page in line: it is not the one remembered for its register, or, of one that asks the
+/// An access that did not find its page in line: it is not the one in its register's inline cache, or, of one that asks the
 /// TLB in line, not there.
 #[derive(Clone)]
-pub(crate) struct OtherPage {
+pub(crate) struct Miss {
     pub(crate) from: Fixup,
     /// The access is to (at least) this host register plus `low`; to rax plus `low` if there is none.
     pub(crate) base: Option<Reg>,
@@ -57,28 +46,9 @@ pub(crate) struct OtherPage {
     pub(crate) aligned: bool,
     /// Whether the access has asked the TLB in line: the tag has a context.
     pub(crate) in_line: bool,
-    pub(crate) goes_on: GoesOn,
+    pub(crate) resume: Resume,
     /// Taken if not all that it proves lies in one page, or if the page has a flag set.
     pub(crate) fails: Vec<Fixup>,
-}
-
-/// Through which registers a group goes whose leader has asked the TLB in line.
-#[derive(Clone, Copy, Default, Debug)]
-pub(crate) struct Groups(u64);
-
-impl Groups {
-    fn bit(base: u8, store: bool) -> u64 {
-        1 << (u32::from(base & 31) + 32 * u32::from(store))
-    }
-
-    pub(crate) fn set(&mut self, base: u8, store: bool, value: bool) {
-        let bit = Self::bit(base, store);
-        self.0 = if value { self.0 | bit } else { self.0 & !bit };
-    }
-
-    fn has(self, base: u8, store: bool) -> bool {
-        self.0 & Self::bit(base, store) != 0
-    }
 }
 
 /// What an access has to prove, relative to its base register.
@@ -93,27 +63,24 @@ pub(crate) struct Span {
     pub(crate) store: bool,
 }
 
-impl Translator<'_> {
-    /// The engine word of what is added to the addresses of a group.
-    pub(crate) fn proved_addend(&self, base: u8, store: bool) -> usize {
-        if self.groups_of_tlb.has(base, store) {
-            group_word(base, store)
-        } else {
-            self.addend_word(base, store)
-        }
+impl Emitter<'_, '_> {
+    /// The engine word of what is added to the addresses of a group: its leader has asked the TLB in line, or used the page
+    /// that is cached for the register.
+    pub(super) fn proved_addend(&self, base: u8, store: bool) -> usize {
+        if self.wanders(base) { group_word(base, store) } else { self.addend_word(base, store) }
     }
 
     /// Whether a register is likely to point to another page each time.
-    pub(crate) fn wanders(&self, base: u8) -> bool {
-        !self.stays && !matches!(base, SP | GP | TP)
+    pub(super) fn wanders(&self, base: u8) -> bool {
+        !self.block.locality.is_local && !matches!(base, SP | GP | TP)
     }
 
     /// The host memory at `base` + `imm`, of which rax has the base register's value unless that has a home.
-    pub(crate) fn ask_tlb(&mut self, base: u8, imm: i32, span: Span) -> Mem {
+    pub(super) fn ask_tlb(&mut self, base: u8, imm: i32, span: Span) -> Mem {
         let Span { low, high, align, leads, store } = span;
-        let home = self.homes.of(base);
+        let home = self.home(base);
         let register = home.unwrap_or(RAX);
-        let half = self.half_of_space;
+        let half = self.target.half;
         let (tlb, context) = (
             if store { layout::TLB_WRITE } else { layout::TLB_READ },
             part(layout::DATA_CONTEXTS + 8 * half),
@@ -121,7 +88,7 @@ impl Translator<'_> {
         self.asm.lea(RDX, at(register, low));
         self.asm.mov32(RCX, RDX);
         self.asm.alu(Alu::Xor, W::D, RCX, part(layout::DATA_MIXES + 8 * half));
-        entry_of_tlb(&mut self.asm, RCX, tlb);
+        entry_of_tlb(self.asm, RCX, tlb);
         self.asm.alu_imm(Alu::And, W::Q, RDX, -4096 | i32::from(align - 1));
         self.asm.alu(Alu::Or, W::Q, RDX, context);
         self.asm.alu(Alu::Cmp, W::Q, RDX, at(RCX, 0));
@@ -145,7 +112,6 @@ impl Translator<'_> {
         self.asm.alu(Alu::Add, W::Q, RCX, word(state::RAM));
         if leads {
             self.asm.store(W::Q, word(group_word(base, store)), RCX);
-            self.groups_of_tlb.set(base, store, true);
         }
         let to = match home {
             Some(reg) => {
@@ -159,68 +125,60 @@ impl Translator<'_> {
             }
         };
         let at = self.asm.here();
-        let goes_on = match leads {
-            true => GoesOn::Leading { at, high, group: group_word(base, store) },
-            false => GoesOn::Accessing(at),
+        let resume = match leads {
+            true => Resume::Leading { at, high, group: group_word(base, store) },
+            false => Resume::Accessing(at),
         };
         let tag = self.tag_word(base, store);
-        self.other_page = Some(OtherPage {
-            from,
-            base: home,
-            low,
-            tag,
-            store,
-            aligned: false,
-            in_line: true,
-            goes_on,
-            fails,
-        });
+        self.pending.miss =
+            Some(Miss { from, base: home, low, tag, store, aligned: false, in_line: true, resume, fails });
         to
     }
+}
 
+impl Miss {
     /// Asks the TLB, out of line. What it does not know jumps to the step, with one of `failures`.
-    pub(crate) fn emit_other_page(&mut self, other_page: &OtherPage, failures: &mut Vec<Fixup>) {
-        let &OtherPage { from, tag, store, aligned, low, base, goes_on, .. } = other_page;
-        self.asm.bind_here(from);
+    pub(super) fn emit(&self, asm: &mut Asm, stubs: &Stubs, failures: &mut Vec<Fixup>) {
+        let &Self { from, tag, store, aligned, low, base, in_line, resume, .. } = self;
+        asm.bind_here(from);
         match base {
-            Some(base) => self.asm.lea(RAX, at(base, low)),
-            None if low != 0 => self.asm.lea(RAX, at(RAX, low)),
+            Some(base) => asm.lea(RAX, at(base, low)),
+            None if low != 0 => asm.lea(RAX, at(RAX, low)),
             None => {}
         }
-        if other_page.in_line {
-            self.asm.alu_imm(Alu::And, W::Q, RDX, NO_CONTEXT);
+        if in_line {
+            asm.alu_imm(Alu::And, W::Q, RDX, NO_CONTEXT);
         }
-        self.asm.mov_imm(RCX, word_offset(tag) as u64);
-        self.call(match (store, aligned) {
-            (false, false) => self.thunks.remember_load,
-            (false, true) => self.thunks.remember_load_aligned,
-            (true, false) => self.thunks.remember_store,
-            (true, true) => self.thunks.remember_store_aligned,
+        asm.mov_imm(RCX, word_offset(tag) as u64);
+        asm.call(match (store, aligned) {
+            (false, false) => stubs.refill_load,
+            (false, true) => stubs.refill_load_aligned,
+            (true, false) => stubs.refill_store,
+            (true, true) => stubs.refill_store_aligned,
         });
         if base.is_none() && low != 0 {
-            self.asm.lea(RAX, at(RAX, -low));
+            asm.lea(RAX, at(RAX, -low));
         }
-        failures.push(self.asm.jcc(Cond::Ne as u8));
-        if let GoesOn::Leading { high, group, .. } = goes_on {
-            self.asm.lea(RCX, at(base.unwrap_or(RAX), high));
-            self.asm.alu_imm(Alu::And, W::Q, RCX, -4096);
-            self.asm.alu(Alu::Xor, W::Q, RCX, word(tag));
-            self.asm.alu_imm(Alu::And, W::Q, RCX, -4096);
-            failures.push(self.asm.jcc(Cond::Ne as u8));
-            self.asm.store(W::Q, word(group), RDX);
+        failures.push(asm.jcc(Cond::Ne as u8));
+        if let Resume::Leading { high, group, .. } = resume {
+            asm.lea(RCX, at(base.unwrap_or(RAX), high));
+            asm.alu_imm(Alu::And, W::Q, RCX, -4096);
+            asm.alu(Alu::Xor, W::Q, RCX, word(tag));
+            asm.alu_imm(Alu::And, W::Q, RCX, -4096);
+            failures.push(asm.jcc(Cond::Ne as u8));
+            asm.store(W::Q, word(group), RDX);
         }
-        let found = match goes_on {
-            GoesOn::Proving(place) => place,
-            GoesOn::Accessing(place) | GoesOn::Leading { at: place, .. } => {
+        let found = match resume {
+            Resume::Proving(place) => place,
+            Resume::Accessing(place) | Resume::Leading { at: place, .. } => {
                 match base {
-                    Some(_) => self.asm.mov(RAX, RDX),
-                    None => self.asm.alu(Alu::Add, W::Q, RAX, RDX),
+                    Some(_) => asm.mov(RAX, RDX),
+                    None => asm.alu(Alu::Add, W::Q, RAX, RDX),
                 }
                 place
             }
         };
-        let jump = self.asm.jmp();
-        self.asm.bind(jump, found);
+        asm.jmp_to(found);
     }
 }
 

@@ -1,210 +1,15 @@
-//! Integer instructions, in the order of the specification's chapters (I, M; then `bits`). What is not here is
-//! interpreted: see the end of [`Translator::instruction`].
+//! Integer instructions, in the order of the specification's chapters: I and M. `bits` has the others, `exits` the jumps.
 
-use crate::asm::{Alu, Cond, RAX, RCX, RDX, Reg, Rm, Shift, Unary, W};
-use crate::guard::is_branch;
-use crate::region::{Place, Translator};
-use crate::state::{self, StepInfo, word};
+use super::Emitter;
+use crate::asm::{Alu, Cond, RAX, RCX, RDX, Shift, Unary, W, at, at2};
+use crate::block::Place;
+use crate::block::registers::X0;
+use crate::state::{self, word};
 use pollux_isa::{Inst, Opcode as Op};
 
-impl Translator<'_> {
-    // ---- registers ----
-
-    /// A guest register as an operand.
-    pub(crate) fn operand(&self, guest: u8) -> Rm {
-        self.homes.of(guest).map_or(Rm::M(state::x(guest)), Rm::R)
-    }
-
-    /// A host register that holds a guest register: its own, or `scratch`, loaded.
-    pub(crate) fn get(&mut self, guest: u8, scratch: Reg) -> Reg {
-        match self.homes.of(guest) {
-            Some(reg) => reg,
-            None => {
-                self.copy(guest, scratch);
-                scratch
-            }
-        }
-    }
-
-    /// Copies a guest register into `to`.
-    pub(crate) fn copy(&mut self, guest: u8, to: Reg) {
-        match self.homes.of(guest) {
-            Some(reg) => self.asm.mov(to, reg),
-            None if guest == 0 => self.asm.mov_imm(to, 0),
-            None => self.asm.load(W::Q, to, state::x(guest)),
-        }
-    }
-
-    /// Where to compute a guest register: its own host register, or `scratch` if it has none or is `in_use` by an
-    /// operand that is read later.
-    pub(crate) fn place_for(&self, guest: u8, in_use: bool, scratch: Reg) -> Reg {
-        if in_use { scratch } else { self.homes.of(guest).unwrap_or(scratch) }
-    }
-
-    /// Writes a guest register from a host register.
-    pub(crate) fn put(&mut self, guest: u8, from: Reg) {
-        match self.homes.of(guest) {
-            Some(reg) => self.asm.mov(reg, from),
-            None if guest == 0 => {}
-            None => self.asm.store(W::Q, state::x(guest), from),
-        }
-    }
-
-    /// The address of something at an offset from this page's beginning.
-    pub(crate) fn address(&mut self, to: Reg, offset: i32) {
-        self.asm.load(W::Q, to, word(state::PAGE_BASE));
-        if offset != 0 {
-            self.asm.alu_imm(Alu::Add, W::Q, to, offset);
-        }
-    }
-
-    // ---- jumps ----
-
-    /// Writes the return address of a jump.
-    pub(crate) fn link_register(&mut self, place: Place) {
-        let rd = place.inst.rd;
-        if rd != 0 {
-            let to = self.place_for(rd, false, RCX);
-            self.address(to, i32::from(place.next()));
-            self.put(rd, to);
-        }
-    }
-
-    /// rax = where `jalr` goes; writes its return address.
-    pub(crate) fn jump_target(&mut self, place: Place) {
-        self.copy(place.inst.rs1, RAX);
-        if place.inst.imm != 0 {
-            self.asm.alu_imm(Alu::Add, W::Q, RAX, place.inst.imm);
-        }
-        self.asm.alu_imm(Alu::And, W::Q, RAX, -2);
-        self.link_register(place);
-    }
-
-    /// Compares as a conditional branch does; returns the condition on which it is taken.
-    pub(crate) fn compare(&mut self, inst: Inst) -> u8 {
-        if inst.rs1 == 0 && inst.rs2 != 0 {
-            self.compare_registers(inst.rs2, 0);
-            let cond = match inst.opcode {
-                Op::Beq | Op::Bgeu => Cond::E,
-                Op::Bne | Op::Bltu => Cond::Ne,
-                Op::Blt => Cond::G,
-                _ => return Cond::G.not(),
-            };
-            return cond as u8;
-        }
-        self.compare_registers(inst.rs1, inst.rs2);
-        let cond = match inst.opcode {
-            Op::Beq => Cond::E,
-            Op::Bne => Cond::Ne,
-            Op::Blt => Cond::L,
-            Op::Bge => Cond::Ge,
-            Op::Bltu => Cond::B,
-            _ => Cond::Ae,
-        };
-        cond as u8
-    }
-
-    fn compare_registers(&mut self, a: u8, b: u8) {
-        let first = self.get(a, RAX);
-        if b == 0 {
-            self.asm.test(W::Q, first, first);
-        } else {
-            let second = self.operand(b);
-            self.asm.alu(Alu::Cmp, W::Q, first, second);
-        }
-    }
-
-    // ---- everything else ----
-
-    /// Translates one instruction that is no jump. `unexecuted` counts from it to the end of its block.
-    pub(crate) fn instruction(&mut self, place: Place, unexecuted: u16) {
-        let inst = place.inst;
-        if !self.leaves_rax(inst) {
-            self.addend_in_rax = None;
-        }
-        match inst.opcode {
-            Op::Lb => return self.load(place, unexecuted, 1, true),
-            Op::Lh => return self.load(place, unexecuted, 2, true),
-            Op::Lw => return self.load(place, unexecuted, 4, true),
-            Op::Lbu => return self.load(place, unexecuted, 1, false),
-            Op::Lhu => return self.load(place, unexecuted, 2, false),
-            Op::Lwu => return self.load(place, unexecuted, 4, false),
-            Op::Ld => return self.load(place, unexecuted, 8, false),
-            Op::Sb => return self.store(place, unexecuted, 1),
-            Op::Sh => return self.store(place, unexecuted, 2),
-            Op::Sw => return self.store(place, unexecuted, 4),
-            Op::Sd => return self.store(place, unexecuted, 8),
-            Op::Fence | Op::FenceI => return,
-            Op::Pause | Op::WrsNto | Op::WrsSto => return self.pause(place, unexecuted),
-            _ => {}
-        }
-        let is_done = self.float(place, unexecuted)
-            || self.atomic(place, unexecuted)
-            || self.csr(place, unexecuted)
-            || self.fence_translations(place, unexecuted);
-        if is_done {
-            return;
-        }
-        if is_integer(inst.opcode) && inst.rd == 0 {
-            return;
-        }
-        if self.is_step(inst) {
-            self.settle_all();
-            self.step_here(StepInfo {
-                offset: place.offset,
-                len: u16::from(inst.len),
-                unexecuted,
-                needs_float: false,
-                comes_back: true,
-            });
-            self.float_checked = false;
-            self.copies.clear();
-            return;
-        }
-        let done = self.base(place) || self.multiply(inst) || self.bits(inst);
-        debug_assert!(done, "{inst:?} is neither translated nor a step");
-    }
-
-    /// `pause` and its like: other harts get the rest of the turn, if there are any.
-    fn pause(&mut self, place: Place, unexecuted: u16) {
-        self.asm.cmp_byte(word(state::ALONE), 0);
-        let slow = alloc::vec![self.asm.jcc(Cond::E as u8)];
-        self.cold_step(slow, place, unexecuted, false);
-        self.float_checked = false;
-    }
-
-    /// Whether the translation of an instruction leaves rax alone, or sees itself to what becomes of it.
-    fn leaves_rax(&self, inst: Inst) -> bool {
-        match inst.opcode {
-            Op::Lb | Op::Lh | Op::Lw | Op::Lbu | Op::Lhu | Op::Lwu | Op::Ld => true,
-            Op::Sb | Op::Sh | Op::Sw | Op::Sd | Op::Flw | Op::Fld | Op::Fsw | Op::Fsd => true,
-            Op::Addi => self.homes.of(inst.rd).is_some(),
-            _ => false,
-        }
-    }
-
-    /// Whether an instruction that is no jump is always interpreted.
-    pub(crate) fn is_step(&self, inst: Inst) -> bool {
-        match inst.opcode {
-            Op::Cpop | Op::Cpopw => !self.features.popcnt,
-            Op::Fence | Op::FenceI | Op::CboZero | Op::SfenceVma => false,
-            Op::Pause | Op::WrsNto | Op::WrsSto => false,
-            // What it skips is in the block.
-            opcode if is_branch(opcode) => false,
-            Op::Csrrw | Op::Csrrs | Op::Csrrc | Op::Csrrwi | Op::Csrrsi | Op::Csrrci => {
-                !Self::is_native_csr(inst)
-            }
-            opcode if (Op::LrW..=Op::AmomaxuD).contains(&opcode) => false,
-            Op::Flw | Op::Fld | Op::Fsw | Op::Fsd => false,
-            Op::Lb | Op::Lh | Op::Lw | Op::Lbu | Op::Lhu | Op::Lwu | Op::Ld => false,
-            Op::Sb | Op::Sh | Op::Sw | Op::Sd => false,
-            opcode if (Op::FmaddS..=Op::FmvDX).contains(&opcode) => !self.is_native(inst),
-            opcode => !is_integer(opcode),
-        }
-    }
-
+impl Emitter<'_, '_> {
     /// I.
-    fn base(&mut self, place: Place) -> bool {
+    pub(super) fn base(&mut self, place: Place) -> bool {
         let inst = place.inst;
         let Inst { rd, rs1, rs2, imm, .. } = inst;
         match inst.opcode {
@@ -240,13 +45,13 @@ impl Translator<'_> {
             Op::Sltu => self.set_less(inst, Cond::B),
             Op::Addiw => {
                 let to = self.place_for(rd, false, RAX);
-                match self.homes.of(rs1) {
+                match self.home(rs1) {
                     _ if imm == 0 => {
                         let from = self.operand(rs1);
                         self.asm.load_extended(4, true, to, from);
                     }
                     Some(from) if rd != rs1 => {
-                        self.asm.lea(to, crate::asm::at(from, imm));
+                        self.asm.lea(to, at(from, imm));
                         self.asm.load_extended(4, true, to, to.into());
                     }
                     _ => {
@@ -272,13 +77,13 @@ impl Translator<'_> {
 
     fn add_immediate(&mut self, rd: u8, rs1: u8, imm: i32) {
         if rd == rs1 {
-            let operand = self.operand(rd);
+            let operand = self.in_place(rd);
             return self.asm.alu_imm(Alu::Add, W::Q, operand, imm);
         }
         let to = self.place_for(rd, false, RAX);
-        match self.homes.of(rs1) {
-            _ if rs1 == 0 => self.asm.mov_imm(to, i64::from(imm) as u64),
-            Some(reg) if imm != 0 => self.asm.lea(to, crate::asm::at(reg, imm)),
+        match self.home(rs1) {
+            _ if rs1 == X0 => self.asm.mov_imm(to, i64::from(imm) as u64),
+            Some(reg) if imm != 0 => self.asm.lea(to, at(reg, imm)),
             _ => {
                 self.copy(rs1, to);
                 if imm != 0 {
@@ -300,16 +105,16 @@ impl Translator<'_> {
     fn binary(&mut self, op: Alu, wide: W, rd: u8, rs1: u8, rs2: u8) {
         let commutes = op != Alu::Sub;
         let (a, b) = if rd == rs2 && commutes { (rs2, rs1) } else { (rs1, rs2) };
-        if a == 0 && wide == W::Q && matches!(op, Alu::Add | Alu::Or | Alu::Xor) {
+        if a == X0 && wide == W::Q && matches!(op, Alu::Add | Alu::Or | Alu::Xor) {
             // A move.
             let to = self.place_for(rd, false, RAX);
             self.copy(b, to);
             return self.put(rd, to);
         }
         let to = self.place_for(rd, rd == b && rd != a, RAX);
-        match (self.homes.of(a), self.homes.of(b)) {
+        match (self.home(a), self.home(b)) {
             (Some(first), Some(second)) if op == Alu::Add && rd != a => {
-                self.asm.lea(to, crate::asm::at2(first, second, 0));
+                self.asm.lea(to, at2(first, second, 0));
             }
             _ => {
                 self.copy(a, to);
@@ -323,7 +128,7 @@ impl Translator<'_> {
         self.put(rd, to);
     }
 
-    pub(crate) fn shift_immediate(&mut self, op: Shift, wide: W, inst: Inst) {
+    pub(super) fn shift_immediate(&mut self, op: Shift, wide: W, inst: Inst) {
         let to = self.place_for(inst.rd, false, RAX);
         let count = inst.imm as u8 & if wide == W::Q { 63 } else { 31 };
         if op == Shift::Sar && wide == W::D {
@@ -346,7 +151,7 @@ impl Translator<'_> {
     }
 
     /// The host, too, takes the low five or six bits of a count.
-    pub(crate) fn shift_register(&mut self, op: Shift, wide: W, inst: Inst) {
+    pub(super) fn shift_register(&mut self, op: Shift, wide: W, inst: Inst) {
         self.copy(inst.rs2, RCX);
         self.copy(inst.rs1, RAX);
         self.asm.shift_cl(op, wide, RAX);
@@ -374,7 +179,7 @@ impl Translator<'_> {
     }
 
     /// M.
-    fn multiply(&mut self, inst: Inst) -> bool {
+    pub(super) fn multiply(&mut self, inst: Inst) -> bool {
         let Inst { rd, rs1, rs2, .. } = inst;
         match inst.opcode {
             Op::Mul | Op::Mulw => {
@@ -427,7 +232,7 @@ impl Translator<'_> {
         self.asm.load_extended(bytes, signed, RCX, divisor);
         let special = if signed {
             // 0 and -1 become 1 and 0.
-            self.asm.lea(RDX, crate::asm::at(RCX, 1));
+            self.asm.lea(RDX, at(RCX, 1));
             self.asm.alu_imm(Alu::Cmp, W::Q, RDX, 1);
             self.asm.jcc(Cond::A.not())
         } else {
@@ -467,17 +272,4 @@ impl Translator<'_> {
         }
         self.put(inst.rd, RAX);
     }
-}
-
-/// Whether an instruction does nothing but compute rd.
-fn is_integer(opcode: Op) -> bool {
-    let ranges = [
-        Op::Slti..=Op::And,
-        Op::Addiw..=Op::Sraw,
-        Op::MopR..=Op::CzeroNez,
-        Op::Mul..=Op::Remuw,
-        Op::AddUw..=Op::Rev8,
-        Op::Bclr..=Op::Brev8,
-    ];
-    matches!(opcode, Op::Lui | Op::Auipc | Op::Addi) || ranges.iter().any(|range| range.contains(&opcode))
 }

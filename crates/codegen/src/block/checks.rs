@@ -6,21 +6,23 @@
 //! translated how: an interpreted step that a group spans does not come back to the block. No group spans what may take
 //! a right away.
 
-use crate::region::Place;
+use super::Place;
+use super::native::{is_atomic, may_change_rights};
+use super::registers::written;
 use alloc::vec;
 use alloc::vec::Vec;
-use pollux_isa::{Format, Inst, Opcode as Op};
+use pollux_isa::{Inst, Opcode as Op};
 
 /// A group spans at most this many bytes, so that it hardly ever lies across two pages.
 const SPAN_MAX: i32 = 1024;
 /// So the bytes that an access or a group proves are fewer, wherever its lowest lies.
 pub(crate) const GROUP_BYTES_MAX: i32 = SPAN_MAX + 16;
 
-/// How an instruction gets at memory.
+/// How an instruction's address is checked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Way {
-    /// It does not, or it proves its own address.
-    Alone,
+pub(crate) enum Check {
+    /// It has none, or it proves its own.
+    Own,
     /// It proves all from `low`, which is aligned to `align` if the accesses are aligned, to `high`, the last byte; for
     /// stores if there is one among them, for what can be written can be read.
     Leads { low: i32, high: i32, align: u8, store: bool },
@@ -28,17 +30,17 @@ pub(crate) enum Way {
     Follows { store: bool },
 }
 
-/// What is to be known of each instruction of a block.
+/// The check of an instruction, and whether the instruction stands between a check and an access that relies on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Plan {
-    pub(crate) way: Way,
+pub(crate) struct Checked {
+    pub(crate) check: Check,
     /// Whether an instruction behind it follows one before it, or it itself.
     pub(crate) is_spanned: bool,
 }
 
-impl Plan {
-    /// Nothing to be known.
-    pub(crate) const ALONE: Self = Self { way: Way::Alone, is_spanned: false };
+impl Checked {
+    /// It shares nothing.
+    pub(crate) const OWN: Self = Self { check: Check::Own, is_spanned: false };
 }
 
 /// A load or store.
@@ -63,30 +65,6 @@ fn access(inst: Inst) -> Option<Access> {
         _ => return None,
     };
     Some(Access { base: inst.rs1, imm: inst.imm, bytes, store })
-}
-
-/// The integer register that an instruction writes.
-pub(crate) fn written(inst: Inst) -> Option<u8> {
-    let format = inst.opcode.info()?.format;
-    let none = matches!(
-        format,
-        Format::B
-            | Format::Store
-            | Format::Bare
-            | Format::Fence
-            | Format::SFence
-            | Format::Cbo
-            | Format::FLoad
-            | Format::FStore
-            | Format::F4
-            | Format::FRound2
-            | Format::FRound1
-            | Format::F2
-            | Format::FFromIntRound
-            | Format::FFromInt
-            | Format::FConstant
-    );
-    (!none).then_some(inst.rd)
 }
 
 /// What the members of a group have in common.
@@ -122,34 +100,34 @@ impl Group {
         true
     }
 
-    fn way(&self) -> Way {
+    fn check(&self) -> Check {
         // The last place at or below the lowest that is aligned as the anchor is.
         let low = self.anchor - (self.anchor - self.low + self.align - 1) / self.align * self.align;
-        Way::Leads { low, high: self.high, align: self.align as u8, store: self.store }
+        Check::Leads { low, high: self.high, align: self.align as u8, store: self.store }
     }
 }
 
-/// Plans a block. `is_step` says which instructions are always interpreted.
-pub(crate) fn plan(places: &[Place], is_step: &dyn Fn(Inst) -> bool) -> Vec<Plan> {
-    let mut plans = vec![Plan::ALONE; places.len()];
+/// Shares checks among the instructions of a block. `is_step` says which instructions are always interpreted.
+pub(crate) fn share(places: &[Place], is_step: &dyn Fn(Inst) -> bool) -> Vec<Checked> {
+    let mut checks = vec![Checked::OWN; places.len()];
     for leader in 0..places.len() {
         let Some(first) = access(places[leader].inst) else { continue };
-        if plans[leader].way != Way::Alone {
+        if checks[leader].check != Check::Own {
             continue;
         }
         let mut group = Group::of(first);
         let mut followers: Vec<usize> = Vec::new();
         if written(places[leader].inst) != Some(first.base) {
             for (next, &Place { inst, .. }) in places.iter().enumerate().skip(leader + 1) {
-                let ends = is_step(inst) || crate::system::may_change_rights(inst);
-                if ends || crate::atomic::base(inst) == Some(first.base) {
+                let ends = is_step(inst) || may_change_rights(inst);
+                if ends || (is_atomic(inst.opcode) && inst.rs1 == first.base) {
                     break;
                 }
                 if let Some(access) = access(inst)
                     && access.base == first.base
                 {
                     if !group.take(access) {
-                        // It may find another page, and that will be the one remembered for the register.
+                        // It may find another page, and that will be the one in the register's inline cache.
                         break;
                     }
                     followers.push(next);
@@ -160,12 +138,12 @@ pub(crate) fn plan(places: &[Place], is_step: &dyn Fn(Inst) -> bool) -> Vec<Plan
             }
         }
         if let Some(&last) = followers.last() {
-            plans[leader].way = group.way();
-            followers.into_iter().for_each(|next| plans[next].way = Way::Follows { store: group.store });
-            plans[leader..last].iter_mut().for_each(|plan| plan.is_spanned = true);
+            checks[leader].check = group.check();
+            followers.into_iter().for_each(|next| checks[next].check = Check::Follows { store: group.store });
+            checks[leader..last].iter_mut().for_each(|one| one.is_spanned = true);
         }
     }
-    plans
+    checks
 }
 
 #[cfg(test)]
@@ -176,39 +154,39 @@ mod tests {
         Place { inst: Inst { opcode, len: 4, rd, rs1, rs2: 0, rs3: 0, rm: 0, imm }, offset: 0 }
     }
 
-    fn ways(places: &[Place]) -> Vec<Way> {
-        plan(places, &|inst| inst.opcode == Op::Csrrw).iter().map(|plan| plan.way).collect()
+    fn checks(places: &[Place]) -> Vec<Check> {
+        share(places, &|inst| inst.opcode == Op::Csrrw).iter().map(|one| one.check).collect()
     }
 
     #[test]
     fn accesses_through_one_register_share_a_check_until_it_changes() {
         let frame =
             [inst(Op::Sd, 0, 2, 8), inst(Op::Sd, 0, 2, 24), inst(Op::Addi, 2, 2, 32), inst(Op::Sd, 0, 2, 0)];
-        let leads = Way::Leads { low: 8, high: 31, align: 8, store: true };
-        assert_eq!(ways(&frame), [leads, Way::Follows { store: true }, Way::Alone, Way::Alone]);
+        let leads = Check::Leads { low: 8, high: 31, align: 8, store: true };
+        assert_eq!(checks(&frame), [leads, Check::Follows { store: true }, Check::Own, Check::Own]);
         let chain = [inst(Op::Ld, 10, 10, 0), inst(Op::Ld, 10, 10, 8)];
-        assert_eq!(ways(&chain), [Way::Alone, Way::Alone]);
+        assert_eq!(checks(&chain), [Check::Own, Check::Own]);
     }
 
     #[test]
     fn a_group_with_a_store_is_proved_for_stores() {
         let [load, store] = [inst(Op::Ld, 5, 8, 0), inst(Op::Sd, 0, 8, 8)];
-        let leads = Way::Leads { low: 0, high: 15, align: 8, store: true };
-        assert_eq!(ways(&[load, store]), [leads, Way::Follows { store: true }]);
-        assert_eq!(ways(&[store, load]), [leads, Way::Follows { store: true }]);
-        assert_eq!(ways(&[load, load])[1], Way::Follows { store: false });
+        let leads = Check::Leads { low: 0, high: 15, align: 8, store: true };
+        assert_eq!(checks(&[load, store]), [leads, Check::Follows { store: true }]);
+        assert_eq!(checks(&[store, load]), [leads, Check::Follows { store: true }]);
+        assert_eq!(checks(&[load, load])[1], Check::Follows { store: false });
     }
 
     #[test]
-    fn an_access_far_away_ends_a_group_because_it_may_remember_another_page() {
+    fn an_access_far_away_ends_a_group_because_it_may_cache_another_page() {
         let [near, far] = [inst(Op::Ld, 5, 8, 0), inst(Op::Ld, 5, 8, 2040)];
-        assert_eq!(ways(&[near, far, near]), [Way::Alone; 3]);
+        assert_eq!(checks(&[near, far, near]), [Check::Own; 3]);
     }
 
     #[test]
     fn what_is_interpreted_ends_a_group() {
         let [load, csr] = [inst(Op::Ld, 5, 8, 0), inst(Op::Csrrw, 0, 0, 0)];
-        assert_eq!(ways(&[load, csr, load]), [Way::Alone; 3]);
+        assert_eq!(checks(&[load, csr, load]), [Check::Own; 3]);
     }
 
     #[test]
@@ -216,16 +194,16 @@ mod tests {
         let sstatus = i32::from(pollux_isa::csr::SSTATUS);
         let [load, clear, read] =
             [inst(Op::Ld, 5, 8, 0), inst(Op::Csrrc, 0, 6, sstatus), inst(Op::Csrrs, 6, 0, sstatus)];
-        assert_eq!(ways(&[load, clear, load]), [Way::Alone; 3]);
-        assert_ne!(ways(&[load, read, load]), [Way::Alone; 3]);
+        assert_eq!(checks(&[load, clear, load]), [Check::Own; 3]);
+        assert_ne!(checks(&[load, read, load]), [Check::Own; 3]);
     }
 
     #[test]
     fn the_lowest_byte_proved_is_aligned_as_the_widest_access_is() {
         let [byte, word] = [inst(Op::Lb, 5, 8, 1), inst(Op::Lw, 5, 8, 8)];
-        assert_eq!(ways(&[byte, word])[0], Way::Leads { low: 0, high: 11, align: 4, store: false });
+        assert_eq!(checks(&[byte, word])[0], Check::Leads { low: 0, high: 11, align: 4, store: false });
         // A doubleword and a word that cannot both be aligned to what they are.
         let askew = [inst(Op::Ld, 5, 8, 0), inst(Op::Lw, 5, 8, 2)];
-        assert_eq!(ways(&askew), [Way::Alone, Way::Alone]);
+        assert_eq!(checks(&askew), [Check::Own, Check::Own]);
     }
 }

@@ -1,33 +1,32 @@
 //! The code that every translation shares: in, out, one interpreted step, and the way to a computed address.
 
+mod system;
+
 use crate::asm::{
     Alu, Asm, Cond, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Reg, Shift, W, at, at2,
     indexed, scaled,
 };
-use crate::groups::GROUP_BYTES_MAX;
+use crate::block::checks::GROUP_BYTES_MAX;
 use crate::state::{self, PINNED, after, part, word, x};
-use crate::straddle::page_at;
-use crate::system;
-use crate::tlb::{NO_CONTEXT, entry_of_tlb};
 use alloc::vec::Vec;
 use pollux_machine::engine::layout;
 
-/// Where the thunks are.
+/// Where the stubs are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Thunks {
+pub struct Stubs {
     /// `extern "sysv64" fn(registers: *mut u8, code: *const u8)`: runs translated code until it leaves.
     pub enter: u32,
     /// Steps: eax is a [`state::StepInfo`]. Called; returns if it answers [`after::NEXT`], with the
     /// zero flag unless the instruction is to be tried again ([`state::AGAIN`]).
     pub(crate) step: u32,
     /// rax is an address, rdx its tag without a context, rcx where (from rbp) its register's tag is: looks the address up
-    /// in the TLB, for a load or a store, and remembers it there. Called; returns with the zero flag and rdx, what is added to the
-    /// address, if that went well; else rdx is of no use, and the page that was remembered may be forgotten. Keeps rax.
-    pub(crate) remember_load: u32,
-    pub(crate) remember_store: u32,
+    /// in the TLB, for a load or a store, and caches it there. Called; returns with the zero flag and rdx, what is added to the
+    /// address, if that went well; else rdx is of no use, and the cache may be empty. Keeps rax.
+    pub(crate) refill_load: u32,
+    pub(crate) refill_store: u32,
     /// The same for accesses that must be aligned; of the others, only those that may not lie in one page fail.
-    pub(crate) remember_load_aligned: u32,
-    pub(crate) remember_store_aligned: u32,
+    pub(crate) refill_load_aligned: u32,
+    pub(crate) refill_store_aligned: u32,
     /// Leaves, with rax for the program counter. Jumped to.
     pub(crate) leave_at: u32,
     /// Goes to the translation of the code at virtual address rax, which the table of jump targets does not know, or
@@ -47,21 +46,21 @@ pub struct Thunks {
     pub(crate) round_down: u32,
     pub(crate) round_up: u32,
     pub(crate) round_to_nearest: u32,
-    /// First byte behind the thunks.
+    /// First byte behind the stubs.
     pub end: u32,
 }
 
-impl Thunks {
+impl Stubs {
     /// Names for listings.
     #[must_use]
     pub fn names(&self) -> [(&'static str, u32); 12] {
         [
             ("enter", self.enter),
             ("step", self.step),
-            ("remember_load", self.remember_load),
-            ("remember_store", self.remember_store),
-            ("remember_load_aligned", self.remember_load_aligned),
-            ("remember_store_aligned", self.remember_store_aligned),
+            ("refill_load", self.refill_load),
+            ("refill_store", self.refill_store),
+            ("refill_load_aligned", self.refill_load_aligned),
+            ("refill_store_aligned", self.refill_store_aligned),
             ("leave_at", self.leave_at),
             ("find", self.find),
             ("page_at", self.page_at),
@@ -77,9 +76,9 @@ const SAVED: [Reg; 6] = [RBX, RBP, R12, R13, R14, R15];
 /// Keeps the stack aligned to 16 in translated code: a return address and six registers are 56 bytes.
 const PADDING: i32 = 8;
 
-/// Makes the thunks for code memory's beginning.
+/// Makes the stubs for code memory's beginning.
 #[must_use]
-pub fn thunks() -> (Vec<u8>, Thunks) {
+pub fn stubs() -> (Vec<u8>, Stubs) {
     let mut asm = Asm::new(0);
     let enter = asm.here();
     for reg in SAVED {
@@ -107,10 +106,10 @@ pub fn thunks() -> (Vec<u8>, Thunks) {
     let find = find(&mut asm, leave_at);
 
     let step = step(&mut asm, leave, find);
-    let remember_load = remember(&mut asm, layout::TLB_READ, false, false);
-    let remember_store = remember(&mut asm, layout::TLB_WRITE, true, false);
-    let remember_load_aligned = remember(&mut asm, layout::TLB_READ, false, true);
-    let remember_store_aligned = remember(&mut asm, layout::TLB_WRITE, true, true);
+    let refill_load = refill(&mut asm, layout::TLB_READ, false, false);
+    let refill_store = refill(&mut asm, layout::TLB_WRITE, true, false);
+    let refill_load_aligned = refill(&mut asm, layout::TLB_READ, false, true);
+    let refill_store_aligned = refill(&mut asm, layout::TLB_WRITE, true, true);
     let page_at = page_at(&mut asm);
     let ecall = system::ecall(&mut asm, find);
     let sret = system::sret(&mut asm, find);
@@ -118,13 +117,13 @@ pub fn thunks() -> (Vec<u8>, Thunks) {
     let [round_to_nearest, round_down, round_up, round_to_zero] =
         [0, 1, 2, 3].map(|mode| round(&mut asm, mode));
     let end = asm.here();
-    let thunks = Thunks {
+    let stubs = Stubs {
         enter,
         step,
-        remember_load,
-        remember_store,
-        remember_load_aligned,
-        remember_store_aligned,
+        refill_load,
+        refill_store,
+        refill_load_aligned,
+        refill_store_aligned,
         leave_at,
         find,
         page_at,
@@ -137,17 +136,17 @@ pub fn thunks() -> (Vec<u8>, Thunks) {
         round_to_nearest,
         end,
     };
-    (asm.bytes, thunks)
+    (asm.bytes, stubs)
 }
 
-/// [`Thunks::step`].
+/// [`Stubs::step`].
 fn step(asm: &mut Asm, leave: u32, find: u32) -> u32 {
     let place = asm.here();
     spill(asm);
     asm.mxcsr(true, word(state::MXCSR));
     asm.load(W::Q, RDI, word(state::CONTEXT));
     asm.mov32(RSI, RAX);
-    // The call of this thunk has moved the stack by 8.
+    // The call of this stub has moved the stack by 8.
     asm.alu_imm(Alu::Sub, W::Q, RSP, 8);
     asm.call_mem(word(state::STEP));
     asm.alu_imm(Alu::Add, W::Q, RSP, 8);
@@ -161,15 +160,14 @@ fn step(asm: &mut Asm, leave: u32, find: u32) -> u32 {
     // Never back to the block: its return address is of no use.
     asm.alu_imm(Alu::Add, W::Q, RSP, 8);
     asm.alu_imm(Alu::Cmp, W::D, RAX, after::JUMP as i32);
-    let out = asm.jcc(Cond::Ne as u8);
-    asm.bind(out, leave);
+    asm.jcc_to(Cond::Ne, leave);
     fill(asm);
     asm.load(W::Q, RAX, part(layout::PC));
     lookup(asm, find);
     place
 }
 
-/// A thunk that has the host round as a mode of MXCSR says. What that notes stays noted.
+/// A stub that has the host round as a mode of MXCSR says. What that notes stays noted.
 fn round(asm: &mut Asm, mode: i32) -> u32 {
     const MODE_SHIFT: u32 = 13;
     const MODES: i32 = 3 << MODE_SHIFT;
@@ -200,9 +198,9 @@ fn spill(asm: &mut Asm) {
     asm.store(W::Q, word(state::BUDGET), R15);
 }
 
-/// A thunk that fills the words of [`state::LOAD_TAGS`] from the TLB. What it costs is how long its instructions wait
+/// A stub that fills the words of [`state::LOAD_TAGS`] from the TLB. What it costs is how long its instructions wait
 /// for each other, so that all that the address does not decide is loaded from fixed places.
-fn remember(asm: &mut Asm, tlb: usize, store: bool, aligned: bool) -> u32 {
+fn refill(asm: &mut Asm, tlb: usize, store: bool, aligned: bool) -> u32 {
     let place = asm.here();
     asm.push(RBX);
     asm.mov32(RBX, RAX);
@@ -234,16 +232,14 @@ fn remember(asm: &mut Asm, tlb: usize, store: bool, aligned: bool) -> u32 {
     asm.ret();
     asm.bind_here(upper);
     half_of_tlb(asm, 1);
-    let jump = asm.jmp();
-    asm.bind(jump, both);
+    asm.jmp_to(both);
     if let Some(flagged) = flagged {
         asm.bind_here(flagged);
         asm.store_imm(W::Q, at2(RBP, RCX, 0), state::NO_TAG as i32);
-        let jump = asm.jmp();
-        asm.bind(jump, end);
+        asm.jmp_to(end);
     }
     asm.bind_here(unknown);
-    remember_unknown(asm, store, aligned, compare, end);
+    refill_miss(asm, store, aligned, compare, end);
     place
 }
 
@@ -254,25 +250,22 @@ fn half_of_tlb(asm: &mut Asm, half: usize) {
 }
 
 /// The page is not in the TLB, or the access is not aligned: then it is looked up again, if it lies in one page.
-fn remember_unknown(asm: &mut Asm, store: bool, aligned: bool, compare: u32, end: u32) {
+fn refill_miss(asm: &mut Asm, store: bool, aligned: bool, compare: u32, end: u32) {
     const ALIGNMENT: i32 = 7;
     asm.push(RDX);
     asm.alu_imm(Alu::And, W::D, RDX, ALIGNMENT);
     asm.pop(RDX);
     let is_aligned = asm.jcc(Cond::E as u8);
     if aligned {
-        let jump = asm.jmp();
-        asm.bind(jump, end);
+        asm.jmp_to(end);
     } else {
         asm.alu_imm(Alu::And, W::Q, RDX, !ALIGNMENT);
         asm.push(RAX);
         asm.alu_imm(Alu::And, W::D, RAX, 0xfff);
         asm.alu_imm(Alu::Cmp, W::D, RAX, 0x1000 - 8);
         asm.pop(RAX);
-        let beyond = asm.jcc(Cond::A as u8);
-        asm.bind(beyond, end);
-        let again = asm.jmp();
-        asm.bind(again, compare);
+        asm.jcc_to(Cond::A, end);
+        asm.jmp_to(compare);
     }
     asm.bind_here(is_aligned);
     // The page can be found without executing the instruction, if it accesses no other one.
@@ -284,11 +277,10 @@ fn remember_unknown(asm: &mut Asm, store: bool, aligned: bool, compare: u32, end
     asm.store(W::Q, word(state::MISSED_AT), RAX);
     asm.bind_here(perhaps_across);
     asm.alu_imm(Alu::Or, W::D, RBX, 1);
-    let jump = asm.jmp();
-    asm.bind(jump, end);
+    asm.jmp_to(end);
 }
 
-/// [`Thunks::find`]: the TLB for fetches knows the page, and the page its blocks.
+/// [`Stubs::find`]: the TLB for fetches knows the page, and the page its blocks.
 fn find(asm: &mut Asm, leave_at: u32) -> u32 {
     let place = asm.here();
     asm.push(RBX);
@@ -329,8 +321,7 @@ fn find(asm: &mut Asm, leave_at: u32) -> u32 {
     asm.jmp_reg(RCX);
     unknown.into_iter().for_each(|jump| asm.bind_here(jump));
     asm.pop(RBX);
-    let leave = asm.jmp();
-    asm.bind(leave, leave_at);
+    asm.jmp_to(leave_at);
     place
 }
 
@@ -345,13 +336,40 @@ fn table_entry(asm: &mut Asm, to: Reg) {
     asm.alu(Alu::Add, W::Q, to, word(state::TABLE));
 }
 
-/// Jumps to the translation of virtual address rax, by way of the table of jump targets or of [`Thunks::find`].
+/// Jumps to the translation of virtual address rax, by way of the table of jump targets or of [`Stubs::find`].
 pub(crate) fn lookup(asm: &mut Asm, find: u32) {
     table_entry(asm, RCX);
     asm.alu(Alu::Cmp, W::Q, RAX, at(RCX, 0));
-    let other = asm.jcc(Cond::Ne as u8);
-    asm.bind(other, find);
+    asm.jcc_to(Cond::Ne, find);
     asm.alu_imm(Alu::And, W::Q, RAX, -4096);
     asm.store(W::Q, word(state::PAGE_BASE), RAX);
     asm.jmp_mem(at(RCX, 8));
+}
+
+/// Bytes in a TLB entry, as a shift.
+const ENTRY_SHIFT: u8 = 4;
+/// Of a tag in the TLB, all but the context.
+pub(crate) const NO_CONTEXT: i32 = -4096 | 7;
+
+/// From the lower bits of a virtual address, with those of its mix, to the host address of its entry.
+pub(crate) fn entry_of_tlb(asm: &mut Asm, reg: Reg, tlb: usize) {
+    asm.shift_imm(Shift::Shr, W::D, reg, 12 - ENTRY_SHIFT);
+    asm.alu_imm(Alu::And, W::D, reg, (layout::TLB_ENTRIES as i32 - 1) << ENTRY_SHIFT);
+    asm.alu(Alu::Add, W::Q, reg, part(tlb));
+}
+
+/// [`Stubs::page_at`]. Uses rdx.
+fn page_at(asm: &mut Asm) -> u32 {
+    let place = asm.here();
+    asm.mov(RDX, RAX);
+    asm.shift_imm(Shift::Shr, W::Q, RDX, 63);
+    asm.mov32(RCX, RAX);
+    asm.alu(Alu::Xor, W::D, RCX, indexed(part(layout::FETCH_MIXES), RDX, 3));
+    entry_of_tlb(asm, RCX, layout::TLB_FETCH);
+    asm.alu(Alu::Or, W::Q, RAX, indexed(part(layout::FETCH_CONTEXTS), RDX, 3));
+    asm.alu(Alu::Cmp, W::Q, RAX, at(RCX, 0));
+    // Leaves the flags alone.
+    asm.load(W::D, RCX, at(RCX, 8));
+    asm.ret();
+    place
 }
