@@ -119,8 +119,11 @@ fn run(digest: &mut Digest, rng: &mut Rng, page: &[u8; PAGE], manner: Manner) ->
             continue;
         }
         let half = rng.next() as u16;
-        let behind =
-            (entry == 0xffe && half % 4 != 0).then_some(Behind { page: 3, ram_offset: 0x7000, half });
+        let behind = (entry == 0xffe && !half.is_multiple_of(4)).then_some(Behind {
+            page: 3,
+            ram_offset: 0x7000,
+            half,
+        });
         let place_of = |offset| known.get(&offset).copied();
         let region = translate(page, entry, bases, &stubs, manner, &place_of, behind);
         digest.region(&region);
