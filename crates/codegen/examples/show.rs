@@ -2,7 +2,7 @@
 //! the file's bytes were a page, and prints guest and host code side by side in turn.
 
 use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter, Instruction};
-use pollux_codegen::{Features, Manner, Region, thunks, translate};
+use pollux_codegen::{Features, Manner, Region, stubs, translate};
 use pollux_isa::{decode, decode_compressed, disasm, is_compressed};
 
 fn number(text: &str) -> usize {
@@ -35,13 +35,13 @@ fn main() {
     let from = offset & !0xfff;
     let len = (bytes.len() - from).min(4096);
     page[..len].copy_from_slice(&bytes[from..from + len]);
-    let (code, thunks) = thunks();
+    let (code, stubs) = stubs();
     let features = Features { fma: true, popcnt: true };
     let region = translate(
         &page,
         (offset & 0xfff) as u16,
         (code.len() as u32, 1 << 20),
-        &thunks,
+        &stubs,
         Manner { features, grouped: true, upper: false },
         &|_| None,
         None,

@@ -6,7 +6,7 @@
 //! | r15 | the budget: steps that may still be taken |
 //! | rbx r12 r14 rdi rsi r13 r8 r9 r10 r11 | guest a5 sp ra a0 a4 s0 s1 a3 a1 a2, the most used ones |
 //! | rax rcx rdx xmm0 to xmm2 | nothing from one instruction to the next |
-//! | xmm3 to xmm15 | within a block, floating-point registers, some of which the hart does not have yet (`xmm`) |
+//! | xmm3 to xmm15 | within a block, floating-point registers, some of which the hart does not have yet (`float_cache`) |
 //!
 //! All other guest registers stay in the hart. MXCSR rounds to nearest with all exceptions masked; the exceptions
 //! that it has noted belong to the guest's `fflags` (see [`MXCSR`]).
@@ -26,8 +26,13 @@ pub(crate) fn pinned(guest: u8) -> Option<Reg> {
     PINNED.iter().find(|(number, _)| *number == guest).map(|&(_, reg)| reg)
 }
 
-/// Engine words: for each guest register a page that an access through it has hit, so that the next one is likely to; in
-/// loops, moved by the loop's number (`inner_loop`).
+/// sp, gp and tp mean the same everywhere; the registers from this one on are those that loops have their own words for.
+pub(crate) const FIRST_LOOP_REGISTER: u8 = 5;
+/// And how many they are.
+pub(crate) const LOOP_REGISTERS: u8 = 32 - FIRST_LOOP_REGISTER;
+
+/// Engine words: the inline caches. For each guest register the page that an access through it has hit last, so that the
+/// next one is likely to; in loops, moved by the loop's number (`locality`).
 /// 32 tags for loads, 32 for stores (as the TLB's, but without a context), then as many numbers to add to a virtual
 /// address for its host address; [`NO_TAG`] is none. Whoever may have changed the context of loads and stores makes
 /// them all none. A page that stores have hit has no flag set: whoever may have set one makes the tags of stores none.

@@ -1,7 +1,7 @@
 //! Which instructions are computed by the host, and which are always the interpreter's.
 
 use crate::region::{Features, Manner, translate};
-use crate::thunks;
+use crate::stubs;
 use iced_x86::{Decoder, DecoderOptions};
 use pollux_isa::{Opcode as Op, csr};
 
@@ -11,13 +11,13 @@ fn is_always_interpreted(instruction: u32) -> bool {
     let mut page = [0; 4096];
     page[..4].copy_from_slice(&instruction.to_le_bytes());
     page[4..8].copy_from_slice(&BACK.to_le_bytes());
-    let (code, thunks) = thunks();
+    let (code, stubs) = stubs();
     let features = Features { fma: true, popcnt: true };
     let manner = Manner { features, grouped: true, upper: false };
     let base = code.len() as u32;
-    let region = translate(&page, 0, (base, 1 << 24), &thunks, manner, &|_| None, None);
+    let region = translate(&page, 0, (base, 1 << 24), &stubs, manner, &|_| None, None);
     let decoder = Decoder::with_ip(64, &region.bytes, u64::from(base), DecoderOptions::NONE);
-    decoder.into_iter().any(|host| host.near_branch_target() == u64::from(thunks.step))
+    decoder.into_iter().any(|host| host.near_branch_target() == u64::from(stubs.step))
 }
 
 fn word(op: Op, rd: u32, rs1: u32, imm: u32) -> u32 {

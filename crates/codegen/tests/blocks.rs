@@ -3,12 +3,14 @@
 //! A file is a comment, the guest's code, and the host's code for it. The guest's words are the input (the text behind
 //! them is a disassembly), the rest is output: a difference fails, and `POLLUX_BLESS=1 cargo test -p pollux-codegen
 //! --test blocks` writes the files anew, for `git diff` to show what has changed. For a new block write the comment,
-//! `guest:` and the words, four or eight hexadecimal digits a line.
+//! `guest:` and the words, four or eight hexadecimal digits a line. Lines `with: …` between comment and code say what is
+//! unusual: `no-fma`, `no-popcnt`, `ungrouped`, `upper` (half of the address space), `at=OFFSET` in the page,
+//! `behind=HALFWORD` of the next page, `known=OFFSET:PLACE` of a block that was translated before; all in hexadecimal.
 //!
 //! Operands on the hart and on the engine's words have names: `x5`, `f10`, `pc`, and those of `codegen::state`.
 
 use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter, MemorySize, Register};
-use pollux_codegen::{Features, Manner, Thunks, state, thunks, translate};
+use pollux_codegen::{Behind, Features, Manner, Stubs, state, stubs, translate};
 use pollux_machine::engine::layout;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -22,6 +24,42 @@ const COLD: u32 = 1 << 24;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/blocks")
+}
+
+/// What is unusual about a listing.
+struct With {
+    manner: Manner,
+    at: u16,
+    behind: Option<Behind>,
+    known: Vec<(u16, u32)>,
+}
+
+impl With {
+    fn read(comment: &str) -> Self {
+        let hexadecimal = |text: &str| u32::from_str_radix(text, 16).expect("hexadecimal digits");
+        let features = Features { fma: true, popcnt: true };
+        let manner = Manner { features, grouped: true, upper: false };
+        let mut with = Self { manner, at: ENTRY, behind: None, known: Vec::new() };
+        for word in comment.lines().filter_map(|line| line.strip_prefix("with: ")) {
+            match word.split_once('=') {
+                None if word == "no-fma" => with.manner.features.fma = false,
+                None if word == "no-popcnt" => with.manner.features.popcnt = false,
+                None if word == "ungrouped" => with.manner.grouped = false,
+                None if word == "upper" => with.manner.upper = true,
+                Some(("at", offset)) => with.at = hexadecimal(offset) as u16,
+                Some(("behind", half)) => {
+                    let half = hexadecimal(half) as u16;
+                    with.behind = Some(Behind { page: 7, ram_offset: 0x5000, half });
+                }
+                Some(("known", block)) => {
+                    let (offset, place) = block.split_once(':').expect("OFFSET:PLACE");
+                    with.known.push((hexadecimal(offset) as u16, hexadecimal(place)));
+                }
+                _ => panic!("with: {word}?"),
+            }
+        }
+        with
+    }
 }
 
 /// The comment, and the guest's code.
@@ -49,6 +87,9 @@ fn guest(code: &[u8]) -> String {
         if pollux_isa::is_compressed(half) {
             let inst = pollux_isa::decode_compressed(half).map(|inst| pollux_isa::disasm(&inst));
             let _ = writeln!(text, "  {half:04x}      {}", inst.unwrap_or_default());
+            at += 2;
+        } else if at + 4 > code.len() {
+            let _ = writeln!(text, "  {half:04x}      (goes on in the next page)");
             at += 2;
         } else {
             let word = u32::from_le_bytes([code[at], code[at + 1], code[at + 2], code[at + 3]]);
@@ -171,8 +212,8 @@ fn host(bytes: &[u8], base: u32, labels: &BTreeMap<u64, String>) -> String {
     text
 }
 
-/// Every jump's target gets a name: a thunk's, a block's, or a number in the order of places.
-fn labels(region: &pollux_codegen::Region, base: u32, thunks: &Thunks) -> BTreeMap<u64, String> {
+/// Every jump's target gets a name: a stub's, a block's, or a number in the order of places.
+fn labels(region: &pollux_codegen::Region, base: u32, stubs: &Stubs) -> BTreeMap<u64, String> {
     let mut labels = BTreeMap::new();
     let parts = [(&region.bytes, base), (&region.cold, COLD)];
     for (bytes, base) in parts {
@@ -189,7 +230,7 @@ fn labels(region: &pollux_codegen::Region, base: u32, thunks: &Thunks) -> BTreeM
     for (offset, place) in &region.entries {
         labels.insert(u64::from(*place), format!("block_{offset:x}"));
     }
-    for (name, place) in thunks.names() {
+    for (name, place) in stubs.names() {
         labels.insert(u64::from(place), name.to_owned());
     }
     labels
@@ -199,13 +240,14 @@ fn labels(region: &pollux_codegen::Region, base: u32, thunks: &Thunks) -> BTreeM
 fn listing(text: &str) -> String {
     let (comment, code) = read(text);
     let mut page = [0; PAGE];
-    page[usize::from(ENTRY)..][..code.len()].copy_from_slice(&code);
-    let (shared, thunks) = thunks();
+    let with = With::read(&comment);
+    page[usize::from(with.at)..][..code.len()].copy_from_slice(&code);
+    let (shared, stubs) = stubs();
     let base = shared.len() as u32;
-    let features = Features { fma: true, popcnt: true };
-    let manner = Manner { features, grouped: true, upper: false };
-    let region = translate(&page, ENTRY, (base, COLD), &thunks, manner, &|_| None, None);
-    let labels = labels(&region, base, &thunks);
+    let known = |offset| with.known.iter().find(|block| block.0 == offset).map(|block| block.1);
+    let region = translate(&page, with.at, (base, COLD), &stubs, with.manner, &known, with.behind);
+    let mut labels = labels(&region, base, &stubs);
+    labels.extend(with.known.iter().map(|(offset, place)| (u64::from(*place), format!("known_{offset:x}"))));
     let (hot, cold) = (host(&region.bytes, base, &labels), host(&region.cold, COLD, &labels));
     format!("{comment}guest:\n{}\nhost:\n{hot}\nhost, cold:\n{cold}", guest(&code))
 }

@@ -1,6 +1,6 @@
 //! How large a translation can become: whoever runs it reserves that much.
 
-use pollux_codegen::{Behind, Features, Manner, REGION_BYTES_MAX, thunks, translate};
+use pollux_codegen::{Behind, Features, Manner, REGION_BYTES_MAX, stubs, translate};
 use pollux_isa::Opcode as Op;
 
 const PAGE: usize = 4096;
@@ -21,7 +21,7 @@ fn page(instruction: impl Fn(u32) -> u32) -> [u8; PAGE] {
 
 /// Bytes of the largest translation of a page, and of its cold part.
 fn size(page: &[u8; PAGE]) -> (usize, usize) {
-    let (code, thunks) = thunks();
+    let (code, stubs) = stubs();
     let bases = (code.len() as u32, 1 << 24);
     let behind = Some(Behind { page: 1, ram_offset: 1 << 33, half: 0x0000 });
     let mut largest = (0, 0);
@@ -29,7 +29,7 @@ fn size(page: &[u8; PAGE]) -> (usize, usize) {
         for grouped in [false, true] {
             for entry in [0, 2, 2048, 4094] {
                 let manner = Manner { features: Features { fma, popcnt: false }, grouped, upper: false };
-                let region = translate(page, entry, bases, &thunks, manner, &|_| None, behind);
+                let region = translate(page, entry, bases, &stubs, manner, &|_| None, behind);
                 largest.0 = largest.0.max(region.bytes.len());
                 largest.1 = largest.1.max(region.cold.len());
             }

@@ -12,9 +12,7 @@ use pollux_codegen::state::{
     CODE, LOAD_TAGS, NO_TAG, NO_TARGET, PAGES, PAGES_LEN, TABLE, TABLE_CONTEXT, TABLE_ENTRIES,
     TABLE_ENTRY_WORDS, TABLE_IN_MODE, TAGS_END, table_entry,
 };
-use pollux_codegen::{
-    Behind, Features, Manner, REGION_BYTES_MAX, Region, Thunks, jump_to, thunks, translate,
-};
+use pollux_codegen::{Behind, Features, Manner, REGION_BYTES_MAX, Region, Stubs, jump_to, stubs, translate};
 use pollux_machine::engine::Guest;
 use std::io;
 
@@ -118,7 +116,7 @@ pub(crate) struct Cache {
     /// Where the next region goes, and where its cold part does.
     used: u32,
     used_cold: u32,
-    thunks: Thunks,
+    stubs: Stubs,
     features: Features,
     /// The RAM that large pages were asked for.
     ram: usize,
@@ -132,13 +130,13 @@ pub(crate) struct Cache {
 impl Cache {
     pub(crate) fn new(bytes: usize, features: Features) -> io::Result<Self> {
         let mut memory = CodeMemory::new(bytes.max(4 * REGION_BYTES_MAX))?;
-        let (code, thunks) = thunks();
+        let (code, stubs) = stubs();
         memory.write(0, &code);
         let mut cache = Self {
             memory,
-            used: thunks.end,
+            used: stubs.end,
             used_cold: 0,
-            thunks,
+            stubs,
             features,
             ram: 0,
             pages: Vec::new(),
@@ -157,7 +155,7 @@ impl Cache {
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
         self.pages.clear();
-        self.used = self.thunks.end;
+        self.used = self.stubs.end;
         self.used_cold = self.cold_base();
         self.forget_targets();
     }
@@ -167,7 +165,7 @@ impl Cache {
     }
 
     pub(crate) fn enter_address(&self) -> u64 {
-        self.memory.address(self.thunks.enter)
+        self.memory.address(self.stubs.enter)
     }
 
     /// A guest with RAM at this address is about to run.
@@ -226,7 +224,7 @@ impl Cache {
         changed
     }
 
-    /// Drops the hart's jump targets, and what it remembers of pages, if the numbers of contexts have been given out
+    /// Drops the hart's jump targets, and its inline caches, if the numbers of contexts have been given out
     /// anew; returns whether they have.
     pub(crate) fn catch_up_contexts(&mut self, guest: &mut Guest<'_, '_>) -> bool {
         let hart = guest.hart_index();
@@ -290,7 +288,7 @@ impl Cache {
             bytes,
             half as u16 * 2,
             (self.used, self.used_cold),
-            &self.thunks,
+            &self.stubs,
             manner,
             &place_of,
             behind,

@@ -7,8 +7,8 @@ use crate::run::Run;
 use pollux_codegen::state;
 use std::ffi::c_void;
 
-/// Runs the translated code at `code` until it leaves. `thunk` is the address of the thunk named `enter`.
-pub(crate) fn enter(run: &mut Run<'_, '_, '_, '_>, thunk: u64, code: u64) {
+/// Runs the translated code at `code` until it leaves. `stub` is the address of the stub named `enter`.
+pub(crate) fn enter(run: &mut Run<'_, '_, '_, '_>, stub: u64, code: u64) {
     let step: extern "sysv64" fn(*mut c_void, u32) -> u32 = step;
     let run: *mut Run<'_, '_, '_, '_> = run;
     // SAFETY: `run` is a mutable borrow that lasts for all of this function.
@@ -21,10 +21,10 @@ pub(crate) fn enter(run: &mut Run<'_, '_, '_, '_>, thunk: u64, code: u64) {
     // `mstatus` and the plain supervisor CSRs), with values that they may have, at offsets that `engine::layout` takes
     // from the struct itself, and to RAM through the addresses in the engine's words, at offsets that the TLB vouches
     // for: the machine caches translations only of whole pages of RAM.
-    // SAFETY: `thunk` is the address of a function of this type: `pollux-codegen` makes it at the beginning of code
+    // SAFETY: `stub` is the address of a function of this type: `pollux-codegen` makes it at the beginning of code
     // memory, which never moves. `run` mutably borrows all that it writes to, and `step` gets at that through it alone.
     unsafe {
-        let function: extern "sysv64" fn(*mut u8, u64) = std::mem::transmute(thunk as usize);
+        let function: extern "sysv64" fn(*mut u8, u64) = std::mem::transmute(stub as usize);
         function(registers, code);
     }
 }

@@ -16,10 +16,9 @@ pub(crate) struct Run<'r, 'g, 'a, 'b> {
     budget: u64,
     /// Translated code was left in the middle of a block, where it goes on.
     is_resumed: bool,
-    /// The contexts of loads and stores when translated code was last left: those in which the pages that are remembered
-    /// for registers were found.
+    /// The contexts of loads and stores when translated code was last left: those that the inline caches are of.
     data_contexts: [u64; 2],
-    /// [`Guest::flagged_pages`] when the pages that are remembered for stores were without flags.
+    /// [`Guest::flagged_pages`] when the pages in the inline caches for stores were without flags.
     flagged_pages: u64,
 }
 
@@ -128,8 +127,8 @@ impl<'r, 'g, 'a, 'b> Run<'r, 'g, 'a, 'b> {
         let words = self.guest.words();
         words[state::PAGE_BASE] = pc & !0xfff;
         words[state::BUDGET] = self.budget;
-        let thunk = self.cache.enter_address();
-        enter(self, thunk, code);
+        let stub = self.cache.enter_address();
+        enter(self, stub, code);
         self.data_contexts = self.guest.data_contexts();
         self.accrue();
         let words = self.guest.words();
