@@ -21,8 +21,9 @@ use pollux_vocab::Generation;
 /// The first three bytes of every frame.
 pub const MAGIC: [u8; 3] = *b"PLX";
 /// The version of frames and messages that this build writes.
-pub const VERSION: u8 = 2;
-/// The oldest one that it reads: version 1 is version 2 without pieces.
+pub const VERSION: u8 = 3;
+/// The oldest one that it reads: version 2 is version 3 with a Hello that names no machine, version 1 has no pieces
+/// either.
 pub const VERSION_OLDEST: u8 = 1;
 /// Bytes before the payload.
 pub const HEADER_BYTES: usize = 28;
@@ -154,6 +155,8 @@ impl FrameError {
 pub(crate) struct Frame {
     /// Where it started in the stream, in bytes.
     pub(crate) offset: u64,
+    /// The version that it was written in.
+    pub(crate) version: u8,
     /// What the payload is.
     pub(crate) kind: u8,
     /// The sender's generation; 0 before there is one.
@@ -216,6 +219,7 @@ fn unpack(stored: &[u8]) -> Option<Vec<u8>> {
 
 /// The first bytes of a frame, checked.
 pub(crate) struct Header {
+    version: u8,
     pub(crate) kind: u8,
     flags: u8,
     pub(crate) stored_bytes: usize,
@@ -254,7 +258,8 @@ pub(crate) fn open(header: &Header, stored: &[u8], offset: u64) -> Result<Frame,
     } else {
         unpack(stored).ok_or(FrameError::Unpackable { offset })?
     };
-    Ok(Frame { offset, kind: header.kind, generation: header.generation, payload })
+    let Header { version, kind, generation, .. } = *header;
+    Ok(Frame { offset, version, kind, generation, payload })
 }
 
 /// Checks a header, the parts that never move first.
@@ -282,7 +287,7 @@ pub(crate) fn header(bytes: &[u8; HEADER_BYTES], offset: u64) -> Result<Header, 
     if stored_bytes > PAYLOAD_BYTES_MAX {
         return Err(too_long);
     }
-    Ok(Header { kind, flags, stored_bytes, generation: Generation(generation), payload_crc })
+    Ok(Header { version, kind, flags, stored_bytes, generation: Generation(generation), payload_crc })
 }
 
 /// Takes a stream apart into messages, whatever pieces it arrives in. Push bytes as they come, then poll until

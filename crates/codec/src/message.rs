@@ -35,6 +35,45 @@ pub struct Hello {
     pub failure_ns: u64,
     /// Bytes of the snapshot that follows.
     pub snapshot_bytes: u64,
+    /// Which kind of machine it is, by name, such as [`MACHINE_UNNAMED`].
+    pub machine: String,
+}
+
+/// What a Hello that names no kind of machine speaks of: there was no other.
+pub const MACHINE_UNNAMED: &str = "riscv-virt";
+
+/// [`Hello`] in version 2 and before.
+#[derive(Deserialize)]
+struct HelloV2 {
+    software: String,
+    vm: String,
+    generation: Generation,
+    harts: u32,
+    ram_bytes: u64,
+    disks: Vec<DiskHello>,
+    heartbeat_ns: u64,
+    failure_ns: u64,
+    snapshot_bytes: u64,
+}
+
+impl From<HelloV2> for Hello {
+    fn from(hello: HelloV2) -> Self {
+        let HelloV2 { software, vm, generation, harts, ram_bytes, disks, .. } = hello;
+        let HelloV2 { heartbeat_ns, failure_ns, snapshot_bytes, .. } = hello;
+        let machine = MACHINE_UNNAMED.into();
+        Self {
+            software,
+            vm,
+            generation,
+            harts,
+            ram_bytes,
+            disks,
+            heartbeat_ns,
+            failure_ns,
+            snapshot_bytes,
+            machine,
+        }
+    }
 }
 
 /// Who asks a backup for its services, before anything about the machine is said.
@@ -209,6 +248,8 @@ pub mod kind {
     pub const PIECE: u8 = 17;
 }
 
+/// From this version on a Hello names its kind of machine.
+const HELLO_NAMES_MACHINE: u8 = 3;
 /// Longest piece of a snapshot in one frame, in bytes; longer [`Wire::State`] messages are split.
 const STATE_BYTES_MAX: usize = 4 << 20;
 
@@ -370,10 +411,13 @@ fn postcard_of<T: Serialize>(value: &T) -> Vec<u8> {
 }
 
 fn hello(frame: &Frame) -> Option<Wire> {
-    match postcard::take_from_bytes::<Hello>(&frame.payload) {
-        Ok((hello, [])) if hello.generation == frame.generation => Some(Wire::Hello(hello)),
-        _ => None,
-    }
+    let (hello, rest) = if frame.version >= HELLO_NAMES_MACHINE {
+        postcard::take_from_bytes::<Hello>(&frame.payload).ok()?
+    } else {
+        let (hello, rest) = postcard::take_from_bytes::<HelloV2>(&frame.payload).ok()?;
+        (hello.into(), rest)
+    };
+    (rest.is_empty() && hello.generation == frame.generation).then_some(Wire::Hello(hello))
 }
 
 fn greet(frame: &Frame) -> Option<Wire> {

@@ -4,21 +4,26 @@
 //! Invariant: damage and other versions are refused before any content is believed. Magic, version and length
 //! come first, in raw bytes; every section has a CRC32C over its header and one over its content.
 //!
+//! A snapshot can be written without being held ([`header`], [`section_header`]) and read as it comes ([`Reader`]).
+//!
 //! Layout: `docs/wire.md`, "Snapshot". Not here: what the sections mean. Their owner takes those that it knows,
 //! checks their versions, and treats one that is left over as an error (`pollux-machine`'s `snapshot`).
+
+mod reader;
 
 use crate::crc::crc32c;
 use crate::varint::Cursor;
 use alloc::vec::Vec;
+pub use reader::{Item, Reader};
 
 /// The first eight bytes of every snapshot.
 pub const MAGIC: [u8; 8] = *b"POLLUXSN";
 /// The version of the container that this build writes, and the only one it reads.
 pub const FORMAT: u16 = 1;
 /// Bytes before the first section.
-const HEADER_BYTES: usize = 28;
+pub const HEADER_BYTES: usize = 28;
 /// Bytes before a section's content.
-const SECTION_BYTES: usize = 20;
+pub const SECTION_BYTES: usize = 20;
 
 /// Why a snapshot was refused. Offsets count bytes from the snapshot's start.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -93,6 +98,33 @@ pub fn encode<'a>(sections: impl IntoIterator<Item = Section<'a>>) -> Vec<u8> {
     writer.finish()
 }
 
+/// What a container of `total` bytes with so many sections begins with.
+#[must_use]
+pub fn header(total: u64, sections: u32) -> [u8; HEADER_BYTES] {
+    let mut out = [0; HEADER_BYTES];
+    out[0..8].copy_from_slice(&MAGIC);
+    out[8..10].copy_from_slice(&FORMAT.to_le_bytes());
+    // Bytes 10 and 11 are reserved and zero.
+    out[12..20].copy_from_slice(&total.to_le_bytes());
+    out[20..24].copy_from_slice(&sections.to_le_bytes());
+    let crc = crc32c(&out[..HEADER_BYTES - 4]);
+    out[24..28].copy_from_slice(&crc.to_le_bytes());
+    out
+}
+
+/// What stands before a section's content of `len` bytes, whose CRC32C is `crc`.
+#[must_use]
+pub fn section_header(kind: u16, version: u16, len: u64, crc: u32) -> [u8; SECTION_BYTES] {
+    let mut out = [0; SECTION_BYTES];
+    out[0..2].copy_from_slice(&kind.to_le_bytes());
+    out[2..4].copy_from_slice(&version.to_le_bytes());
+    out[4..12].copy_from_slice(&len.to_le_bytes());
+    out[12..16].copy_from_slice(&crc.to_le_bytes());
+    let header_crc = crc32c(&out[..SECTION_BYTES - 4]);
+    out[16..20].copy_from_slice(&header_crc.to_le_bytes());
+    out
+}
+
 /// Writes a container section by section, each where it is to be.
 #[derive(Debug)]
 pub struct Writer {
@@ -114,14 +146,8 @@ impl Writer {
         self.out.resize(begin, 0);
         content(&mut self.out);
         let bytes = &self.out[begin..];
-        let (len, crc) = (bytes.len() as u64, crc32c(bytes));
-        let header = &mut self.out[start..begin];
-        header[0..2].copy_from_slice(&kind.to_le_bytes());
-        header[2..4].copy_from_slice(&version.to_le_bytes());
-        header[4..12].copy_from_slice(&len.to_le_bytes());
-        header[12..16].copy_from_slice(&crc.to_le_bytes());
-        let header_crc = crc32c(&header[..SECTION_BYTES - 4]);
-        header[16..20].copy_from_slice(&header_crc.to_le_bytes());
+        let header = section_header(kind, version, bytes.len() as u64, crc32c(bytes));
+        self.out[start..begin].copy_from_slice(&header);
         self.count += 1;
     }
 
@@ -129,14 +155,8 @@ impl Writer {
     #[must_use]
     pub fn finish(self) -> Vec<u8> {
         let Self { mut out, count } = self;
-        let total = out.len() as u64;
-        out[0..8].copy_from_slice(&MAGIC);
-        out[8..10].copy_from_slice(&FORMAT.to_le_bytes());
-        // Bytes 10 and 11 are reserved and zero.
-        out[12..20].copy_from_slice(&total.to_le_bytes());
-        out[20..24].copy_from_slice(&count.to_le_bytes());
-        let crc = crc32c(&out[..HEADER_BYTES - 4]);
-        out[24..28].copy_from_slice(&crc.to_le_bytes());
+        let header = header(out.len() as u64, count);
+        out[..HEADER_BYTES].copy_from_slice(&header);
         out
     }
 }
@@ -166,24 +186,10 @@ pub fn decode(snapshot: &[u8]) -> Result<Vec<Section<'_>>, ContainerError> {
     Ok(sections)
 }
 
-/// Returns how many sections the header promises.
+/// Checks the header of a snapshot that is all there. Returns how many sections it promises.
 fn check_header(snapshot: &[u8]) -> Result<u32, ContainerError> {
     let len = snapshot.len() as u64;
-    let magic = &snapshot[..snapshot.len().min(MAGIC.len())];
-    if magic != &MAGIC[..magic.len()] || magic.is_empty() {
-        return Err(ContainerError::NotASnapshot { found: magic.to_vec() });
-    }
-    let truncated = ContainerError::Truncated { at: len, expected: HEADER_BYTES as u64 };
-    let mut cursor = Cursor::new(snapshot);
-    let version = cursor.take(MAGIC.len()).and_then(|_| cursor.u16()).ok_or_else(|| truncated.clone())?;
-    if version != FORMAT {
-        return Err(ContainerError::UnknownFormat { found: version });
-    }
-    let mut fields = || Some((cursor.u16()?, cursor.u64()?, cursor.u32()?, cursor.u32()?));
-    let (reserved, total, count, crc) = fields().ok_or(truncated)?;
-    if crc32c(&snapshot[..HEADER_BYTES - 4]) != crc || reserved != 0 || total < HEADER_BYTES as u64 {
-        return Err(ContainerError::HeaderDamaged);
-    }
+    let (total, count) = parse_header(snapshot)?;
     if total > len {
         return Err(ContainerError::Truncated { at: len, expected: total });
     }
@@ -193,16 +199,44 @@ fn check_header(snapshot: &[u8]) -> Result<u32, ContainerError> {
     Ok(count)
 }
 
-fn next_section<'a>(cursor: &mut Cursor<'a>) -> Result<Section<'a>, ContainerError> {
-    let at = cursor.position() as u64;
+/// How many bytes and sections the header at the beginning of `bytes` promises.
+fn parse_header(bytes: &[u8]) -> Result<(u64, u32), ContainerError> {
+    let len = bytes.len() as u64;
+    let magic = &bytes[..bytes.len().min(MAGIC.len())];
+    if magic != &MAGIC[..magic.len()] || magic.is_empty() {
+        return Err(ContainerError::NotASnapshot { found: magic.to_vec() });
+    }
+    let truncated = ContainerError::Truncated { at: len, expected: HEADER_BYTES as u64 };
+    let mut cursor = Cursor::new(bytes);
+    let version = cursor.take(MAGIC.len()).and_then(|_| cursor.u16()).ok_or_else(|| truncated.clone())?;
+    if version != FORMAT {
+        return Err(ContainerError::UnknownFormat { found: version });
+    }
+    let mut fields = || Some((cursor.u16()?, cursor.u64()?, cursor.u32()?, cursor.u32()?));
+    let (reserved, total, count, crc) = fields().ok_or(truncated)?;
+    if crc32c(&bytes[..HEADER_BYTES - 4]) != crc || reserved != 0 || total < HEADER_BYTES as u64 {
+        return Err(ContainerError::HeaderDamaged);
+    }
+    Ok((total, count))
+}
+
+/// A section's header: kind, version, length and checksum of the content. `at`: where the section starts.
+fn parse_section_header(header: &[u8], at: u64) -> Result<(u16, u16, u64, u32), ContainerError> {
     let damaged = |what| ContainerError::SectionDamaged { at, what };
-    let header = cursor.take(SECTION_BYTES).ok_or(damaged("its header is cut off"))?;
     let mut fields = Cursor::new(header);
     let mut parse = || Some((fields.u16()?, fields.u16()?, fields.u64()?, fields.u32()?, fields.u32()?));
     let (kind, version, len, crc, header_crc) = parse().ok_or(damaged("its header is cut off"))?;
     if crc32c(&header[..SECTION_BYTES - 4]) != header_crc {
         return Err(damaged("its header's checksum does not match"));
     }
+    Ok((kind, version, len, crc))
+}
+
+fn next_section<'a>(cursor: &mut Cursor<'a>) -> Result<Section<'a>, ContainerError> {
+    let at = cursor.position() as u64;
+    let damaged = |what| ContainerError::SectionDamaged { at, what };
+    let header = cursor.take(SECTION_BYTES).ok_or(damaged("its header is cut off"))?;
+    let (kind, version, len, crc) = parse_section_header(header, at)?;
     let content_at = cursor.position() as u64;
     let len = usize::try_from(len).map_err(|_| damaged("it reaches past the end"))?;
     let bytes = cursor.take(len).ok_or(damaged("it reaches past the end"))?;

@@ -1,12 +1,55 @@
 //! The snapshot container: what is put in comes out, and damage, other files and other versions are told apart.
 
-use pollux_codec::snapshot::{self, ContainerError, Section};
+use pollux_codec::snapshot::{self, ContainerError, Item, Reader, Section};
 use proptest::prelude::*;
 
 const SECTIONS: [Section<'static>; 3] = [(1, 1, b"first"), (0xff03, 7, b""), (2, 2, &[9; 100])];
 
 fn sample() -> Vec<u8> {
     snapshot::encode(SECTIONS)
+}
+
+/// What a reader makes of bytes that come in pieces.
+fn read(bytes: &[u8], piece: usize) -> Result<Vec<(u16, u16, Vec<u8>)>, ContainerError> {
+    let (mut reader, mut sections) = (Reader::default(), Vec::new());
+    for mut rest in bytes.chunks(piece) {
+        while let Some(item) = reader.next(&mut rest)? {
+            match item {
+                Item::Begin { kind, version, .. } => sections.push((kind, version, Vec::new())),
+                Item::Content(bytes) => sections.last_mut().expect("begun").2.extend_from_slice(bytes),
+                Item::End => {}
+            }
+        }
+        assert!(rest.is_empty(), "all is taken");
+    }
+    reader.finish()?;
+    Ok(sections)
+}
+
+fn owned(sections: &[Section<'_>]) -> Vec<(u16, u16, Vec<u8>)> {
+    sections.iter().map(|(kind, version, bytes)| (*kind, *version, bytes.to_vec())).collect()
+}
+
+#[test]
+fn a_snapshot_that_comes_in_pieces_is_the_same_snapshot_and_as_damaged() {
+    let bytes = sample();
+    for piece in [1, 3, 19, 64, bytes.len()] {
+        assert_eq!(read(&bytes, piece), Ok(owned(&SECTIONS)));
+        assert_eq!(read(&snapshot::encode([]), piece), Ok(vec![]));
+        for len in 0..bytes.len() {
+            let whole = snapshot::decode(&bytes[..len]).expect_err("cut off");
+            assert_eq!(read(&bytes[..len], piece), Err(whole), "{len} bytes in pieces of {piece}");
+        }
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(read(&damaged, piece).is_err(), "bit {bit}");
+        }
+        let longer = [&bytes[..], &[0]].concat();
+        assert!(matches!(read(&longer, piece), Err(ContainerError::TrailingBytes { .. })));
+        let twice = snapshot::encode([(5, 1, &b"a"[..]), (5, 1, b"b")]);
+        assert_eq!(read(&twice, piece), Err(ContainerError::Duplicate { kind: 5 }));
+    }
 }
 
 #[test]

@@ -18,8 +18,8 @@ fn parse(meminfo: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// Whether the snapshot that a peer announces may be one of the machine that it announces, and finds room here: as
-/// itself, and again as the machine. `available`: bytes that this host has got to give, if it says.
+/// Whether the snapshot that a peer announces may be one of the machine that it announces, and finds room here as the
+/// machine that it becomes. `available`: bytes that this host has got to give, if it says.
 pub(crate) fn check_snapshot(hello: &Hello, available: Option<u64>) -> Result<(), String> {
     let bytes = hello.snapshot_bytes;
     // A page of RAM, and its number before it; and what a reset finds, which fits into RAM.
@@ -32,7 +32,7 @@ pub(crate) fn check_snapshot(hello: &Hello, available: Option<u64>) -> Result<()
         ));
     }
     match available {
-        Some(available) if bytes > available / 2 => Err(format!(
+        Some(available) if bytes > available => Err(format!(
             "the snapshot has {bytes} bytes and becomes a machine of that size; this host has {available} bytes to give"
         )),
         _ => Ok(()),

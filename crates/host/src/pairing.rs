@@ -29,13 +29,10 @@ use crate::memory::{self, check_snapshot};
 use crate::proof::{Side, is_proof, prove};
 use pollux_arbiter::Secret;
 use pollux_codec::message::{DiskHello, Greet, Hello, Wire};
-use pollux_contract::Machine;
-use pollux_machine::{Computer, Config, DeviceConfig};
+use pollux_contract::{Build, DiskPart, Freeze, Machine, OwnMemory, Pieces, Restore};
 use pollux_vocab::{Digest, SlotId};
 use std::time::Duration;
 
-/// Bytes of snapshot in one message.
-const STATE_CHUNK: usize = 1 << 20;
 /// How long a stranger may take over all that it takes to become none.
 pub const STRANGER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a proven peer may take over one step of the handshake, besides what its bytes take.
@@ -142,17 +139,17 @@ pub fn meet(
     }
 }
 
-/// The primary's half. Returns when the backup holds the same machine and is ready. `snapshot` is `machine`'s, taken
-/// before the backup began to wait for the hello.
+/// The primary's half. Returns when the backup holds the same machine and is ready. The machine was frozen, and
+/// `snapshot` measured, before the backup began to wait for the hello.
 pub fn offer(
     link: &mut LinkSender,
     reader: &mut LinkReader,
     hello: Hello,
-    (machine, snapshot): (&mut Computer, &[u8]),
+    snapshot: &mut Pieces<'_, impl Freeze>,
     stop: &EventSender,
 ) -> Result<(), PairingError> {
     let disk_bytes = hello.disks.iter().map(|disk| disk.bytes).fold(0, u64::saturating_add);
-    let hello = Hello { snapshot_bytes: snapshot.len() as u64, ..hello };
+    let hello = Hello { snapshot_bytes: snapshot.bytes(), ..hello };
     let patience = patience_for(disk_bytes, stop);
     link.send_within(&Wire::Hello(hello), &patience)?;
     match reader.receive_within(&patience)? {
@@ -160,13 +157,15 @@ pub fn offer(
         Wire::Refuse { reason } => return Err(PairingError::Refused(reason)),
         other => return Err(PairingError::OutOfStep { expected: "Welcome", got: other.name() }),
     }
-    let patience = patience_for(snapshot.len() as u64, stop);
-    for (index, chunk) in snapshot.chunks(STATE_CHUNK).enumerate() {
-        let offset = (index * STATE_CHUNK) as u64;
-        link.send_within(&Wire::State { offset, bytes: chunk.to_vec() }, &patience)?;
+    let patience = patience_for(snapshot.bytes(), stop);
+    let mut offset = 0;
+    for bytes in snapshot.by_ref() {
+        let len = bytes.len() as u64;
+        link.send_within(&Wire::State { offset, bytes }, &patience)?;
+        offset += len;
     }
-    link.send_within(&Wire::StateEnd { total: snapshot.len() as u64 }, &patience)?;
-    let ours = machine.digest();
+    link.send_within(&Wire::StateEnd { total: offset }, &patience)?;
+    let ours = snapshot.machine().digest();
     match reader.receive_within(&patience)? {
         Wire::Ready { digest } => same(&ours, &digest),
         Wire::Refuse { reason } => Err(PairingError::Refused(reason)),
@@ -241,14 +240,24 @@ pub fn check_disks(theirs: &[DiskHello], ours: &[OwnDisk]) -> Result<(), String>
     Ok(())
 }
 
+/// Whether a peer's machine is of the kind that this side runs.
+fn check_kind(hello: &Hello, ours: &str) -> Result<(), String> {
+    let theirs = &hello.machine;
+    if theirs == ours {
+        return Ok(());
+    }
+    Err(format!(
+        "the VM is a machine of the kind {theirs:?}, and this backup runs the kind {ours:?}; start a backup of that kind, with the same version of Pollux"
+    ))
+}
+
 /// Compares the disks of the machine that came with this host's, as far as the Hello does not tell.
-fn check_read_only(machine: &Config, ours: &[OwnDisk]) -> Result<(), String> {
-    for (slot, device) in machine.devices.iter().enumerate() {
-        let DeviceConfig::Block { read_only, .. } = device else { continue };
-        let own = ours.iter().find(|own| usize::from(own.slot) == slot);
-        if own.is_some_and(|own| own.read_only != *read_only) {
+fn check_read_only(theirs: &[DiskPart], ours: &[OwnDisk]) -> Result<(), String> {
+    for &DiskPart { slot, read_only, .. } in theirs {
+        let own = ours.iter().find(|own| own.slot == slot);
+        if own.is_some_and(|own| own.read_only != read_only) {
             let word = |read_only| if read_only { "read-only" } else { "writable" };
-            let (there, here) = (word(*read_only), word(!*read_only));
+            let (there, here) = (word(read_only), word(!read_only));
             return Err(format!("disk {slot} is {there} on the primary and {here} here"));
         }
     }
@@ -280,62 +289,56 @@ pub fn turn_away(mut link: LinkSender, mut reader: LinkReader) {
 }
 
 /// The backup's second half: takes the snapshot and builds the machine. When all else is at hand, say [`ready`].
-pub fn welcome(
+pub fn welcome<M: Restore>(
     link: &mut LinkSender,
     reader: &mut LinkReader,
     hello: &Hello,
     disks: &[OwnDisk],
     stop: &EventSender,
-) -> Result<Computer, PairingError> {
+) -> Result<M, PairingError> {
     let unfit = |link: &mut LinkSender, reason: String| {
         refuse(link, &reason);
         PairingError::Unfit(reason)
     };
+    check_kind(hello, M::KIND).map_err(|reason| unfit(link, reason))?;
     check_snapshot(hello, memory::available()).map_err(|reason| unfit(link, reason))?;
     let patience = patience_for(hello.snapshot_bytes, stop);
     link.send_within(&Wire::Welcome, &patience)?;
-    let mut snapshot = Vec::new();
+    let (mut builder, mut taken) = (M::builder(Box::new(OwnMemory)), 0);
     loop {
         match reader.receive_within(&patience)? {
             Wire::State { offset, bytes } => {
-                if offset != snapshot.len() as u64 || offset + bytes.len() as u64 > hello.snapshot_bytes {
+                if offset != taken || taken + bytes.len() as u64 > hello.snapshot_bytes {
                     return Err(unfit(
                         link,
                         format!("a piece of the snapshot is out of place at byte {offset}"),
                     ));
                 }
-                if snapshot.try_reserve(bytes.len()).is_err() {
-                    return Err(unfit(
-                        link,
-                        format!("this host has not got {offset} bytes for the snapshot"),
-                    ));
-                }
-                snapshot.extend_from_slice(&bytes);
+                taken += bytes.len() as u64;
+                builder.push(&bytes).map_err(|error| unfit(link, error.to_string()))?;
             }
-            Wire::StateEnd { total } if total == snapshot.len() as u64 => break,
+            Wire::StateEnd { total } if total == taken => break,
             Wire::StateEnd { total } => {
-                return Err(unfit(
-                    link,
-                    format!("the snapshot ends after {} of {total} bytes", snapshot.len()),
-                ));
+                return Err(unfit(link, format!("the snapshot ends after {taken} of {total} bytes")));
             }
             other => return Err(PairingError::OutOfStep { expected: "State", got: other.name() }),
         }
     }
-    let machine = match Computer::restore(&snapshot) {
-        Ok(machine) => machine,
-        Err(error) => return Err(unfit(link, error.to_string())),
-    };
-    if machine.config().ram_bytes != hello.ram_bytes {
+    let machine = builder.finish().map_err(|error| unfit(link, error.to_string()))?;
+    let parts = machine.parts();
+    if parts.memory_bytes != hello.ram_bytes {
         return Err(unfit(link, "the snapshot is of another machine than the Hello".into()));
     }
-    drop(snapshot);
-    check_read_only(machine.config(), disks).map_err(|reason| unfit(link, reason))?;
+    check_read_only(&parts.disks, disks).map_err(|reason| unfit(link, reason))?;
     Ok(machine)
 }
 
 /// The backup's last word: from here on it backs `machine` up, and the primary runs.
-pub fn ready(link: &mut LinkSender, machine: &mut Computer, stop: &EventSender) -> Result<(), PairingError> {
+pub fn ready(
+    link: &mut LinkSender,
+    machine: &mut impl Machine,
+    stop: &EventSender,
+) -> Result<(), PairingError> {
     let digest = machine.digest();
     Ok(link.send_within(&Wire::Ready { digest }, &Patience::new(HANDSHAKE_PATIENCE, Some(stop)))?)
 }
@@ -345,7 +348,7 @@ mod tests {
     use super::*;
     use crate::events::inbox;
     use crate::link;
-    use pollux_machine::Boot;
+    use pollux_machine::{Boot, Computer, Config, DeviceConfig};
     use pollux_node::Event;
     use pollux_vocab::Generation;
     use std::net::{TcpListener, TcpStream};
@@ -357,6 +360,21 @@ mod tests {
     fn greet() -> Greet {
         let (vm, holder) = ("vm".into(), "a".into());
         Greet { vm, generation: Generation(1), arbiter: [0; 16], holder, nonce: [0; 32] }
+    }
+
+    fn hello() -> Hello {
+        Hello {
+            software: String::new(),
+            vm: "vm".into(),
+            generation: Generation(1),
+            harts: 1,
+            ram_bytes: 16 << 20,
+            disks: Vec::new(),
+            heartbeat_ns: 1,
+            failure_ns: 2,
+            snapshot_bytes: 0,
+            machine: Computer::KIND.into(),
+        }
     }
 
     type Ends = [(LinkSender, LinkReader); 2];
@@ -382,18 +400,7 @@ mod tests {
         let image = 0x0000_006fu32.to_le_bytes();
         let boot = Boot::Firmware { image: &image, kernel: None, initrd: None, command_line: "" };
         let mut machine = Computer::new(&config(read_only), boot).expect("a machine");
-        let snapshot = machine.snapshot();
-        let hello = Hello {
-            software: String::new(),
-            vm: "vm".into(),
-            generation: Generation(1),
-            harts: 1,
-            ram_bytes: 16 << 20,
-            disks: Vec::new(),
-            heartbeat_ns: 1,
-            failure_ns: 2,
-            snapshot_bytes: 0,
-        };
+        let hello = hello();
         let [(mut near, mut near_reader), (mut far, mut far_reader)] = connected();
         let (stop, _inbox) = inbox();
         let stop = &stop;
@@ -405,8 +412,9 @@ mod tests {
                 then(&mut far, &mut machine);
                 Ok(())
             });
-            let primary = introduce(&mut near, &mut near_reader, &greet(), &SECRET, stop)
-                .and_then(|()| offer(&mut near, &mut near_reader, hello, (&mut machine, &snapshot), stop));
+            let primary = introduce(&mut near, &mut near_reader, &greet(), &SECRET, stop).and_then(|()| {
+                offer(&mut near, &mut near_reader, hello, &mut Pieces::of(&mut machine), stop)
+            });
             [primary, backup.join().expect("no panic")]
         })
     }
@@ -437,28 +445,31 @@ mod tests {
     #[test]
     fn a_snapshot_that_its_machine_could_not_have_or_this_host_could_not_hold_is_refused_before_it_is_taken()
     {
-        let says = |ram_bytes, snapshot_bytes| Hello {
-            software: String::new(),
-            vm: "vm".into(),
-            generation: Generation(1),
-            harts: 1,
-            ram_bytes,
-            disks: Vec::new(),
-            heartbeat_ns: 1,
-            failure_ns: 2,
-            snapshot_bytes,
-        };
+        let says = |ram_bytes, snapshot_bytes| Hello { ram_bytes, snapshot_bytes, ..hello() };
         let [(_near, mut primary), (mut far, mut far_reader)] = connected();
         let (stop, _inbox) = inbox();
-        let refused = welcome(&mut far, &mut far_reader, &says(16 << 20, 6 << 30), &[], &stop);
+        let refused = welcome::<Computer>(&mut far, &mut far_reader, &says(16 << 20, 6 << 30), &[], &stop);
         assert!(matches!(refused, Err(PairingError::Unfit(_))));
         let answer = primary.receive_within(&Patience::new(STRANGER_PATIENCE, None)).expect("an answer");
         assert_eq!(answer.name(), "Refuse", "no Welcome before it");
         assert!(check_snapshot(&says(16 << 20, 17 << 20), Some(1 << 30)).is_ok());
         assert!(check_snapshot(&says(16 << 20, 17 << 20), None).is_ok());
-        let small = check_snapshot(&says(8 << 30, 4 << 30), Some(6 << 30)).expect_err("no room for it twice");
+        assert!(check_snapshot(&says(8 << 30, 4 << 30), Some(6 << 30)).is_ok(), "it is held once");
+        let small = check_snapshot(&says(8 << 30, 4 << 30), Some(3 << 30)).expect_err("no room for it");
         assert!(small.contains("to give"), "{small}");
         assert!(check_snapshot(&says(u64::MAX, u64::MAX), Some(6 << 30)).is_err());
+    }
+
+    #[test]
+    fn a_machine_of_another_kind_is_refused_by_name() {
+        let [(_near, mut primary), (mut far, mut far_reader)] = connected();
+        let (stop, _inbox) = inbox();
+        let hello = Hello { machine: "pico-x86-64".into(), ..hello() };
+        let refused = welcome::<Computer>(&mut far, &mut far_reader, &hello, &[], &stop);
+        assert!(matches!(refused, Err(PairingError::Unfit(_))));
+        let answer = primary.receive_within(&Patience::new(STRANGER_PATIENCE, None)).expect("an answer");
+        let Wire::Refuse { reason } = answer else { panic!("{}", answer.name()) };
+        assert!(reason.contains("\"pico-x86-64\"") && reason.contains("\"riscv-virt\""), "{reason}");
     }
 
     #[test]
@@ -499,7 +510,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis(100));
             teller.send(Event::Stop).expect("heard");
         });
-        let bytes: Vec<u8> = (0..STATE_CHUNK as u64 / 8)
+        let bytes: Vec<u8> = (0..(1 << 20) / 8)
             .flat_map(|i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes())
             .collect();
         let piece = Wire::State { offset: 0, bytes };

@@ -34,13 +34,17 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Starts a recording at `path` from the state in `snapshot`. Call it when nothing else can fail any more: a
-    /// former recording there is lost.
-    pub fn create(path: &Path, snapshot: &[u8]) -> io::Result<Self> {
+    /// Starts a recording at `path` from the state in a snapshot of so many bytes. Call it when nothing else can fail any
+    /// more: a former recording there is lost.
+    pub fn create(
+        path: &Path,
+        snapshot_bytes: u64,
+        pieces: impl IntoIterator<Item = Vec<u8>>,
+    ) -> io::Result<Self> {
         let file = outfile::create(path, Content::Recording).map_err(io::Error::other)?;
         let mut file = BufWriter::with_capacity(1 << 20, file);
-        file.write_all(&logfile::encode_header(snapshot.len() as u64))?;
-        file.write_all(snapshot)?;
+        file.write_all(&logfile::encode_header(snapshot_bytes))?;
+        pieces.into_iter().try_for_each(|piece| file.write_all(&piece))?;
         let (batches, inbox) = sync_channel::<Vec<u8>>(BATCHES_WAITING);
         let shown = path.to_owned();
         let thread = std::thread::Builder::new().name("recorder".into()).spawn(move || {

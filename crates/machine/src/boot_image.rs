@@ -9,12 +9,14 @@
 //! second time, and it travels in the snapshot, so that a backup needs no files.
 
 use crate::board::ResetState;
-use crate::computer::Computer;
+use crate::computer::{Computer, new_ram};
 use crate::config::{Config, OnPanic, OnReset, RNG_SEED_BYTES};
 use crate::digest::Digester;
 use crate::hart::{Activity, Hart};
 use crate::ram::{PAGE, RAM_BASE, Ram};
 use crate::sbi_host::enter_supervisor;
+use crate::snapshot::entries::Entries;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use pollux_vocab::{GuestAddr, PAGE_BYTES};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -23,8 +25,8 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 const PORTION_PAGES: usize = 1024;
 /// Bytes of an earlier life's RAM that are given back in one go.
 const RETIRED_PORTION_BYTES: usize = 64 << 20;
-/// Bytes of a page with its number before it, as a snapshot has them.
-const ENTRY_BYTES: usize = 4 + PAGE;
+/// Most bytes that the places of a boot image take in a snapshot.
+const PLACES_BYTES_MAX: usize = 64;
 
 /// Memory of an earlier life, which the host gets back in portions: all at once would hold a large VM up for longer than
 /// its backup waits for a sign of life.
@@ -32,6 +34,10 @@ const ENTRY_BYTES: usize = 4 + PAGE;
 pub(crate) struct Retired(Vec<u8>);
 
 impl Retired {
+    pub(crate) fn of(bytes: Box<[u8]>) -> Self {
+        Self(bytes.into_vec())
+    }
+
     pub(crate) fn shrink(&mut self) {
         if !self.0.is_empty() {
             self.0.truncate(self.0.len().saturating_sub(RETIRED_PORTION_BYTES));
@@ -78,40 +84,83 @@ impl BootImage {
         self.contents.get(index * PAGE..)?.first_chunk()
     }
 
+    /// Its pages, in order: number and content.
+    pub(crate) fn entry(&self, index: usize) -> Option<(u32, &[u8])> {
+        Some((*self.pages.get(index)?, self.contents.get(index * PAGE..)?.get(..PAGE)?))
+    }
+
     fn entries(&self) -> impl Iterator<Item = (u32, &[u8])> {
         self.pages.iter().copied().zip(self.contents.chunks_exact(PAGE))
     }
 
+    /// The places, as they stand before the pages in a snapshot.
+    pub(crate) fn places(&self) -> Vec<u8> {
+        // Serialising a plain struct into a growing buffer cannot fail.
+        postcard::to_allocvec(&self.state).unwrap_or_default()
+    }
+
     /// Appends the image as a snapshot has it: places, then pages.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        // Serialising a plain struct into a growing buffer cannot fail.
-        out.extend_from_slice(&postcard::to_allocvec(&self.state).unwrap_or_default());
+        out.extend_from_slice(&self.places());
         for (page, content) in self.entries() {
             out.extend_from_slice(&page.to_le_bytes());
             out.extend_from_slice(content);
         }
     }
+}
 
-    /// The image that a snapshot has; `None` if it is none for this much RAM.
-    pub(crate) fn read(bytes: &[u8], ram_bytes: u64) -> Option<Self> {
-        let (state, rest) = postcard::take_from_bytes::<ResetState>(bytes).ok()?;
-        let entries = rest.chunks_exact(ENTRY_BYTES);
-        if !entries.remainder().is_empty() {
-            return None;
-        }
-        let mut pages = Vec::with_capacity(entries.len());
-        let mut contents = Vec::with_capacity(entries.len() * PAGE);
-        for entry in entries {
-            let (page, content) = entry.split_first_chunk::<4>()?;
-            let page = u32::from_le_bytes(*page);
-            let follows = pages.last().is_none_or(|last| *last < page);
-            if !follows || u64::from(page) >= ram_bytes / PAGE_BYTES {
-                return None;
+/// A boot image as its bytes come out of a snapshot.
+#[derive(Default)]
+pub(crate) struct ImageReader {
+    /// The beginning of the places, until they are all there.
+    begun: Vec<u8>,
+    state: Option<ResetState>,
+    entries: Entries,
+    pages: Vec<u32>,
+    contents: Vec<u8>,
+}
+
+impl ImageReader {
+    /// Takes the next bytes; `None` if that is no boot image.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Option<()> {
+        let mut bytes = bytes;
+        if self.state.is_none() {
+            let missing = PLACES_BYTES_MAX.saturating_sub(self.begun.len()).min(bytes.len());
+            let (head, rest) = bytes.split_at(missing);
+            self.begun.extend_from_slice(head);
+            bytes = rest;
+            let begun = core::mem::take(&mut self.begun);
+            match postcard::take_from_bytes::<ResetState>(&begun) {
+                Ok((state, behind)) => {
+                    self.state = Some(state);
+                    self.push_entries(behind)?;
+                }
+                Err(_) if begun.len() < PLACES_BYTES_MAX => self.begun = begun,
+                Err(_) => return None,
             }
-            pages.push(page);
-            contents.extend_from_slice(content);
         }
-        Some(Self::assemble(state, pages, contents))
+        self.push_entries(bytes)
+    }
+
+    fn push_entries(&mut self, bytes: &[u8]) -> Option<()> {
+        let Self { entries, pages, contents, .. } = self;
+        entries.push(
+            bytes,
+            |_| PAGE,
+            |page, content| {
+                let follows = pages.last().is_none_or(|last| *last < page);
+                pages.push(page);
+                contents.extend_from_slice(content);
+                follows.then_some(())
+            },
+        )
+    }
+
+    /// The image, now that all bytes are there; `None` if it is none for this much RAM.
+    pub(crate) fn finish(self, ram_bytes: u64) -> Option<BootImage> {
+        let fits = self.pages.last().is_none_or(|last| u64::from(*last) < ram_bytes / PAGE_BYTES);
+        let state = self.state.filter(|_| fits && self.entries.is_whole())?;
+        Some(BootImage::assemble(state, self.pages, self.contents))
     }
 }
 
@@ -161,7 +210,13 @@ impl Computer {
             self.board.give_up_restart();
             return true;
         };
-        let (mut ram, filled) = self.next_ram.take().unwrap_or_else(|| (Ram::new(self.ram.len()), 0));
+        let next = self.next_ram.take();
+        let next = next.or_else(|| Some((new_ram(&mut *self.memory, self.ram.len())?, 0)));
+        let Some((mut ram, filled)) = next else {
+            // The host has not got the memory to give at present.
+            self.image = Some(image);
+            return false;
+        };
         for (page, content) in image.entries().skip(filled).take(PORTION_PAGES) {
             // The image is of this RAM.
             let _ = ram.write(GuestAddr(RAM_BASE + u64::from(page) * PAGE_BYTES), content);
@@ -172,7 +227,8 @@ impl Computer {
             return false;
         }
         self.clear_caches();
-        self.retired = Retired(self.ram.replace(ram));
+        let old = self.ram.replace(ram);
+        self.retire(old);
         self.digester = Digester::new(self.ram.pages());
         self.board.restart(&self.config);
         let seed = seed_of(&self.config.rng_seed, self.board.restarts());

@@ -19,9 +19,10 @@ use crate::hart::csr::{NS_PER_TICK, envcfg, irq};
 use crate::hart::execute::{self, Env};
 use crate::hart::{Activity, Hart, NO_RESERVATION, fetch, trap};
 use crate::ram::{PAGE, Ram};
+use crate::snapshot::frozen::Image;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use pollux_contract::{Machine, Stop};
+use pollux_contract::{Machine, Memory, MemorySource, OwnMemory, Stop};
 use pollux_vocab::{Clock, ConsoleId, Digest, Icount, Input, Output, SlotId, VirtTime};
 
 /// Steps in a hart's turn, when there are several.
@@ -43,6 +44,10 @@ pub struct Computer {
     pub(crate) builtin_sbi: bool,
     /// What a reset finds again, if this machine is reset in place.
     pub(crate) image: Option<BootImage>,
+    /// Not state: where RAM comes from.
+    pub(crate) memory: Box<dyn MemorySource>,
+    /// Not state: the image that is frozen, if one is.
+    pub(crate) frozen: Option<Box<Image>>,
     /// Not state: the next life's RAM, as far as it is filled.
     pub(crate) next_ram: Option<(Ram, usize)>,
     /// Not state: an earlier life's RAM, as far as it is given back.
@@ -55,33 +60,52 @@ pub struct Computer {
     pub(crate) engine: Option<Box<dyn Engine>>,
 }
 
-/// Whether the host would give a machine with this much RAM its memory, what is noted of each page included. Asked
-/// because an allocation that fails ends the process.
-pub(crate) fn has_memory(ram_bytes: u64) -> bool {
-    let bytes = usize::try_from(ram_bytes.saturating_add(ram_bytes / 64)).unwrap_or(usize::MAX);
-    let mut probe = Vec::<u8>::new();
-    let given = probe.try_reserve_exact(bytes).is_ok();
-    // An allocation that nobody looks at may be optimised away, and then succeeds.
-    core::hint::black_box(&probe);
-    given
+/// Bytes of RAM for each byte that is noted of its pages, at least.
+const RAM_BYTES_PER_NOTE: usize = 64;
+
+/// RAM with memory from `memory`; `None` if the host has not got that much to give, what is noted of each page included.
+pub(crate) fn new_ram(memory: &mut dyn MemorySource, bytes: u64) -> Option<Ram> {
+    let bytes = usize::try_from(bytes).ok()?;
+    let given = memory.give(bytes).filter(|given| given.len() == bytes)?;
+    // Asked because an allocation that fails ends the process.
+    OwnMemory.give(bytes / RAM_BYTES_PER_NOTE)?;
+    Some(Ram::of(given))
 }
 
 impl Computer {
     /// A computer at reset, with what `boot` names in its memory.
     pub fn new(config: &Config, boot: Boot<'_>) -> Result<Self, BootError> {
-        if !has_memory(config.ram_bytes) {
-            return Err(BootError::NoMemory { bytes: config.ram_bytes });
-        }
-        let mut computer = Self::assemble(config, Board::new(config));
+        Self::new_in(config, boot, Box::new(OwnMemory))
+    }
+
+    /// The same, with RAM from `memory`.
+    pub fn new_in(
+        config: &Config,
+        boot: Boot<'_>,
+        mut memory: Box<dyn MemorySource>,
+    ) -> Result<Self, BootError> {
+        let no_memory = BootError::NoMemory { bytes: config.ram_bytes };
+        let ram = new_ram(&mut *memory, config.ram_bytes & !(PAGE as u64 - 1)).ok_or(no_memory)?;
+        let mut computer = Self::assemble_in(config, Board::new(config), ram, memory);
         let state = board::load(config, &boot, &mut computer.ram, &mut computer.board)?;
         computer.image = BootImage::of(config, &state, &computer.ram);
         computer.enter(&state);
         Ok(computer)
     }
 
-    /// A computer at power-on, with nothing loaded and every hart at address 0 in M-mode.
+    /// The same as [`Self::assemble_in`] with memory of its own.
+    #[cfg(test)]
     pub(crate) fn assemble(config: &Config, board: Board) -> Self {
-        let ram = Ram::new(config.ram_bytes);
+        Self::assemble_in(config, board, Ram::new(config.ram_bytes), Box::new(OwnMemory))
+    }
+
+    /// A computer at power-on, with nothing loaded and every hart at address 0 in M-mode.
+    pub(crate) fn assemble_in(
+        config: &Config,
+        board: Board,
+        ram: Ram,
+        memory: Box<dyn MemorySource>,
+    ) -> Self {
         let pages = ram.pages();
         let harts = u64::from(config.harts.clamp(1, crate::config::HARTS_MAX));
         Self {
@@ -95,6 +119,8 @@ impl Computer {
             quantum_left: 0,
             builtin_sbi: false,
             image: None,
+            memory,
+            frozen: None,
             next_ram: None,
             retired: Retired::default(),
             code: CodeCache::new(pages),
@@ -121,9 +147,18 @@ impl Computer {
         &self.ram
     }
 
-    /// Its RAM, for dirty tracking and freezing; contents change through `Ram`'s own writes only.
+    /// Its RAM, for dirty tracking; contents change through `Ram`'s own writes only.
     pub fn ram_mut(&mut self) -> &mut Ram {
         &mut self.ram
+    }
+
+    /// Gives memory back that no life needs any more.
+    pub(crate) fn retire(&mut self, memory: Option<Memory>) {
+        match memory {
+            Some(Memory::Own(bytes)) => self.retired = Retired::of(bytes),
+            Some(lent) => self.memory.take_back(lent),
+            None => {}
+        }
     }
 
     /// The present as the clock has it.

@@ -9,12 +9,13 @@
 //!
 //! Not here: what is cached (`mmu`, `hart::code`, `digest`); memory-mapped devices (`board`).
 
+mod frozen;
 mod tables;
 
-use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
+use frozen::Frozen;
+use pollux_contract::Memory;
 use pollux_vocab::{GuestAddr, PAGE_BYTES};
 pub(crate) use tables::{StaleTranslation, TablePlace};
 
@@ -60,7 +61,7 @@ pub(crate) struct StaleCode {
 
 /// The machine's RAM.
 pub struct Ram {
-    bytes: Vec<u8>,
+    bytes: Memory,
     flags: Vec<u8>,
     /// Counts the pages that were flagged as tables or as code: as long as it stays the same, none has become one.
     flagged: u64,
@@ -76,8 +77,8 @@ pub struct Ram {
     digest_dirty: Vec<u32>,
     /// Pages written since the last checkpoint, once tracking is on.
     checkpoint_dirty: Vec<u32>,
-    /// Former contents of pages written since [`Ram::freeze`].
-    frozen: BTreeMap<u32, Box<[u8; PAGE]>>,
+    /// What is kept for the sake of an image.
+    frozen: Frozen,
     stale_code: Vec<StaleCode>,
     /// Some of what is stale, in every address space.
     stale_pages: Vec<StaleTranslation>,
@@ -91,8 +92,14 @@ impl Ram {
     #[must_use]
     pub fn new(bytes: u64) -> Self {
         let pages = usize::try_from(bytes / PAGE_BYTES).unwrap_or(0);
+        Self::of(Memory::Own(vec![0; pages * PAGE].into_boxed_slice()))
+    }
+
+    /// RAM in this memory, which is whole pages and all zero.
+    pub(crate) fn of(memory: Memory) -> Self {
+        let pages = memory.len() / PAGE;
         Self {
-            bytes: vec![0; pages * PAGE],
+            bytes: memory,
             flags: vec![flag::DIGEST_CLEAN; pages],
             flagged: 0,
             table_pages: Vec::new(),
@@ -101,7 +108,7 @@ impl Ram {
             written: vec![0; pages.div_ceil(64)],
             digest_dirty: Vec::new(),
             checkpoint_dirty: Vec::new(),
-            frozen: BTreeMap::new(),
+            frozen: Frozen::default(),
             stale_code: Vec::new(),
             stale_pages: Vec::new(),
             stale_translations: false,
@@ -109,12 +116,14 @@ impl Ram {
         }
     }
 
-    /// Takes another RAM's place, with nothing flagged and nothing listed; returns the memory that goes.
-    pub(crate) fn replace(&mut self, next: Self) -> Vec<u8> {
+    /// Takes another RAM's place, with nothing flagged and nothing listed; returns the memory that goes. A frozen image
+    /// stays, and keeps the memory that it is of.
+    pub(crate) fn replace(&mut self, next: Self) -> Option<Memory> {
         let flagged = self.flagged + next.flagged + 1;
         let old = core::mem::replace(self, next);
         self.flagged = flagged;
-        old.bytes
+        self.frozen = old.frozen;
+        self.frozen.outlive(old.bytes, old.written)
     }
 
     /// Size in bytes.
@@ -263,6 +272,9 @@ impl Ram {
         if flags & (flag::PAGE_TABLE | flag::ROOT) != 0 && translations {
             self.before_table_write(at, new);
         }
+        if flags & flag::FROZEN != 0 {
+            self.keep_frozen(page);
+        }
         if flags & flag::DIGEST_CLEAN != 0 {
             self.digest_dirty.push(page as u32);
             // The first write to a page comes by here, for every page begins with this flag.
@@ -270,11 +282,6 @@ impl Ram {
         }
         if flags & flag::CLEAN != 0 {
             self.checkpoint_dirty.push(page as u32);
-        }
-        if flags & flag::FROZEN != 0 {
-            let mut copy = Box::new([0; PAGE]);
-            copy.copy_from_slice(&self.bytes[page * PAGE..(page + 1) * PAGE]);
-            self.frozen.insert(page as u32, copy);
         }
         self.flags[page] &= flag::CODE | flag::PAGE_TABLE | flag::ROOT;
     }
@@ -360,28 +367,6 @@ impl Ram {
         dirty.sort_unstable();
         dirty
     }
-
-    /// Freezes an image of RAM as it is: from now on the first write to a page keeps a copy of what it held,
-    /// so that [`Ram::frozen_page`] goes on showing this instant. Costs one pass over the flags.
-    pub fn freeze(&mut self) {
-        self.frozen.clear();
-        self.flags.iter_mut().for_each(|f| *f |= flag::FROZEN);
-    }
-
-    /// A page as it was at [`Ram::freeze`].
-    #[must_use]
-    pub fn frozen_page(&self, page: u32) -> Option<&[u8; PAGE]> {
-        match self.frozen.get(&page) {
-            Some(copy) => Some(copy),
-            None => self.page(page as usize),
-        }
-    }
-
-    /// Lets the frozen image go.
-    pub fn thaw(&mut self) {
-        self.frozen.clear();
-        self.flags.iter_mut().for_each(|f| *f &= !flag::FROZEN);
-    }
 }
 
 #[cfg(test)]
@@ -409,18 +394,5 @@ mod tests {
         assert_eq!(ram.take_digest_dirty(), [0, 1, 2]);
         ram.write_u16(GuestAddr(RAM_BASE + 4095), 7).unwrap();
         assert_eq!(ram.take_digest_dirty(), [0, 1]);
-    }
-
-    #[test]
-    fn a_frozen_image_keeps_showing_the_instant_it_was_frozen_at() {
-        let mut ram = Ram::new(2 * PAGE_BYTES);
-        ram.write_u64(BASE, 1).unwrap();
-        ram.freeze();
-        ram.write_u64(BASE, 2).unwrap();
-        ram.write_u64(BASE, 3).unwrap();
-        assert_eq!(ram.frozen_page(0).unwrap()[0], 1);
-        assert_eq!(ram.read_u64(BASE).unwrap(), 3);
-        ram.thaw();
-        assert_eq!(ram.frozen_page(0).unwrap()[0], 3);
     }
 }

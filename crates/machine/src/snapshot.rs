@@ -4,19 +4,27 @@
 //! digests are left out. Every section carries its version; what is not understood is refused, and so is a
 //! section that nobody has taken. Pages of zeros are left out.
 //!
-//! Sections: the machine's own (kinds below) and the board's, which has its own kinds.
+//! Sections: the machine's own (kinds below) and the board's, which has its own kinds. A snapshot is written as a stream
+//! over a frozen image ([`frozen`]), and read as it comes ([`builder`]); small ones also at once.
+
+pub mod builder;
+pub(crate) mod entries;
+pub(crate) mod frozen;
 
 use crate::board::Board;
-use crate::boot_image::{BootImage, is_kept};
-use crate::computer::{Computer, has_memory};
+use crate::boot_image::{BootImage, ImageReader, is_kept};
+use crate::computer::{Computer, new_ram};
 use crate::config::{Config, HARTS_MAX, SLOTS};
 use crate::hart::csr::Csrs;
 use crate::hart::pmp::Pmp;
 use crate::hart::{Activity, Hart, Mode, NO_RESERVATION};
 use crate::ram::{PAGE, RAM_BASE};
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use entries::Entries;
 use pollux_codec::snapshot::{self as container, ContainerError};
+use pollux_contract::{MemorySource, OwnMemory};
 use pollux_isa::{freg_name, reg_name};
 use pollux_vocab::{Clock, GuestAddr, PAGE_BYTES};
 use serde::{Deserialize, Serialize};
@@ -72,6 +80,12 @@ pub enum SnapshotError {
         /// How much it wants.
         bytes: u64,
     },
+    /// section {kind:#06x} comes behind RAM
+    #[error("section {kind:#06x} comes behind RAM, where none can; the snapshot was not written by Pollux")]
+    BehindRam {
+        /// Which section.
+        kind: u16,
+    },
     /// section {kind:#06x} is unknown to this build
     #[error("section {kind:#06x} is unknown to this build")]
     Unknown {
@@ -124,6 +138,22 @@ impl HartV1 {
         }
     }
 
+    /// The registers by name.
+    fn describe(&self) -> Vec<(String, u64)> {
+        let mut all = alloc::vec![("pc".to_string(), self.pc)];
+        all.extend((1..32u8).map(|i| (reg_name(i).to_string(), self.x[usize::from(i)])));
+        all.extend((0..32u8).map(|i| (freg_name(i).to_string(), self.f[usize::from(i)])));
+        all.extend(Csrs::NAMES.iter().zip(&self.csrs).map(|(name, value)| (name.to_string(), *value)));
+        all.extend((0..2).map(|i| (alloc::format!("pmpcfg{}", 2 * i), self.pmp.cfg(8 * i))));
+        all.extend((0..16).map(|i| (alloc::format!("pmpaddr{i}"), self.pmp.addr(i))));
+        all.push(("mode".to_string(), u64::from(self.mode)));
+        all.push(("activity".to_string(), u64::from(self.activity)));
+        all.push(("reservation".to_string(), self.reservation.unwrap_or(NO_RESERVATION)));
+        all.push(("steps".to_string(), self.steps));
+        all.push(("trapped".to_string(), self.trapped));
+        all
+    }
+
     /// The hart this is the state of; `None` if it is no hart's state.
     fn revive(&self, id: u64) -> Option<Hart> {
         let mut hart = Hart::new(id);
@@ -168,10 +198,8 @@ impl MachineV2 {
 /// boot image, the number with [`AS_BOOTED`] alone.
 fn write_ram(computer: &Computer, out: &mut Vec<u8>) {
     for (page, content) in computer.ram.written_pages() {
-        if computer.image.as_ref().and_then(|image| image.page(page)) == Some(content) {
-            out.extend_from_slice(&(page | AS_BOOTED).to_le_bytes());
-        } else if *content != [0; PAGE] {
-            out.extend_from_slice(&page.to_le_bytes());
+        if let Some((number, content)) = frozen::entry_of(computer.image.as_ref(), page, content) {
+            out.extend_from_slice(&number.to_le_bytes());
             out.extend_from_slice(content);
         }
     }
@@ -211,18 +239,30 @@ fn is_buildable(config: &Config) -> bool {
 }
 
 /// What a reset is to find, which is there if and only if the machine is reset in place.
-fn restore_image(
-    config: &Config,
-    section: Option<&container::Section<'_>>,
-) -> Result<Option<BootImage>, SnapshotError> {
-    let malformed = SnapshotError::Malformed { kind: kind::BOOT };
-    match section {
-        None if is_kept(config) => Err(SnapshotError::Missing { kind: kind::BOOT }),
+fn restore_image(config: &Config, image: Option<ImageReader>) -> Result<Option<BootImage>, SnapshotError> {
+    let kind = kind::BOOT;
+    match image {
+        None if is_kept(config) => Err(SnapshotError::Missing { kind }),
         None => Ok(None),
-        Some(_) if !is_kept(config) => Err(SnapshotError::Unknown { kind: kind::BOOT }),
-        Some((_, V1, bytes)) => BootImage::read(bytes, config.ram_bytes).map(Some).ok_or(malformed),
-        Some((kind, version, _)) => Err(SnapshotError::Version { kind: *kind, version: *version }),
+        Some(_) if !is_kept(config) => Err(SnapshotError::Unknown { kind }),
+        Some(image) => image.finish(config.ram_bytes).map(Some).ok_or(SnapshotError::Malformed { kind }),
     }
+}
+
+/// Whether a section has the version that this code reads.
+fn check_version(kind: u16, version: u16, wanted: u16) -> Result<(), SnapshotError> {
+    if version == wanted { Ok(()) } else { Err(SnapshotError::Version { kind, version }) }
+}
+
+/// Takes pages of RAM in as their bytes come; `None` if they are not this machine's.
+fn fill_ram(computer: &mut Computer, entries: &mut Entries, bytes: &[u8]) -> Option<()> {
+    let Computer { ram, image, .. } = computer;
+    let len_of = |page: u32| if page & AS_BOOTED == 0 { PAGE } else { 0 };
+    entries.push(bytes, len_of, |page, content| {
+        let number = page & !AS_BOOTED;
+        let content = if page == number { content } else { image.as_ref()?.page(number)? };
+        ram.write(GuestAddr(RAM_BASE + u64::from(number) * PAGE_BYTES), content).ok()
+    })
 }
 
 impl Computer {
@@ -253,42 +293,55 @@ impl Computer {
         container.finish()
     }
 
-    /// The machine that a snapshot is of.
+    /// The machine that a snapshot is of, whatever the order of its sections; all checksums are checked first.
     pub fn restore(snapshot: &[u8]) -> Result<Self, SnapshotError> {
         let all = container::decode(snapshot)?;
         // RAM and what a reset finds in it stay where they are: there is much of it.
         let large = |kind| all.iter().find(move |section| section.0 == kind);
-        let (ram, boot) = (large(kind::RAM), large(kind::BOOT));
         let rest = all.iter().filter(|section| !matches!(section.0, kind::RAM | kind::BOOT));
-        let mut sections =
-            Sections(rest.map(|(kind, version, bytes)| (*kind, *version, bytes.to_vec())).collect());
+        let rest = rest.map(|(kind, version, bytes)| (*kind, *version, bytes.to_vec())).collect();
+        let Some((_, version, ram)) = large(kind::RAM) else {
+            return Err(SnapshotError::Missing { kind: kind::RAM });
+        };
+        check_version(kind::RAM, *version, V2)?;
+        let mut image = None;
+        if let Some((kind, version, bytes)) = large(kind::BOOT) {
+            check_version(*kind, *version, V1)?;
+            let mut reader = ImageReader::default();
+            reader.push(bytes).ok_or(SnapshotError::Malformed { kind: *kind })?;
+            image = Some(reader);
+        }
+        let mut computer = Self::build(Sections(rest), image, Box::new(OwnMemory))?;
+        let mut entries = Entries::default();
+        let filled = fill_ram(&mut computer, &mut entries, ram).filter(|()| entries.is_whole());
+        filled.ok_or(SnapshotError::Malformed { kind: kind::RAM })?;
+        Ok(computer)
+    }
+
+    /// The machine that sections are of, with nothing in its RAM.
+    fn build(
+        mut sections: Sections,
+        image: Option<ImageReader>,
+        mut memory: Box<dyn MemorySource>,
+    ) -> Result<Self, SnapshotError> {
+        let malformed = |kind| SnapshotError::Malformed { kind };
         let config: Config = sections.decode(kind::CONFIG)?;
         let machine: MachineV2 = sections.decode(kind::MACHINE)?;
         let harts: Vec<HartV1> = sections.decode(kind::HARTS)?;
-        let ram = match ram {
-            Some((_, V2, bytes)) => bytes,
-            Some((kind, version, _)) => {
-                return Err(SnapshotError::Version { kind: *kind, version: *version });
-            }
-            None => return Err(SnapshotError::Missing { kind: kind::RAM }),
-        };
-        let malformed = |kind| SnapshotError::Malformed { kind };
         if !is_buildable(&config) {
             return Err(malformed(kind::CONFIG));
         }
-        if !has_memory(config.ram_bytes) {
-            return Err(SnapshotError::NoMemory { bytes: config.ram_bytes });
-        }
+        let no_memory = SnapshotError::NoMemory { bytes: config.ram_bytes };
+        let ram = new_ram(&mut *memory, config.ram_bytes).ok_or(no_memory)?;
         if machine.current >= config.harts {
             return Err(malformed(kind::MACHINE));
         }
         let board = Board::restore(&config, sections.0)?;
-        let mut computer = Self::assemble(&config, board);
+        let mut computer = Self::assemble_in(&config, board, ram, memory);
         let revived: Option<Vec<Hart>> = harts.iter().zip(0..).map(|(hart, id)| hart.revive(id)).collect();
         computer.harts =
             revived.filter(|harts| harts.len() == config.harts as usize).ok_or(malformed(kind::HARTS))?;
-        computer.image = restore_image(&config, boot)?;
-        computer.restore_ram(ram).ok_or(malformed(kind::RAM))?;
+        computer.image = restore_image(&config, image)?;
         computer.clock = machine.clock;
         computer.icount = machine.icount;
         computer.current = machine.current as usize;
@@ -297,38 +350,9 @@ impl Computer {
         Ok(computer)
     }
 
-    fn restore_ram(&mut self, section: &[u8]) -> Option<()> {
-        let mut rest = section;
-        while let Some((page, behind)) = rest.split_first_chunk::<4>() {
-            let page = u32::from_le_bytes(*page);
-            let number = page & !AS_BOOTED;
-            let content;
-            (content, rest) = if page == number {
-                behind.split_first_chunk::<PAGE>()?
-            } else {
-                (self.image.as_ref()?.page(number)?, behind)
-            };
-            let addr = RAM_BASE + u64::from(number) * PAGE_BYTES;
-            self.ram.write(GuestAddr(addr), content).ok()?;
-        }
-        rest.is_empty().then_some(())
-    }
-
     /// A hart's registers by name, so that the first that differs between two machines can be named.
     #[must_use]
     pub fn describe_hart(&self, hart: usize) -> Vec<(String, u64)> {
-        let Some(hart) = self.harts.get(hart) else { return Vec::new() };
-        let mut all = alloc::vec![("pc".to_string(), hart.pc)];
-        all.extend((1..32u8).map(|i| (reg_name(i).to_string(), hart.x[usize::from(i)])));
-        all.extend((0..32u8).map(|i| (freg_name(i).to_string(), hart.f[usize::from(i)])));
-        all.extend(Csrs::NAMES.iter().zip(hart.csrs.values()).map(|(name, value)| (name.to_string(), value)));
-        all.extend((0..2).map(|i| (alloc::format!("pmpcfg{}", 2 * i), hart.pmp.cfg(8 * i))));
-        all.extend((0..16).map(|i| (alloc::format!("pmpaddr{i}"), hart.pmp.addr(i))));
-        all.push(("mode".to_string(), hart.mode as u64));
-        all.push(("activity".to_string(), hart.activity as u64));
-        all.push(("reservation".to_string(), hart.reservation));
-        all.push(("steps".to_string(), hart.steps));
-        all.push(("trapped".to_string(), hart.trapped));
-        all
+        self.harts.get(hart).map_or(Vec::new(), |hart| HartV1::of(hart).describe())
     }
 }

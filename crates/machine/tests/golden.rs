@@ -8,15 +8,12 @@
 mod world;
 
 use pollux_codec::snapshot as container;
-use pollux_machine::{Computer, Config, DeviceConfig, Machine, Stop};
+use pollux_machine::{Computer, Machine, Stop};
 use pollux_vocab::{ClockRate, Input};
 use std::path::{Path, PathBuf};
-use world::World;
-use world::frames::{GUEST_MAC, udp};
+use world::NET;
+use world::frames::udp;
 
-const TINY: &[u8] = include_bytes!("../../../guests/tiny/tiny.elf");
-const DISK_BYTES: usize = 1 << 20;
-const NET: u8 = 1;
 /// Steps that a restored machine takes, to see that it does what it did.
 const STEPS: u64 = 200_000;
 
@@ -24,19 +21,9 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
 }
 
-/// Two harts, disk, network card, source of entropy and console; a request to the disk in flight, a frame waiting.
+/// A busy machine with a frame waiting.
 fn busy() -> Computer {
-    let devices = vec![
-        DeviceConfig::Block { bytes: DISK_BYTES as u64, read_only: false, serial: "tiny".into() },
-        DeviceConfig::Net { mac: GUEST_MAC },
-        DeviceConfig::Rng,
-        DeviceConfig::Console,
-    ];
-    let config = Config { ram_bytes: 8 << 20, harts: 2, devices, rtc_base_ns: 0, ..Config::default() };
-    let mut world = World::new(&config, TINY, "golden", vec![0; DISK_BYTES]);
-    assert!(world.run_until(|world| world.uart.contains("tiny: ready")), "{}", world.uart);
-    world.send(Input::Packet { slot: NET, frame: udp("PUT 1 1 3 feed\n") });
-    assert!(world.run_until(|world| !world.machine.pending().is_empty()), "the disk is asked");
+    let mut world = world::busy("golden");
     world.send(Input::Packet { slot: NET, frame: udp("GET 1 2\n") });
     world.machine
 }

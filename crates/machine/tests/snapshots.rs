@@ -10,12 +10,9 @@ use pollux_codec::snapshot::{self as container, ContainerError};
 use pollux_machine::snapshot::SnapshotError;
 use pollux_machine::{Computer, Config, DeviceConfig, Machine, Stop};
 use pollux_vocab::{ClockRate, Input, Output};
-use world::frames::{GUEST_MAC, udp};
-use world::{Random, World};
+use world::frames::udp;
+use world::{NET, Random};
 
-const TINY: &[u8] = include_bytes!("../../../guests/tiny/tiny.elf");
-const DISK_BYTES: usize = 1 << 20;
-const NET: u8 = 1;
 const SLOTS: u16 = 6;
 const CONFIG: u16 = 0xff00;
 const MACHINE: u16 = 0xff01;
@@ -27,19 +24,7 @@ type Sections = Vec<(u16, u16, Vec<u8>)>;
 
 /// A machine with a request in flight, and what it has asked for.
 fn busy() -> Computer {
-    let devices = vec![
-        DeviceConfig::Block { bytes: DISK_BYTES as u64, read_only: false, serial: "tiny".into() },
-        DeviceConfig::Net { mac: GUEST_MAC },
-        DeviceConfig::Rng,
-        DeviceConfig::Console,
-    ];
-    let config = Config { ram_bytes: 8 << 20, harts: 2, devices, rtc_base_ns: 0, ..Config::default() };
-    let mut world = World::new(&config, TINY, "", vec![0; DISK_BYTES]);
-    assert!(world.run_until(|world| world.uart.contains("tiny: ready")), "{}", world.uart);
-    world.send(Input::Packet { slot: NET, frame: udp("PUT 1 1 3 feed\n") });
-    let asked = |world: &mut World| !world.machine.pending().is_empty();
-    assert!(world.run_until(asked), "the disk is asked");
-    world.machine
+    world::busy("").machine
 }
 
 fn sections(snapshot: &[u8]) -> Sections {

@@ -1,7 +1,7 @@
 //! What `run`, `backup` and `record` share: opening what a VM needs, and plugging it into the ports.
 
 use crate::config::{DiskSpec, DiskSpecMode, OnTerm, Vm};
-pub use crate::files::{read_and_keep_open, read_file};
+pub use crate::files::{read_and_keep_open, read_pieces};
 use anyhow::{Context, Result, bail};
 use pollux_codec::message::DiskHello;
 use pollux_host::console::{Console, ConsoleTarget};

@@ -171,6 +171,7 @@ mod tests {
             heartbeat_ns: 1,
             failure_ns: 2,
             snapshot_bytes: 0,
+            machine: "riscv-virt".into(),
         };
         let door = Door::open(listener, move |_, reader: &mut LinkReader| {
             let wire = reader.receive_within(&Patience::new(Duration::from_secs(20), None))?;

@@ -5,6 +5,7 @@ use crate::config::{OnTerm, VmArgs};
 use crate::{engine, exit, marks};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use pollux_contract::Pieces;
 use pollux_host::clock;
 use pollux_host::mark::MarkName;
 use pollux_host::ports::HostPorts;
@@ -53,7 +54,10 @@ pub fn run(args: RecordArgs) -> Result<u8> {
     // Last: what is refused has written over nothing.
     let written = build::inputs(&vm).refuse(&args.log).map_err(anyhow::Error::from);
     let recorder = written
-        .and_then(|()| Ok(Recorder::create(&args.log, &machine.snapshot())?))
+        .and_then(|()| {
+            let mut snapshot = Pieces::of(&mut machine);
+            Ok(Recorder::create(&args.log, snapshot.bytes(), &mut snapshot)?)
+        })
         .with_context(|| format!("cannot write the recording {}", args.log.display()));
     let recorder = recorder.inspect_err(|_| drop(std::fs::remove_file(&control)))?;
     ports.set_recorder(recorder);

@@ -5,7 +5,7 @@ use crate::{engine, exit};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use pollux_codec::logfile::{LogEnd, LogItem, LogReader};
-use pollux_contract::Machine;
+use pollux_contract::{Build, Machine, OwnMemory, Pieces, Restore};
 use pollux_host::outfile::{self, Content};
 use pollux_machine::Computer;
 use pollux_node::Divergence;
@@ -21,6 +21,9 @@ use std::time::Instant;
 const READ_BYTES: usize = 1 << 20;
 /// Largest snapshot that a recording may start from.
 const SNAPSHOT_BYTES_MAX: u64 = 65 << 30;
+
+/// What is wrong if it cannot be restored.
+const STARTS_FROM: &str = "the snapshot that the replay starts from";
 
 #[derive(Args, Debug)]
 pub struct ReplayArgs {
@@ -65,14 +68,13 @@ struct Log {
 }
 
 impl Log {
-    /// Opens a recording and reads the snapshot that it starts from.
-    fn open(path: &PathBuf) -> Result<(Self, Vec<u8>)> {
+    /// Opens a recording and gives the snapshot that it starts from to `take`, piece by piece.
+    fn open(path: &PathBuf, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<Self> {
         let file =
             File::open(path).with_context(|| format!("cannot open the recording {}", path.display()))?;
         let mut log = Self { file, reader: LogReader::new(), records: VecDeque::new(), path: path.clone() };
-        let mut snapshot = Vec::new();
-        let mut expected = None;
-        while expected.is_none_or(|bytes| (snapshot.len() as u64) < bytes) {
+        let (mut taken, mut expected) = (0, None);
+        while expected.is_none_or(|bytes| taken < bytes) {
             match log.poll()? {
                 Some(LogItem::Header(header)) => {
                     ensure!(
@@ -82,9 +84,8 @@ impl Log {
                     expected = Some(header.snapshot_bytes);
                 }
                 Some(LogItem::Snapshot { bytes, .. }) => {
-                    let more = snapshot.try_reserve(bytes.len());
-                    more.context("the recording's snapshot is larger than this host has got memory to give")?;
-                    snapshot.extend_from_slice(&bytes);
+                    taken += bytes.len() as u64;
+                    take(&bytes)?;
                 }
                 Some(LogItem::Records(records)) => {
                     log.records.extend(records);
@@ -96,7 +97,7 @@ impl Log {
                 }
             }
         }
-        Ok((log, snapshot))
+        Ok(log)
     }
 
     /// The next item; `None` at the end of the file.
@@ -136,12 +137,13 @@ impl Log {
 
 pub fn run(args: &ReplayArgs) -> Result<u8> {
     let begun = Instant::now();
-    let (mut log, first) = Log::open(&args.log)?;
-    let snapshot = match &args.from {
-        Some(path) => super::build::read_file(path, "snapshot", SNAPSHOT_BYTES_MAX)?,
-        None => first,
-    };
-    let mut machine = Computer::restore(&snapshot).context("the snapshot that the replay starts from")?;
+    let mut builder = Computer::builder(Box::new(OwnMemory));
+    let mut take = |piece: &[u8]| builder.push(piece).context(STARTS_FROM);
+    let mut log = Log::open(&args.log, |piece| if args.from.is_none() { take(piece) } else { Ok(()) })?;
+    if let Some(path) = &args.from {
+        super::build::read_pieces(path, "snapshot", SNAPSHOT_BYTES_MAX, take)?;
+    }
+    let mut machine = builder.finish().context(STARTS_FROM)?;
     engine::install(&mut machine, args.engine)?;
     let start = machine.icount();
     let mut replay = Replay::new(machine).in_slices(args.chain.unwrap_or(SLICE_STEPS));
@@ -276,9 +278,10 @@ fn finish(
         }
     }
     if let Some(path) = &args.snapshot {
-        let snapshot = replay.machine().snapshot();
         let mut file = outfile::create(path, Content::Snapshot)?;
-        file.write_all(&snapshot).with_context(|| format!("cannot write {}", path.display()))?;
+        for piece in Pieces::of(replay.machine()) {
+            file.write_all(&piece).with_context(|| format!("cannot write {}", path.display()))?;
+        }
     }
     let (records, inputs, digests) = replay.counts();
     let digest = replay.machine().digest();

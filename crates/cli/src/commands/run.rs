@@ -7,7 +7,7 @@ use crate::{engine, exit, marks};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use pollux_codec::message::Hello;
-use pollux_contract::Machine;
+use pollux_contract::{Build, Machine, OwnMemory, Pieces, Restore};
 use pollux_host::arbiter_file::FileArbiter;
 use pollux_host::events::EventSender;
 use pollux_host::link::LinkError;
@@ -111,9 +111,10 @@ fn is_stopped(error: &anyhow::Error) -> bool {
 
 fn start_machine(vm: &Vm, snapshot: Option<&Path>) -> Result<Computer> {
     let Some(path) = snapshot else { return build::build_machine(vm) };
-    let bytes = build::read_file(path, "snapshot", SNAPSHOT_BYTES_MAX)?;
-    let machine =
-        Computer::restore(&bytes).map_err(|e| anyhow::anyhow!("snapshot {}: {e}", path.display()))?;
+    let refused = |error| anyhow::anyhow!("snapshot {}: {error}", path.display());
+    let mut builder = Computer::builder(Box::new(OwnMemory));
+    build::read_pieces(path, "snapshot", SNAPSHOT_BYTES_MAX, |piece| builder.push(piece).map_err(refused))?;
+    let machine = builder.finish().map_err(refused)?;
     let wanted = &vm.machine;
     let found = machine.config();
     ensure!(
@@ -161,13 +162,14 @@ fn start_under(
         ports.set_marks(marks::begin(&vm.disks, tenure)?);
         return Ok(Primary::new_solo(vm.settings.protocol.clone(), tenure.generation, clock::now(), Lsn(1)));
     };
-    let snapshot = machine.snapshot();
+    let mut snapshot = Pieces::of(machine);
     let stream = connect(backup, &ports.sender())?;
     // Rule: a backup never hears of a generation that its primary has not won, or it would take over from nobody.
     tenure.claim()?;
     ports.set_marks(marks::begin(&vm.disks, tenure)?);
-    let primary = pair(tenure, vm, own, (machine, &snapshot), ports, stream)
-        .inspect_err(|_| tenure.end(tenure.generation))?;
+    let primary =
+        pair(tenure, vm, own, &mut snapshot, ports, stream).inspect_err(|_| tenure.end(tenure.generation))?;
+    drop(snapshot);
     build::with_status(ports, |status| status.peer = Some(backup.into()));
     tracing::info!(%backup, vm = vm.name, icount = %machine.icount(), "protected");
     Ok(primary)
@@ -178,27 +180,29 @@ fn pair(
     tenure: &Tenure,
     vm: &Vm,
     own: &[OwnDisk],
-    (machine, snapshot): (&mut Computer, &[u8]),
+    snapshot: &mut Pieces<'_, Computer>,
     ports: &mut HostPorts,
     stream: TcpStream,
 ) -> Result<Primary> {
     let (mut link, mut reader) = link::split(stream).context("cannot set the link up")?;
     let settings = &vm.settings.protocol;
+    let parts = snapshot.machine().parts();
     let hello = Hello {
         software: format!("pollux {}", env!("CARGO_PKG_VERSION")),
         vm: vm.name.clone(),
         generation: tenure.generation,
-        ram_bytes: machine.config().ram_bytes,
-        harts: machine.config().harts,
+        ram_bytes: parts.memory_bytes,
+        harts: parts.harts,
         disks: build::disk_hellos(own),
         heartbeat_ns: settings.heartbeat_every_ns,
         failure_ns: settings.failure_after_ns,
         snapshot_bytes: 0,
+        machine: Computer::KIND.into(),
     };
     let stop = ports.sender();
     let (greet, secret) = tenure.greet();
     pairing::introduce(&mut link, &mut reader, &greet, &secret, &stop)?;
-    pairing::offer(&mut link, &mut reader, hello, (machine, snapshot), &stop)?;
+    pairing::offer(&mut link, &mut reader, hello, snapshot, &stop)?;
     ports.set_arbiter(tenure.arbiter.clone(), tenure.claimant())?;
     reader.spawn(ports.sender())?;
     ports.set_link(link);

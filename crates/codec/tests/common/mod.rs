@@ -69,6 +69,7 @@ pub fn every_message() -> Vec<Wire> {
             heartbeat_ns: 50_000_000,
             failure_ns: 300_000_000,
             snapshot_bytes: 3,
+            machine: "riscv-virt".into(),
         }),
         Wire::Welcome,
         Wire::Refuse { reason: "disk 0 differs in content: «copy it»".into() },

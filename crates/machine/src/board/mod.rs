@@ -316,8 +316,19 @@ impl Board {
             .collect()
     }
 
-    /// The names of the sections of [`Board::save`], in order, for people.
-    pub const SECTION_NAMES: [&'static str; 6] = ["clint", "plic", "uart", "rtc", "board", "virtio"];
+    /// What a section of [`Board::save`] is of, for people.
+    #[must_use]
+    pub const fn section_name(kind: u16) -> Option<&'static str> {
+        Some(match kind {
+            kind::CLINT => "clint",
+            kind::PLIC => "plic",
+            kind::UART => "uart",
+            kind::RTC => "rtc",
+            kind::MISC => "board",
+            kind::SLOTS => "virtio",
+            _ => return None,
+        })
+    }
 
     /// The state, in sections.
     #[must_use]

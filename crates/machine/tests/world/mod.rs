@@ -12,10 +12,34 @@ pub mod driver;
 pub mod frames;
 
 pub use chance::Xorshift as Random;
-use pollux_machine::{Boot, Computer, Config, Machine, Stop};
+use frames::{GUEST_MAC, udp};
+use pollux_machine::{Boot, Computer, Config, DeviceConfig, Machine, Stop};
 use pollux_vocab::{
     ClockRate, ConsoleId, Digest, DiskOp, DiskRequest, DiskStatus, Icount, Input, Output, VirtTime,
 };
+
+/// The guest that a busy machine runs.
+pub const TINY: &[u8] = include_bytes!("../../../../guests/tiny/tiny.elf");
+/// Bytes of a busy machine's disk, and the slot of its network card.
+pub const DISK_BYTES: usize = 1 << 20;
+pub const NET: u8 = 1;
+
+/// Two harts, disk, network card, source of entropy and console, in the middle of its work: a request to the disk is in
+/// flight.
+pub fn busy(command_line: &str) -> World {
+    let devices = vec![
+        DeviceConfig::Block { bytes: DISK_BYTES as u64, read_only: false, serial: "tiny".into() },
+        DeviceConfig::Net { mac: GUEST_MAC },
+        DeviceConfig::Rng,
+        DeviceConfig::Console,
+    ];
+    let config = Config { ram_bytes: 8 << 20, harts: 2, devices, rtc_base_ns: 0, ..Config::default() };
+    let mut world = World::new(&config, TINY, command_line, vec![0; DISK_BYTES]);
+    assert!(world.run_until(|world| world.uart.contains("tiny: ready")), "{}", world.uart);
+    world.send(Input::Packet { slot: NET, frame: udp("PUT 1 1 3 feed\n") });
+    assert!(world.run_until(|world| !world.machine.pending().is_empty()), "the disk is asked");
+    world
+}
 
 /// Steps between two digests in the log; an odd number, so that they hit anything.
 const DIGEST_STEPS: u64 = 300_007;
