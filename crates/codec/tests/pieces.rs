@@ -146,7 +146,7 @@ fn the_golden_channel_of_versions_2_and_3_is_still_understood() {
     ] {
         let path = format!("{}/tests/golden/channel/v{version}/{name}", env!("CARGO_MANIFEST_DIR"));
         if std::env::var_os("POLLUX_WRITE_GOLDEN").is_some() && !std::path::Path::new(&path).exists() {
-            std::fs::write(&path, written).expect("the golden file can be written");
+            std::fs::write(&path, &written).expect("the golden file can be written");
         }
         let bytes = std::fs::read(&path).expect("the golden file is there");
         assert_eq!(decode_all(&bytes), (messages, None), "{name}");
