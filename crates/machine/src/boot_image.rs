@@ -9,6 +9,7 @@
 //! second time, and it travels in the snapshot, so that a backup needs no files.
 
 use crate::board::ResetState;
+use crate::board::state::ResetV1;
 use crate::computer::{Computer, new_ram};
 use crate::config::{Config, OnPanic, OnReset, RNG_SEED_BYTES};
 use crate::digest::Digester;
@@ -16,6 +17,7 @@ use crate::hart::{Activity, Hart};
 use crate::ram::{PAGE, RAM_BASE, Ram};
 use crate::sbi_host::enter_supervisor;
 use crate::snapshot::entries::Entries;
+use crate::state::{Fields, Saved, encode};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use pollux_vocab::{GuestAddr, PAGE_BYTES};
@@ -95,8 +97,7 @@ impl BootImage {
 
     /// The places, as they stand before the pages in a snapshot.
     pub(crate) fn places(&self) -> Vec<u8> {
-        // Serialising a plain struct into a growing buffer cannot fail.
-        postcard::to_allocvec(&self.state).unwrap_or_default()
+        encode(&self.state.save())
     }
 
     /// Appends the image as a snapshot has it: places, then pages.
@@ -130,9 +131,9 @@ impl ImageReader {
             self.begun.extend_from_slice(head);
             bytes = rest;
             let begun = core::mem::take(&mut self.begun);
-            match postcard::take_from_bytes::<ResetState>(&begun) {
+            match ResetV1::read(&begun) {
                 Ok((state, behind)) => {
-                    self.state = Some(state);
+                    self.state = Some(ResetState::revive(state));
                     self.push_entries(behind)?;
                 }
                 Err(_) if begun.len() < PLACES_BYTES_MAX => self.begun = begun,

@@ -9,6 +9,8 @@
 //! Not here: instructions (`hart`), devices (`board`), what reset loads (`board::load`), resets (`boot_image`), state as bytes
 //! (`snapshot`, `digest`).
 
+pub(crate) mod state;
+
 use crate::board::{self, Board, BootError};
 use crate::boot_image::{BootImage, Retired};
 use crate::config::{Boot, Config};

@@ -1,8 +1,9 @@
 //! What a machine is made of: the part of its initial state that a person chooses.
 
+pub(crate) mod state;
+
 use alloc::string::String;
 use alloc::vec::Vec;
-use serde::{Deserialize, Serialize};
 
 /// Most harts a machine may have.
 pub const HARTS_MAX: u32 = 8;
@@ -12,7 +13,7 @@ pub const RNG_SEED_BYTES: usize = 32;
 pub const SLOTS: usize = 8;
 
 /// A machine's build sheet. Two machines with equal configurations and equal boot images are equal at reset.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
     /// RAM in bytes; a multiple of 2 MiB, at least 4 MiB.
     pub ram_bytes: u64,
@@ -32,7 +33,7 @@ pub struct Config {
 }
 
 /// What becomes of a machine whose guest asks for a reset.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OnReset {
     /// It ends.
     Stop,
@@ -42,7 +43,7 @@ pub enum OnReset {
 
 /// What becomes of a machine whose guest ends with a failure: an SBI shutdown for the reason "system failure", or a
 /// failure told to the test finisher (what OpenSBI makes of it).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OnPanic {
     /// It ends, with the guest's status.
     Stop,
@@ -66,7 +67,7 @@ impl Default for Config {
 }
 
 /// What sits in a virtio-mmio slot.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DeviceConfig {
     /// Nothing (device id 0).
     Empty,

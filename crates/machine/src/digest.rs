@@ -6,8 +6,10 @@
 //! so that swapped pages show; a page of zeros hashes to 0, so that untouched RAM is never read.
 
 use crate::computer::Computer;
+use crate::computer::state::MachineV2;
+use crate::hart::state::HartV1;
 use crate::ram::{PAGE, RAM_BASE, Ram};
-use crate::snapshot::{HartV1, MachineV2};
+use crate::state::encode;
 use alloc::vec;
 use alloc::vec::Vec;
 use pollux_vocab::{Digest, GuestAddr, PAGE_BYTES, PageHash};
@@ -88,8 +90,7 @@ fn hash_page(ram: &Ram, page: usize) -> u64 {
 }
 
 fn hash_of<T: Serialize>(value: &T) -> u64 {
-    // Serialising plain structs into a growing buffer cannot fail.
-    postcard::to_allocvec(value).map_or(0, |bytes| xxh3_64(&bytes))
+    xxh3_64(&encode(value))
 }
 
 impl Computer {

@@ -25,6 +25,7 @@ pub mod ram;
 pub mod sbi;
 mod sbi_host;
 pub mod snapshot;
+mod state;
 #[cfg(test)]
 mod tests;
 pub mod virtio;

@@ -11,23 +11,23 @@ pub mod builder;
 pub(crate) mod entries;
 pub(crate) mod frozen;
 
-use crate::board::Board;
+use crate::board::{self, Board};
 use crate::boot_image::{BootImage, ImageReader, is_kept};
+use crate::computer::state::MachineV2;
 use crate::computer::{Computer, new_ram};
 use crate::config::{Config, HARTS_MAX, SLOTS};
-use crate::hart::csr::Csrs;
-use crate::hart::pmp::Pmp;
-use crate::hart::{Activity, Hart, Mode, NO_RESERVATION};
+use crate::hart::Hart;
+use crate::hart::state::HartV1;
 use crate::ram::{PAGE, RAM_BASE};
+use crate::state::{Fields, Saved, UNFIT, decode, encode};
 use alloc::boxed::Box;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use entries::Entries;
 use pollux_codec::snapshot::{self as container, ContainerError};
 use pollux_contract::{MemorySource, OwnMemory};
-use pollux_isa::{freg_name, reg_name};
-use pollux_vocab::{Clock, GuestAddr, PAGE_BYTES};
-use serde::{Deserialize, Serialize};
+use pollux_vocab::{GuestAddr, PAGE_BYTES};
 
 /// Section kinds of the machine itself; the board's are below `0xff00`.
 mod kind {
@@ -39,10 +39,40 @@ mod kind {
     pub(super) const BOOT: u16 = 0xff04;
 }
 
-/// The versions this code writes, and the only ones it reads: of configuration, RAM and what belongs to no hart and no
-/// device, and of all other sections. A machine whose harts take turns in another way is one of another version.
-const V2: u16 = 2;
-const V1: u16 = 1;
+/// The version of a section that this code writes, and the only one that it reads. A machine whose harts take turns in
+/// another way is one of another version.
+const fn version_of(kind: u16) -> u16 {
+    match kind {
+        kind::CONFIG | kind::MACHINE | kind::RAM => 2,
+        kind::HARTS | kind::BOOT => 1,
+        _ => board::version_of(kind),
+    }
+}
+
+/// [`version_of`], for messages.
+const fn reads(kind: &u16) -> u16 {
+    version_of(*kind)
+}
+
+/// A section, for people.
+struct Named<'a>(&'a u16);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match *self.0 {
+            kind::CONFIG => "configuration",
+            kind::MACHINE => "machine",
+            kind::HARTS => "harts",
+            kind::RAM => "RAM",
+            kind::BOOT => "boot image",
+            kind => Board::section_name(kind).unwrap_or("of no name"),
+        };
+        write!(f, "section {name} ({:#06x})", self.0)
+    }
+}
+
+/// What is wrong with a section of pages that are not this machine's.
+const PAGES: &str = "(its pages)";
 /// Set in the number of a page that is as a reset finds it, and whose content therefore is in the boot image alone.
 const AS_BOOTED: u32 = 1 << 31;
 /// Most RAM a snapshot may ask for, in bytes: what it says is not trusted with the host's memory.
@@ -54,25 +84,27 @@ pub enum SnapshotError {
     /// the container is damaged or of another version
     #[error(transparent)]
     Container(#[from] ContainerError),
-    /// section {kind:#06x} has version {version}, which this build does not read
-    #[error("section {kind:#06x} has version {version}, which this build does not read")]
+    /// a section has a version that this build does not read
+    #[error("{} has version {version}, this build reads version {}; use the version of Pollux that wrote it", Named(.kind), reads(.kind))]
     Version {
         /// Which section.
         kind: u16,
         /// The version found.
         version: u16,
     },
-    /// section {kind:#06x} is missing
-    #[error("section {kind:#06x} is missing")]
+    /// a section is missing
+    #[error("{} is missing", Named(.kind))]
     Missing {
         /// Which section.
         kind: u16,
     },
-    /// section {kind:#06x} does not hold what it should
-    #[error("section {kind:#06x} does not hold what it should")]
+    /// a section does not hold what it should
+    #[error("{} is not what this build has in version {}: field {field}; use the version of Pollux that wrote it", Named(.kind), reads(.kind))]
     Malformed {
         /// Which section.
         kind: u16,
+        /// Which of its fields, by name.
+        field: &'static str,
     },
     /// the host has not the memory
     #[error("the snapshot is of a machine with {bytes} bytes of RAM, which this host has not got to give")]
@@ -80,118 +112,18 @@ pub enum SnapshotError {
         /// How much it wants.
         bytes: u64,
     },
-    /// section {kind:#06x} comes behind RAM
-    #[error("section {kind:#06x} comes behind RAM, where none can; the snapshot was not written by Pollux")]
+    /// a section comes behind RAM
+    #[error("{} comes behind RAM, where none can; the snapshot was not written by Pollux", Named(.kind))]
     BehindRam {
         /// Which section.
         kind: u16,
     },
-    /// section {kind:#06x} is unknown to this build
-    #[error("section {kind:#06x} is unknown to this build")]
+    /// a section is unknown to this build
+    #[error("{} is unknown to this build", Named(.kind))]
     Unknown {
         /// Which section.
         kind: u16,
     },
-}
-
-/// Version 1 of a hart's state.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) struct HartV1 {
-    x: [u64; 32],
-    f: [u64; 32],
-    pc: u64,
-    mode: u8,
-    activity: u8,
-    /// In the order of [`Csrs::NAMES`].
-    csrs: Vec<u64>,
-    pmp: Pmp,
-    reservation: Option<u64>,
-    steps: u64,
-    trapped: u64,
-}
-
-/// Version 2 of what belongs to no hart and no device. (In version 1 turns were shorter, and a lone hart gave its own away.)
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) struct MachineV2 {
-    clock: Clock,
-    icount: u64,
-    current: u32,
-    quantum_left: u64,
-    builtin_sbi: bool,
-}
-
-impl HartV1 {
-    pub(crate) fn of(hart: &Hart) -> Self {
-        let mut x = [0; 32];
-        x.copy_from_slice(&hart.x[..32]);
-        Self {
-            x,
-            f: hart.f,
-            pc: hart.pc,
-            mode: hart.mode as u8,
-            activity: hart.activity as u8,
-            csrs: hart.csrs.values().to_vec(),
-            pmp: hart.pmp.clone(),
-            reservation: (hart.reservation != NO_RESERVATION).then_some(hart.reservation),
-            steps: hart.steps,
-            trapped: hart.trapped,
-        }
-    }
-
-    /// The registers by name.
-    fn describe(&self) -> Vec<(String, u64)> {
-        let mut all = alloc::vec![("pc".to_string(), self.pc)];
-        all.extend((1..32u8).map(|i| (reg_name(i).to_string(), self.x[usize::from(i)])));
-        all.extend((0..32u8).map(|i| (freg_name(i).to_string(), self.f[usize::from(i)])));
-        all.extend(Csrs::NAMES.iter().zip(&self.csrs).map(|(name, value)| (name.to_string(), *value)));
-        all.extend((0..2).map(|i| (alloc::format!("pmpcfg{}", 2 * i), self.pmp.cfg(8 * i))));
-        all.extend((0..16).map(|i| (alloc::format!("pmpaddr{i}"), self.pmp.addr(i))));
-        all.push(("mode".to_string(), u64::from(self.mode)));
-        all.push(("activity".to_string(), u64::from(self.activity)));
-        all.push(("reservation".to_string(), self.reservation.unwrap_or(NO_RESERVATION)));
-        all.push(("steps".to_string(), self.steps));
-        all.push(("trapped".to_string(), self.trapped));
-        all
-    }
-
-    /// The hart this is the state of; `None` if it is no hart's state.
-    fn revive(&self, id: u64) -> Option<Hart> {
-        let mut hart = Hart::new(id);
-        hart.x[1..32].copy_from_slice(&self.x[1..]);
-        hart.f = self.f;
-        hart.pc = self.pc & !1;
-        hart.mode = match self.mode {
-            0 => Mode::User,
-            1 => Mode::Supervisor,
-            3 => Mode::Machine,
-            _ => return None,
-        };
-        hart.activity = match self.activity {
-            0 => Activity::Running,
-            1 => Activity::Waiting,
-            2 => Activity::Stopped,
-            _ => return None,
-        };
-        hart.csrs.set_values(self.csrs.as_slice().try_into().ok()?);
-        hart.pmp = self.pmp.clone();
-        hart.reservation = self.reservation.unwrap_or(NO_RESERVATION);
-        hart.steps = self.steps;
-        hart.trapped = self.trapped;
-        hart.refresh_contexts();
-        Some(hart)
-    }
-}
-
-impl MachineV2 {
-    pub(crate) fn of(computer: &Computer) -> Self {
-        Self {
-            clock: computer.clock,
-            icount: computer.icount,
-            current: computer.current as u32,
-            quantum_left: computer.quantum_left,
-            builtin_sbi: computer.builtin_sbi,
-        }
-    }
 }
 
 /// Pages that are not all zero: page number in RAM (32 bits, little-endian), then the page; or, of one that is as in the
@@ -205,11 +137,6 @@ fn write_ram(computer: &Computer, out: &mut Vec<u8>) {
     }
 }
 
-fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    // Serialising plain structs into a growing buffer cannot fail.
-    postcard::to_allocvec(value).unwrap_or_default()
-}
-
 /// The sections of a snapshot, each to be taken once.
 struct Sections(Vec<(u16, u16, Vec<u8>)>);
 
@@ -217,16 +144,12 @@ impl Sections {
     fn take(&mut self, kind: u16) -> Result<Vec<u8>, SnapshotError> {
         let at = self.0.iter().position(|s| s.0 == kind).ok_or(SnapshotError::Missing { kind })?;
         let (_, version, bytes) = self.0.remove(at);
-        let wanted = if matches!(kind, kind::CONFIG | kind::MACHINE) { V2 } else { V1 };
-        if version == wanted { Ok(bytes) } else { Err(SnapshotError::Version { kind, version }) }
+        check_version(kind, version)?;
+        Ok(bytes)
     }
 
-    fn decode<T: for<'de> Deserialize<'de>>(&mut self, kind: u16) -> Result<T, SnapshotError> {
-        let bytes = self.take(kind)?;
-        match postcard::take_from_bytes(&bytes) {
-            Ok((value, [])) => Ok(value),
-            _ => Err(SnapshotError::Malformed { kind }),
-        }
+    fn decode<T: Fields>(&mut self, kind: u16) -> Result<T, SnapshotError> {
+        decode(&self.take(kind)?).map_err(|field| SnapshotError::Malformed { kind, field })
     }
 }
 
@@ -245,13 +168,15 @@ fn restore_image(config: &Config, image: Option<ImageReader>) -> Result<Option<B
         None if is_kept(config) => Err(SnapshotError::Missing { kind }),
         None => Ok(None),
         Some(_) if !is_kept(config) => Err(SnapshotError::Unknown { kind }),
-        Some(image) => image.finish(config.ram_bytes).map(Some).ok_or(SnapshotError::Malformed { kind }),
+        Some(image) => {
+            image.finish(config.ram_bytes).map(Some).ok_or(SnapshotError::Malformed { kind, field: PAGES })
+        }
     }
 }
 
 /// Whether a section has the version that this code reads.
-fn check_version(kind: u16, version: u16, wanted: u16) -> Result<(), SnapshotError> {
-    if version == wanted { Ok(()) } else { Err(SnapshotError::Version { kind, version }) }
+fn check_version(kind: u16, version: u16) -> Result<(), SnapshotError> {
+    if version == version_of(kind) { Ok(()) } else { Err(SnapshotError::Version { kind, version }) }
 }
 
 /// Takes pages of RAM in as their bytes come; `None` if they are not this machine's.
@@ -270,9 +195,9 @@ impl Computer {
     fn sections(&self) -> Vec<(u16, u16, Vec<u8>)> {
         let harts: Vec<HartV1> = self.harts.iter().map(HartV1::of).collect();
         let mut sections = alloc::vec![
-            (kind::CONFIG, V2, encode(&self.config)),
-            (kind::MACHINE, V2, encode(&MachineV2::of(self))),
-            (kind::HARTS, V1, encode(&harts)),
+            (kind::CONFIG, version_of(kind::CONFIG), encode(&self.config.save())),
+            (kind::MACHINE, version_of(kind::MACHINE), encode(&MachineV2::of(self))),
+            (kind::HARTS, version_of(kind::HARTS), encode(&harts)),
         ];
         sections.extend(self.board.save());
         sections
@@ -287,9 +212,9 @@ impl Computer {
             container.section(kind, version, |out| out.extend_from_slice(&bytes));
         }
         if let Some(image) = &self.image {
-            container.section(kind::BOOT, V1, |out| image.write(out));
+            container.section(kind::BOOT, version_of(kind::BOOT), |out| image.write(out));
         }
-        container.section(kind::RAM, V2, |out| write_ram(self, out));
+        container.section(kind::RAM, version_of(kind::RAM), |out| write_ram(self, out));
         container.finish()
     }
 
@@ -303,18 +228,18 @@ impl Computer {
         let Some((_, version, ram)) = large(kind::RAM) else {
             return Err(SnapshotError::Missing { kind: kind::RAM });
         };
-        check_version(kind::RAM, *version, V2)?;
+        check_version(kind::RAM, *version)?;
         let mut image = None;
         if let Some((kind, version, bytes)) = large(kind::BOOT) {
-            check_version(*kind, *version, V1)?;
+            check_version(*kind, *version)?;
             let mut reader = ImageReader::default();
-            reader.push(bytes).ok_or(SnapshotError::Malformed { kind: *kind })?;
+            reader.push(bytes).ok_or(SnapshotError::Malformed { kind: *kind, field: PAGES })?;
             image = Some(reader);
         }
         let mut computer = Self::build(Sections(rest), image, Box::new(OwnMemory))?;
         let mut entries = Entries::default();
         let filled = fill_ram(&mut computer, &mut entries, ram).filter(|()| entries.is_whole());
-        filled.ok_or(SnapshotError::Malformed { kind: kind::RAM })?;
+        filled.ok_or(SnapshotError::Malformed { kind: kind::RAM, field: PAGES })?;
         Ok(computer)
     }
 
@@ -324,8 +249,8 @@ impl Computer {
         image: Option<ImageReader>,
         mut memory: Box<dyn MemorySource>,
     ) -> Result<Self, SnapshotError> {
-        let malformed = |kind| SnapshotError::Malformed { kind };
-        let config: Config = sections.decode(kind::CONFIG)?;
+        let malformed = |kind| SnapshotError::Malformed { kind, field: UNFIT };
+        let config = Config::revive(sections.decode(kind::CONFIG)?);
         let machine: MachineV2 = sections.decode(kind::MACHINE)?;
         let harts: Vec<HartV1> = sections.decode(kind::HARTS)?;
         if !is_buildable(&config) {
@@ -342,11 +267,7 @@ impl Computer {
         computer.harts =
             revived.filter(|harts| harts.len() == config.harts as usize).ok_or(malformed(kind::HARTS))?;
         computer.image = restore_image(&config, image)?;
-        computer.clock = machine.clock;
-        computer.icount = machine.icount;
-        computer.current = machine.current as usize;
-        computer.quantum_left = machine.quantum_left;
-        computer.builtin_sbi = machine.builtin_sbi;
+        machine.apply(&mut computer);
         Ok(computer)
     }
 

@@ -92,7 +92,7 @@ impl Default for ClockRate {
 }
 
 /// Virtual time as a function of icount: `base + (icount - base_icount) * rate` (DESIGN 2.4).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Clock {
     /// Where the line starts, in steps.
     pub base_icount: Icount,

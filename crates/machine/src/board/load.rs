@@ -9,7 +9,6 @@ use crate::config::{Boot, Config, DeviceConfig, HARTS_MAX, SLOTS};
 use crate::ram::{RAM_BASE, Ram};
 use alloc::vec::Vec;
 use pollux_vocab::GuestAddr;
-use serde::{Deserialize, Serialize};
 
 /// Where the next stage of a firmware is expected, as an offset in RAM (QEMU, OpenSBI's `fw_jump`).
 const NEXT_STAGE: u64 = 0x20_0000;
@@ -93,7 +92,7 @@ pub enum BootError {
 }
 
 /// How every hart leaves reset.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ResetState {
     /// The first instruction.
     pub pc: u64,

@@ -6,6 +6,7 @@
 mod fdt;
 mod image;
 mod load;
+pub(crate) mod state;
 
 pub use load::{BootError, ResetState, load};
 
@@ -18,11 +19,12 @@ use crate::device::uart::{self, Uart};
 use crate::hart::csr::irq;
 use crate::ram::Ram;
 use crate::snapshot::SnapshotError;
+use crate::state::{Fields, Saved, UNFIT, decode as decode_state, encode};
 use crate::virtio::mmio::{self, Slot};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use pollux_vocab::{ConsoleId, Input, Output, SlotId, VirtTime};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// Reset code (QEMU's `VIRT_MROM`).
 pub const ROM_BASE: u64 = 0x1000;
@@ -59,8 +61,8 @@ const V1: u16 = 1;
 /// Of the UART, of what belongs to no device, and of the slots.
 const V2: u16 = 2;
 
-/// What belongs to no device; saved (version 2).
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+/// What belongs to no device.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct Misc {
     halted: bool,
     rom: Vec<u8>,
@@ -333,9 +335,8 @@ impl Board {
     /// The state, in sections.
     #[must_use]
     pub fn save(&self) -> Vec<(u16, u16, Vec<u8>)> {
-        fn section<T: Serialize>(kind: u16, value: &T) -> (u16, u16, Vec<u8>) {
-            // Serialising plain data into a growing buffer cannot fail.
-            (kind, version_of(kind), postcard::to_allocvec(value).unwrap_or_default())
+        fn section<T: Saved<State: Serialize>>(kind: u16, live: &T) -> (u16, u16, Vec<u8>) {
+            (kind, version_of(kind), encode(&live.save()))
         }
         alloc::vec![
             section(kind::CLINT, &self.clint),
@@ -372,11 +373,11 @@ impl Board {
 }
 
 /// The version of a section that this code writes, and the only one it reads.
-fn version_of(kind: u16) -> u16 {
+pub(crate) const fn version_of(kind: u16) -> u16 {
     if matches!(kind, kind::UART | kind::MISC | kind::SLOTS) { V2 } else { V1 }
 }
 
-fn take<T: for<'de> Deserialize<'de>>(
+fn take<T: Saved<State: Fields>>(
     sections: &mut Vec<(u16, u16, Vec<u8>)>,
     kind: u16,
     fits: impl FnOnce(&T) -> bool,
@@ -386,10 +387,9 @@ fn take<T: for<'de> Deserialize<'de>>(
     if version != version_of(kind) {
         return Err(SnapshotError::Version { kind, version });
     }
-    match postcard::take_from_bytes::<T>(&bytes) {
-        Ok((value, [])) if fits(&value) => Ok(value),
-        _ => Err(SnapshotError::Malformed { kind }),
-    }
+    let malformed = |field| SnapshotError::Malformed { kind, field };
+    let live = T::revive(decode_state(&bytes).map_err(malformed)?);
+    if fits(&live) { Ok(live) } else { Err(malformed(UNFIT)) }
 }
 
 fn device_at(config: &Config, slot: usize) -> &DeviceConfig {

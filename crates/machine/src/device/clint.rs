@@ -3,20 +3,21 @@
 //! Source: SiFive FU540-C000 manual, chapter 9 (the layout that QEMU's `virt` has): `msip` at 4 × hart, `mtimecmp`
 //! at 0x4000 + 8 × hart, `mtime` at 0xbff8. Time is a function of icount (DESIGN 2.4), so `mtime` is read-only.
 
+pub(crate) mod state;
+
 use crate::config::HARTS_MAX;
 use crate::hart::csr::NS_PER_TICK;
 use alloc::vec;
 use alloc::vec::Vec;
 use pollux_vocab::VirtTime;
-use serde::{Deserialize, Serialize};
 
 /// Size of the register window, in bytes.
 pub const BYTES: u64 = 0x1_0000;
 const MTIMECMP: u64 = 0x4000;
 const MTIME: u64 = 0xbff8;
 
-/// The chip, and its state as it is saved (version 1).
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// The chip.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Clint {
     msip: Vec<bool>,
     mtimecmp: Vec<u64>,

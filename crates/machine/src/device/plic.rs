@@ -4,10 +4,11 @@
 //! this board are level-triggered. The outcome per context is computed when something changes, so that asking
 //! for it ([`Plic::interrupts`]) costs nothing.
 
+pub(crate) mod state;
+
 use crate::config::HARTS_MAX;
 use alloc::vec;
 use alloc::vec::Vec;
-use serde::{Deserialize, Serialize};
 
 /// Size of the register window, in bytes.
 pub const BYTES: u64 = 0x60_0000;
@@ -22,8 +23,8 @@ const ENABLE_STRIDE: u64 = 0x80;
 const CONTEXT: u64 = 0x20_0000;
 const CONTEXT_STRIDE: u64 = 0x1000;
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-struct Context {
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Context {
     enable: [u32; WORDS],
     threshold: u32,
 }
@@ -34,8 +35,8 @@ pub const fn is_claim(offset: u64) -> bool {
     offset >= CONTEXT && (offset - CONTEXT) % CONTEXT_STRIDE == 4
 }
 
-/// The chip, and its state as it is saved (version 1).
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// The chip.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Plic {
     priority: Vec<u32>,
     level: [u32; WORDS],

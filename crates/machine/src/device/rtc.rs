@@ -3,14 +3,15 @@
 //! Source: "Goldfish RTC" in Android's emulator, as QEMU's `virt` has it. Reading `TIME_LOW` latches `TIME_HIGH`. Setting
 //! the time moves the base. The alarm is kept and reads back, but never rings: Linux does not need it to.
 
+pub(crate) mod state;
+
 use pollux_vocab::VirtTime;
-use serde::{Deserialize, Serialize};
 
 /// Size of the register window, in bytes.
 pub const BYTES: u64 = 0x1000;
 
-/// The chip, and its state as it is saved (version 1).
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// The chip.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rtc {
     base_ns: u64,
     latched_high: u32,

@@ -6,8 +6,9 @@
 //! The transmitter's interrupt is requested once for each time that it becomes empty, as on QEMU's `virt`: a driver that
 //! takes the interrupt and neither reads its cause nor writes is not asked again. Its cause stays to be read.
 
+pub(crate) mod state;
+
 use alloc::collections::VecDeque;
-use serde::{Deserialize, Serialize};
 
 /// Size of the register window, in bytes.
 pub const BYTES: u64 = 0x100;
@@ -25,8 +26,8 @@ const MCR_LOOP: u8 = 0x10;
 const LSR_DATA: u8 = 1;
 const LSR_EMPTY: u8 = 0x60;
 
-/// The chip, and its state as it is saved (version 2).
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+/// The chip.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Uart {
     ier: u8,
     lcr: u8,

@@ -17,6 +17,7 @@ pub mod fp;
 pub(crate) mod memory;
 pub(crate) mod pmp;
 pub(crate) mod shortcut;
+pub(crate) mod state;
 pub(crate) mod system;
 pub(crate) mod trap;
 

@@ -4,8 +4,9 @@
 //! U-mode that no entry matches fails, also while every entry is off: firmware has to open memory first, as on
 //! QEMU and as [`Pmp::open`] does for a machine that is its own firmware.
 
+pub(crate) mod state;
+
 use super::{Access, Mode};
-use serde::{Deserialize, Serialize};
 
 /// Entries implemented.
 pub(crate) const ENTRIES: usize = 16;
@@ -23,7 +24,7 @@ const NA4: u8 = 2;
 const NAPOT: u8 = 3 << 3;
 
 /// The PMP registers of one hart.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Pmp {
     cfg: [u8; ENTRIES],
     addr: [u64; ENTRIES],

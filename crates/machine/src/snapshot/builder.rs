@@ -3,7 +3,7 @@
 //! RAM comes last, and goes where it belongs at once: besides the machine no more is held than one page. What has come is
 //! believed only when its section's checksum is right; a machine of a snapshot that turns out damaged is never given out.
 
-use super::{Sections, SnapshotError, V1, V2, check_version, fill_ram, kind};
+use super::{PAGES, Sections, SnapshotError, check_version, fill_ram, kind};
 use crate::boot_image::ImageReader;
 use crate::computer::Computer;
 use crate::config::DeviceConfig;
@@ -40,7 +40,7 @@ impl Builder {
         }
         self.section = match kind {
             kind::RAM => {
-                check_version(kind, version, V2)?;
+                check_version(kind, version)?;
                 let missing = SnapshotError::Missing { kind };
                 let (small, boot) = (core::mem::take(&mut self.small), self.boot.take());
                 let computer = Computer::build(Sections(small), boot, self.memory.take().ok_or(missing)?)?;
@@ -48,7 +48,7 @@ impl Builder {
                 Into::Ram
             }
             kind::BOOT => {
-                check_version(kind, version, V1)?;
+                check_version(kind, version)?;
                 self.boot = Some(ImageReader::default());
                 Into::Boot
             }
@@ -61,7 +61,7 @@ impl Builder {
     }
 
     fn take(&mut self, content: &[u8]) -> Result<(), SnapshotError> {
-        let malformed = |kind| SnapshotError::Malformed { kind };
+        let malformed = |kind| SnapshotError::Malformed { kind, field: PAGES };
         match self.section {
             Into::Nothing => {}
             Into::Small => {
@@ -104,7 +104,7 @@ impl Build for Builder {
         if self.entries.is_whole() {
             Ok(*computer)
         } else {
-            Err(SnapshotError::Malformed { kind: kind::RAM })
+            Err(SnapshotError::Malformed { kind: kind::RAM, field: PAGES })
         }
     }
 }

@@ -5,7 +5,7 @@
 //! (`ram::frozen`); the boot image never changes. A section's length and checksum stand before its content, so pages are
 //! looked at twice: once to measure them, once to give them.
 
-use super::{AS_BOOTED, HartV1, V1, V2, kind};
+use super::{AS_BOOTED, HartV1, kind, version_of};
 use crate::board::Board;
 use crate::boot_image::BootImage;
 use crate::computer::Computer;
@@ -31,8 +31,8 @@ impl Sum {
         self.sum.update(bytes);
     }
 
-    fn header(&self, kind: u16, version: u16) -> [u8; SECTION_BYTES] {
-        section_header(kind, version, self.len, self.sum.clone().finish())
+    fn header(&self, kind: u16) -> [u8; SECTION_BYTES] {
+        section_header(kind, version_of(kind), self.len, self.sum.clone().finish())
     }
 }
 
@@ -130,15 +130,15 @@ impl Image {
     fn write_head(&mut self, out: &mut Vec<u8>) {
         let count = self.sections.len() as u32 + u32::from(self.boot.is_some()) + 1;
         out.extend_from_slice(&header(self.bytes().unwrap_or(0), count));
-        for (kind, version, content) in &self.sections {
+        for (kind, _, content) in &self.sections {
             let mut sum = Sum::default();
             sum.add(content);
-            out.extend_from_slice(&sum.header(*kind, *version));
+            out.extend_from_slice(&sum.header(*kind));
             out.extend_from_slice(content);
         }
         match &self.boot {
             Some((places, sum)) => {
-                out.extend_from_slice(&sum.header(kind::BOOT, V1));
+                out.extend_from_slice(&sum.header(kind::BOOT));
                 out.extend_from_slice(places);
                 self.stage = Stage::Boot(0);
             }
@@ -147,7 +147,7 @@ impl Image {
     }
 
     fn begin_ram(&mut self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.ram.header(kind::RAM, V2));
+        out.extend_from_slice(&self.ram.header(kind::RAM));
         self.stage = Stage::Ram(0);
     }
 

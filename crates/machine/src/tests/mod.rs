@@ -6,6 +6,7 @@ pub(crate) mod chance;
 mod mmu;
 mod run;
 mod shortcut;
+mod states;
 mod uppers;
 
 use crate::board::Board;

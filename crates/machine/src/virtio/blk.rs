@@ -8,6 +8,8 @@
 //! waits for a request that has been issued, never the request: it takes up its room, and its place in the order,
 //! until the world has answered.
 
+pub(crate) mod state;
+
 use super::Context;
 use super::queue::{Chain, QueueError, Segment, gather, scatter, total};
 use crate::virtio::queue::QUEUE_SIZE_MAX;
@@ -15,7 +17,6 @@ use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use pollux_vocab::{DiskOp, DiskRequest, DiskStatus, GuestAddr, Output, RequestId, SECTOR_BYTES, SlotId};
-use serde::{Deserialize, Serialize};
 
 /// Data segments that a request may have.
 pub const SEG_MAX: u32 = 126;
@@ -53,8 +54,8 @@ const S_IOERR: u8 = 1;
 const S_UNSUPP: u8 = 2;
 
 /// A request that has not been answered.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-struct InFlight {
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct InFlight {
     request: RequestId,
     head: u16,
     op: DiskOp,
@@ -64,8 +65,8 @@ struct InFlight {
     issued: bool,
 }
 
-/// The chip, and its state as it is saved (version 1).
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// The chip.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Blk {
     bytes: u64,
     read_only: bool,

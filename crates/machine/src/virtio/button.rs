@@ -3,10 +3,11 @@
 //! Why virtio: Debian's kernel for riscv64 has `virtio_input`, and neither `gpio-keys` nor a GPIO controller of the `virt`
 //! boards of other architectures. systemd-logind and acpid listen to such a key without being told.
 
+pub(crate) mod state;
+
 use super::Context;
 use super::queue::{QUEUE_SIZE_MAX, QueueError, scatter};
 use alloc::vec::Vec;
-use serde::{Deserialize, Serialize};
 
 const EVENTS_QUEUE: usize = 0;
 const STATUS_QUEUE: usize = 1;
@@ -29,8 +30,8 @@ const PRESS: [(u16, u16, u32); 4] =
 /// Nothing of a press is still to be told.
 const TOLD: u8 = PRESS.len() as u8;
 
-/// The chip, and its state as it is saved (version 1).
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// The chip.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Button {
     select: u8,
     subselect: u8,

@@ -1,10 +1,11 @@
 //! The console (virtio 1.2, 5.3): one port.
 
+pub(crate) mod state;
+
 use super::Context;
 use super::queue::{QUEUE_SIZE_MAX, QueueError, gather, scatter};
 use alloc::vec::Vec;
 use pollux_vocab::{ConsoleId, Output};
-use serde::{Deserialize, Serialize};
 
 /// No size, one port, no emergency write: the features that would fill these in are not offered.
 pub const CONFIG_SPACE: [u8; 12] = [0; 12];
@@ -15,8 +16,8 @@ const CHAIN_BYTES_MAX: usize = 64 * 1024;
 const RX: usize = 0;
 const TX: usize = 1;
 
-/// The chip, and its state as it is saved (version 1).
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+/// The chip.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Console {
     input: Vec<u8>,
 }

@@ -1,5 +1,7 @@
 //! The MMIO transport (virtio 1.2, 4.2; version 2 only): registers, negotiation, queues, interrupts.
 
+pub(crate) mod state;
+
 use super::queue::{QUEUE_SIZE_MAX, Queue, QueueError};
 use super::{Chip, Context, F_VERSION_1};
 use crate::config::DeviceConfig;
@@ -8,7 +10,6 @@ use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
 use pollux_vocab::{Input, Output, SlotId};
-use serde::{Deserialize, Serialize};
 
 /// Size of a slot's register window, in bytes.
 pub const BYTES: u64 = 0x1000;
@@ -22,8 +23,8 @@ const STATUS_NEEDS_RESET: u32 = 64;
 const INTERRUPT_USED: u32 = 1;
 const INTERRUPT_CONFIG: u32 = 2;
 
-/// A slot of the board: a chip behind registers, and its state as it is saved (version 1).
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// A slot of the board: a chip behind registers.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Slot {
     chip: Chip,
     queues: Vec<Queue>,

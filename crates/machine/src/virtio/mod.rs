@@ -12,6 +12,7 @@ pub mod mmio;
 pub mod net;
 pub mod queue;
 pub mod rng;
+pub(crate) mod state;
 
 use crate::config::DeviceConfig;
 use crate::ram::Ram;
@@ -19,7 +20,6 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use pollux_vocab::{Input, Output, SlotId};
 use queue::{Queue, QueueError};
-use serde::{Deserialize, Serialize};
 
 /// VIRTIO_F_INDIRECT_DESC (virtio 1.2, 6).
 pub const F_INDIRECT_DESC: u64 = 1 << 28;
@@ -56,8 +56,8 @@ impl Context<'_> {
     }
 }
 
-/// A device's own part, and its state as it is saved (version 1).
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// A device's own part.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Chip {
     /// Nothing in this slot.
     Empty,

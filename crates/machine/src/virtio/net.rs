@@ -1,11 +1,12 @@
 //! The network card (virtio 1.2, 5.1): one pair of queues, no offloads, so that what enters and leaves is frames.
 
+pub(crate) mod state;
+
 use super::Context;
 use super::queue::{QUEUE_SIZE_MAX, Queue, QueueError, gather, scatter, total};
 use crate::ram::Ram;
 use alloc::vec::Vec;
 use pollux_vocab::Output;
-use serde::{Deserialize, Serialize};
 
 const F_MAC: u64 = 1 << 5;
 const F_STATUS: u64 = 1 << 16;
@@ -23,8 +24,8 @@ const RX: usize = 0;
 const TX: usize = 1;
 const LINK_UP: u16 = 1;
 
-/// The chip, and its state as it is saved (version 1).
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// The chip.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Net {
     mac: [u8; 6],
 }

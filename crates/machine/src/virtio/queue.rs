@@ -4,10 +4,11 @@
 //! descriptors as [`CHAIN_MAX`], and a loop is therefore an error and not a hang. Rings may overlap in memory, so
 //! giving a chain back can make another available: chips take at most [`QUEUE_SIZE_MAX`] of them at an instant.
 
+pub(crate) mod state;
+
 use crate::ram::{BadAddress, Ram};
 use alloc::vec::Vec;
 use pollux_vocab::GuestAddr;
-use serde::{Deserialize, Serialize};
 
 /// Entries that a queue may have.
 pub const QUEUE_SIZE_MAX: u16 = 256;
@@ -45,7 +46,7 @@ impl From<BadAddress> for QueueError {
 }
 
 /// A piece of guest memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Segment {
     /// Where.
     pub addr: GuestAddr,
@@ -64,8 +65,8 @@ pub struct Chain {
     pub writable: Vec<Segment>,
 }
 
-/// One virtqueue, and its state as it is saved (version 1).
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// One virtqueue.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Queue {
     /// Entries; a power of two, at most [`QUEUE_SIZE_MAX`].
     pub size: u16,

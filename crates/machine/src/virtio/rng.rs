@@ -2,18 +2,19 @@
 //!
 //! Invariant: a reset forgets who waits for an answer, not that the world owes it (as in `blk`).
 
+pub(crate) mod state;
+
 use super::Context;
 use super::queue::{QUEUE_SIZE_MAX, QueueError, Segment, scatter, total};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use pollux_vocab::{Output, RequestId, SlotId};
-use serde::{Deserialize, Serialize};
 
 /// Bytes given at a time; a driver that wants more asks again.
 pub const BYTES_MAX: u64 = 4096;
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-struct InFlight {
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct InFlight {
     request: RequestId,
     head: u16,
     len: u32,
@@ -21,8 +22,8 @@ struct InFlight {
     answer: Vec<Segment>,
 }
 
-/// The chip, and its state as it is saved (version 1).
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+/// The chip.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Rng {
     next_request: RequestId,
     in_flight: VecDeque<InFlight>,
