@@ -126,9 +126,12 @@ fn sections(snapshot: &[u8]) -> Vec<(u16, u16, usize)> {
     sections.iter().map(told).collect()
 }
 
+/// Makes a machine with something in every part of it.
+type Make = fn() -> Computer;
+
 #[test]
 fn a_snapshot_of_every_version_loads_and_goes_on_as_it_did_and_the_newest_is_written_unchanged() {
-    let machines: [(&str, fn() -> Computer); 2] = [("busy", busy), ("button", button)];
+    let machines: [(&str, Make); 2] = [("busy", busy), ("button", button)];
     for (name, machine) in machines {
         let file = folder().join(format!("{name}.snapshot"));
         let said = folder().join(format!("{name}.digest"));

@@ -278,7 +278,10 @@ impl Primary {
     /// sending, and its backup have gone live: only a message that left before the backup could do so is one that it may
     /// have received.
     pub fn handle_sent(&mut self, now: HostTime) {
-        let in_time = self.peers.iter_mut().fold(true, |all, peer| peer.handle_sent(now) && all);
+        let mut in_time = true;
+        for peer in &mut self.peers {
+            in_time &= peer.handle_sent(now);
+        }
         if !in_time {
             self.move_on(Cause::BackupGone(now));
         }
@@ -292,7 +295,11 @@ impl Primary {
 
     fn is_stalled(&mut self, now: HostTime) -> bool {
         let window_bytes = self.settings.send_window_bytes;
-        self.peers.iter_mut().fold(false, |any, peer| peer.is_stalled(now, window_bytes) || any)
+        let mut stalled = false;
+        for peer in &mut self.peers {
+            stalled |= peer.is_stalled(now, window_bytes);
+        }
+        stalled
     }
 
     fn queue_heartbeats(&mut self, now: HostTime) {
