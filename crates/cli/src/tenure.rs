@@ -10,6 +10,7 @@ use pollux_codec::message::Greet;
 use pollux_host::arbiter_file::{Claimant, FileArbiter, random_bytes};
 use pollux_host::mark::Start;
 use pollux_node::Outcome;
+use pollux_protocol::ending::{Ended, Part, to_spend};
 use pollux_vocab::Generation;
 use std::path::{Path, PathBuf};
 
@@ -64,16 +65,10 @@ impl Tenure {
     }
 
     /// Claims the generation that was found free.
-    pub fn claim(&self) -> Result<()> {
+    pub fn claim(&self) -> Result<Decision> {
         let (vm, holder, after) = (self.vm.clone(), self.holder.clone(), self.after.clone());
         let claim = Claim { vm, generation: self.generation, holder, after, secret: self.secret };
-        match self.arbiter.claim(&claim)? {
-            Decision::Won => Ok(()),
-            Decision::Lost { .. } => {
-                Err(HeldElsewhere(format!("somebody else has just started {}", self.vm)).into())
-            }
-            Decision::Elsewhere => anyhow::bail!("the arbiter has not decided who may start {}", self.vm),
-        }
+        Ok(self.arbiter.claim(&claim)?)
     }
 
     /// How this side introduces itself to a backup, and what it proves.
@@ -97,9 +92,13 @@ impl Tenure {
         }
     }
 
-    /// The same, if the VM that ran in `own` has ended in good order: it may be started again.
-    pub fn end_after(&self, outcome: &Outcome, own: Generation) {
-        if matches!(outcome, Outcome::PoweredOff { .. } | Outcome::Reset) {
+    /// The same, if the replica that ended in generation `own` is the one to say that the VM has ended.
+    pub fn end_after(&self, part: Part, outcome: &Outcome, own: Generation) {
+        let ended = match outcome {
+            Outcome::PoweredOff { .. } | Outcome::Reset => Ended::InGoodOrder,
+            Outcome::Halted(_) => Ended::Halted,
+        };
+        if let Some(own) = to_spend(part, ended, own) {
             self.end(own);
         }
     }

@@ -1,6 +1,8 @@
 //! The replication protocol, sans-I/O: messages, ticks and verdicts in; messages, outputs and commands out
 //! (DESIGN 5). Knows neither the machine nor a socket; time is an argument.
 //!
+//! How a pair comes about, and who says that a VM has ended, are [`pairing`] and [`ending`].
+//!
 //! Two state machines, [`Primary`] and [`Backup`], in one shape: `handle_*` takes in what happened, commands say
 //! what this side did, `poll_*` hands out effects until it returns `None`. `docs/protocol.md` has the diagram.
 //!
@@ -11,9 +13,11 @@ extern crate alloc;
 
 pub mod backup;
 mod claim;
+pub mod ending;
 pub mod hold_stats;
 pub mod lag;
 pub mod output_gate;
+pub mod pairing;
 mod peer;
 pub mod primary;
 mod silence;

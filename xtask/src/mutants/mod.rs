@@ -5,8 +5,9 @@
 //! proves nothing) and run, and must end with the exit status that says "a rule is broken". The copy as it is, without a
 //! mutant, must satisfy the judge.
 //!
-//! The mutants are a table (`table`). Not here: what the judges look for (`crates/sim`).
+//! The mutants are two tables, each with its judges (`table`; `start` for the start and the end of a pair). Not here: what the judges look for (`crates/sim`).
 
+mod start;
 mod table;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -22,12 +23,30 @@ const COPIED: [&str; 7] = ["Cargo.toml", "Cargo.lock", ".cargo", "crates", "gues
 /// Tries the mutants that are named, or all, on the judges that are named, or all.
 pub(crate) fn run(root: &Path, names: &[&str]) -> Result<()> {
     for name in names {
-        let known = MUTANTS.iter().any(|m| m.name == *name) || JUDGES.iter().any(|j| j.name == *name);
-        ensure!(known, "mutants: there is no mutant and no judge called {name}");
+        let is_known = |(mutants, judges): &Group| {
+            mutants.iter().any(|m| m.name == *name) || judges.iter().any(|j| j.name == *name)
+        };
+        ensure!(GROUPS.iter().any(is_known), "mutants: there is no mutant and no judge called {name}");
     }
-    let judges = named(&JUDGES, names, |judge| judge.name);
-    let mutants = named(&MUTANTS, names, |mutant| mutant.name);
     let scratch = Scratch::make(root)?;
+    for group in GROUPS.iter().filter(|group| names.is_empty() || is_named(group, names)) {
+        run_group(&scratch, group, names)?;
+    }
+    Ok(())
+}
+
+/// Mutants, and the judges that must each find every one of them.
+type Group = (&'static [Mutant], &'static [Judge]);
+
+const GROUPS: [Group; 2] = [(&MUTANTS, &JUDGES), (&start::MUTANTS, &start::JUDGES)];
+
+fn is_named((mutants, judges): &Group, names: &[&str]) -> bool {
+    mutants.iter().any(|m| names.contains(&m.name)) || judges.iter().any(|j| names.contains(&j.name))
+}
+
+fn run_group(scratch: &Scratch, (mutants, judges): &Group, names: &[&str]) -> Result<()> {
+    let judges = named(judges, names, |judge| judge.name);
+    let mutants = named(mutants, names, |mutant| mutant.name);
     let mut missed = Vec::new();
     for judge in &judges {
         let (status, output) = scratch.judge(judge)?;
@@ -131,9 +150,9 @@ mod tests {
     #[test]
     fn every_mutant_replaces_text_that_stands_in_the_code_exactly_once() {
         let root = crate::root().expect("the workspace");
-        for mutant in MUTANTS {
+        for mutant in GROUPS.iter().flat_map(|(mutants, _)| mutants.iter()) {
             let text = fs::read_to_string(root.join(mutant.file)).expect(mutant.file);
-            let mutated = mutate(&text, &mutant).expect("exactly once");
+            let mutated = mutate(&text, mutant).expect("exactly once");
             assert_ne!(mutated, text, "{} changes something", mutant.name);
             syn::parse_file(&mutated).unwrap_or_else(|error| panic!("{} is no Rust: {error}", mutant.name));
         }
@@ -141,7 +160,9 @@ mod tests {
 
     #[test]
     fn no_two_mutants_or_judges_have_one_name() {
-        let names = MUTANTS.iter().map(|m| m.name).chain(JUDGES.iter().map(|j| j.name));
+        let names = GROUPS.iter().flat_map(|(mutants, judges)| {
+            mutants.iter().map(|m| m.name).chain(judges.iter().map(|j| j.name))
+        });
         let mut seen = std::collections::BTreeSet::new();
         assert!(names.into_iter().all(|name| seen.insert(name)));
     }

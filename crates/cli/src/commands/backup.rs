@@ -6,7 +6,7 @@ use crate::config::{DiskSpec, DiskSpecMode, NetSpec, OnTerm, parse_size};
 use crate::engine::Engine;
 use crate::tenure::Tenure;
 use crate::{engine, exit, marks};
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use pollux_arbiter::{ArbiterId, GENERATION_MAX, Secret};
 use pollux_codec::message::{Greet, Hello};
@@ -15,11 +15,13 @@ use pollux_host::console::ConsoleTarget;
 use pollux_host::events::EventSender;
 use pollux_host::mark::{MarkName, Start};
 use pollux_host::net::{NetPort, NetTarget};
+use pollux_host::pairing::{BackupHost, Found, Own, OwnDisk, Visit};
 use pollux_host::ports::{HostPorts, OTHER_SIDE};
-use pollux_host::{clock, drive, link, pairing};
+use pollux_host::{clock, drive, pairing};
 use pollux_machine::Computer;
 use pollux_node::{DiskMode, Node, Pacing, Ports, Settings, Standby};
 use pollux_protocol::Backup;
+use pollux_protocol::ending::Part;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -91,66 +93,72 @@ pub fn run(args: BackupArgs) -> Result<u8> {
     }
     build::open_console(&console, &build::disk_inputs(&disks), &mut ports)?;
     tracing::info!(%address, "waiting for a primary");
-    let asked = arbiter.clone();
-    let door = Door::open(listener, move |link, reader| meet(link, reader, &asked))?;
+    let (asked, own) = (arbiter.clone(), own(&args)?);
+    let door = Door::open(listener, move |link, reader| {
+        Ok(pairing::meet(link, reader, own.clone(), |greet| look_up(greet, &asked))?)
+    })?;
     let paired = accept(&door, &args, &disks, &mut ports)?;
-    let Some(mut paired) = paired else {
+    let Some(paired) = paired else {
         tracing::info!("told to stop; there was no primary yet");
         let _ = std::fs::remove_file(control);
         return Ok(0);
     };
-    engine::install(&mut paired.machine, args.engine)?;
-    let hello = paired.hello.clone();
-    let peer = paired.peer.to_string();
+    let (hello, peer) = (paired.visit.hello.clone(), paired.peer.to_string());
     build::with_status(&ports, |status| {
         status.vm.clone_from(&hello.vm);
         status.peer = Some(peer);
         status.timeline.started_ns = clock::now().0;
     });
-    let tenure = Tenure::backing(arbiter, build::holder_id(), &paired.greet, &args.arbiter)?;
-    let settings = settings(&hello, &disks);
-    ports.set_marks(marks::begin(&disks, &tenure)?);
-    let standby = begin(paired, &nets, &tenure, settings, &mut ports)?;
+    let tenure = Tenure::backing(arbiter, build::holder_id(), &paired.visit.greet, &args.arbiter)?;
+    let standby = begin(paired, &args, (&nets, &disks), &tenure, &mut ports)?;
     tracing::info!(vm = hello.vm, generation = %hello.generation, "backing up");
     let mut node = Node::Standby(Box::new(standby));
     let outcome = drive::drive(&mut node, &mut ports);
     let _ = std::fs::remove_file(control);
-    if matches!(node, Node::Live(_)) {
-        tenure.end_after(&outcome, node.report().generation);
-    }
+    let part = if matches!(node, Node::Live(_)) { Part::Live } else { Part::Standby };
+    tenure.end_after(part, &outcome, node.report().generation);
     Ok(exit::report(&outcome))
 }
 
 /// A peer that has sent its machine, and waits to hear that this side is ready.
 struct Paired {
-    greet: Greet,
-    hello: Hello,
+    visit: Visit,
     machine: Computer,
     images: build::Images,
-    link: link::LinkSender,
-    reader: link::LinkReader,
     peer: SocketAddr,
+}
+
+/// What this side was told of the machine that may come.
+fn own(args: &BackupArgs) -> Result<Own> {
+    let ram = args.memory.as_ref().map(|said| Ok::<_, anyhow::Error>((parse_size(said)?, said.clone())));
+    Ok(Own { ram: ram.transpose()? })
 }
 
 /// Opens what needed the machine, then says that this side is ready, last of all.
 fn begin(
     paired: Paired,
-    nets: &[NetTarget],
+    args: &BackupArgs,
+    (nets, disks): (&[NetTarget], &[(u8, DiskSpec)]),
     tenure: &Tenure,
-    settings: Settings,
     ports: &mut HostPorts,
 ) -> Result<Standby<Computer>> {
-    let Paired { hello, mut machine, images, mut link, reader, .. } = paired;
-    build::plug_disks(ports, images, None)?;
-    if let Err(error) = plug_nets(nets, &machine, ports) {
-        pairing::refuse(&mut link, &format!("{error:#}"));
-        return Err(error);
-    }
-    ports.set_arbiter(tenure.arbiter.clone(), tenure.claimant())?;
-    reader.spawn(OTHER_SIDE, ports.sender())?;
-    pairing::ready(&mut link, &mut machine, &ports.sender())?;
-    ports.set_link(OTHER_SIDE, link);
-    let protocol = Backup::new(settings.protocol.clone(), hello.generation, clock::now(), OTHER_SIDE);
+    let Paired { mut visit, mut machine, images, .. } = paired;
+    let settings = settings(&visit.hello, disks);
+    let generation = visit.hello.generation;
+    let reader = visit.take_reader();
+    let plugged_in = engine::install(&mut machine, args.engine).and_then(|()| {
+        ports.set_marks(marks::begin(disks, tenure)?);
+        build::plug_disks(ports, images, None)?;
+        plug_nets(nets, &machine, ports)?;
+        ports.set_arbiter(tenure.arbiter.clone(), tenure.claimant())?;
+        reader.context("the link is gone")?.spawn(OTHER_SIDE, ports.sender())?;
+        Ok(())
+    });
+    let why_not = plugged_in.as_ref().copied().map_err(|error| format!("{error:#}"));
+    let link = visit.ready(&mut machine, why_not, &ports.sender());
+    plugged_in?;
+    ports.set_link(OTHER_SIDE, link?);
+    let protocol = Backup::new(settings.protocol.clone(), generation, clock::now(), OTHER_SIDE);
     let mut standby = Standby::new(machine, protocol, settings);
     standby.begin_pending(ports);
     Ok(standby)
@@ -183,20 +191,38 @@ fn accept(
 
 /// Reads this side's disks as they are now, compares, and takes the machine.
 fn pair(visitor: Visitor, args: &BackupArgs, disks: &[(u8, DiskSpec)], stop: &EventSender) -> Result<Paired> {
-    let Visitor { greet, hello, mut link, mut reader, peer } = visitor;
-    let opened = open_disks(disks, !args.trust_disks, stop);
-    let fits = opened.and_then(|(images, own)| {
-        check(&hello, args, &own)?;
+    let Visitor { mut visit, peer } = visitor;
+    let mut taking = Taking { args, disks, stop, images: None };
+    let machine = visit.take(&mut taking, stop)?;
+    let images = taking.images.context("the disks have not been opened")?;
+    Ok(Paired { visit, machine, images, peer })
+}
+
+/// What taking a visitor in needs of this command.
+struct Taking<'a> {
+    args: &'a BackupArgs,
+    disks: &'a [(u8, DiskSpec)],
+    stop: &'a EventSender,
+    images: Option<build::Images>,
+}
+
+impl BackupHost for Taking<'_> {
+    fn open_disks(&mut self) -> Result<Vec<OwnDisk>, String> {
+        let opened = open_disks(self.disks, !self.args.trust_disks, self.stop);
+        let (images, own) = opened.map_err(|error| format!("{error:#}"))?;
+        self.images = Some(images);
+        Ok(own)
+    }
+
+    fn fit(&mut self, greet: &Greet, _: &Hello) -> Result<(), String> {
         // Content that is compared needs no mark to speak for it.
-        if args.trust_disks {
-            let arbiter = ArbiterId(greet.arbiter).to_string();
-            marks::compare(disks, Start::Beside { vm: &greet.vm, arbiter: &arbiter }, &args.ignore_mark)?;
+        if !self.args.trust_disks {
+            return Ok(());
         }
-        Ok((images, own))
-    });
-    let (images, own) = fits.inspect_err(|reason| pairing::refuse(&mut link, &format!("{reason:#}")))?;
-    let machine = pairing::welcome(&mut link, &mut reader, &hello, &own, stop)?;
-    Ok(Paired { greet, hello, machine, images, link, reader, peer })
+        let arbiter = ArbiterId(greet.arbiter).to_string();
+        let start = Start::Beside { vm: &greet.vm, arbiter: &arbiter };
+        marks::compare(self.disks, start, &self.args.ignore_mark).map_err(|error| format!("{error:#}"))
+    }
 }
 
 /// Opens the disks, and reads them if they are to be compared, in a thread that may be left behind.
@@ -204,7 +230,7 @@ fn open_disks(
     disks: &[(u8, DiskSpec)],
     hash: bool,
     stop: &EventSender,
-) -> Result<(build::Images, Vec<pairing::OwnDisk>)> {
+) -> Result<(build::Images, Vec<OwnDisk>)> {
     let (sender, opened) = channel();
     let disks = disks.to_vec();
     std::thread::Builder::new().name("disks".into()).spawn(move || {
@@ -220,66 +246,19 @@ fn open_disks(
     }
 }
 
-/// Introduces both sides to each other; what is wrong with a stranger is said here, and not to it.
-fn meet(
-    link: &mut link::LinkSender,
-    reader: &mut link::LinkReader,
-    arbiter: &FileArbiter,
-) -> Result<(Greet, Hello)> {
-    let mut unknown = None;
-    let met = pairing::meet(link, reader, |greet| {
-        secret_of(greet, arbiter).inspect_err(|why| unknown = Some(format!("{why:#}"))).ok()
-    });
-    let greet = met.map_err(|error| match unknown {
-        Some(why) => anyhow!("{why}"),
-        None => error.into(),
-    })?;
-    let hello = pairing::hear_hello(reader, &greet)?;
-    Ok((greet, hello))
-}
-
-/// Rule: both sides ask the same arbiter. A primary has won its generation there before it greets, nobody has won the
-/// next one, and it is the holder that it says it is.
-fn secret_of(greet: &Greet, arbiter: &FileArbiter) -> Result<Secret> {
+/// What stands at this side's arbiter of the generation that a peer says it runs in, and the secret of its claim. The
+/// rest of what makes a peer no stranger is for `pollux_protocol::pairing` to say.
+pub(super) fn look_up(greet: &Greet, arbiter: &FileArbiter) -> Result<(Found, Option<Secret>), String> {
     let Greet { vm, generation, .. } = greet;
-    pollux_arbiter::validate_name(vm).map_err(|e| anyhow!("the VM's name {vm:?}: {e}"))?;
-    ensure!(
-        *generation < GENERATION_MAX,
-        "the primary's generation {generation} makes no sense: no VM gets there"
-    );
-    ensure!(
-        greet.arbiter == arbiter.id().0,
-        "the primary's --arbiter is another one than this backup's; give both sides the same folder"
-    );
-    let standing = arbiter.standing(vm, *generation)?.filter(|claim| !claim.is_end());
-    let standing = standing.filter(|claim| claim.holder == greet.holder);
-    let Some(claim) = standing else {
-        bail!("generation {generation} of {vm} is not held by {} at this backup's --arbiter", greet.holder);
-    };
-    ensure!(
-        arbiter.standing(vm, generation.next())?.is_none(),
-        "generation {generation} of {vm} is spent: the next one has been claimed"
-    );
-    Ok(claim.secret)
-}
-
-fn check(hello: &Hello, args: &BackupArgs, own: &[pairing::OwnDisk]) -> Result<()> {
-    if let Some(memory) = &args.memory {
-        let wanted = parse_size(memory)?;
-        ensure!(
-            wanted == hello.ram_bytes,
-            "the VM has {} bytes of RAM, this backup was told --memory {memory}; give both sides the same",
-            hello.ram_bytes
-        );
+    pollux_arbiter::validate_name(vm).map_err(|e| format!("the VM's name {vm:?}: {e}"))?;
+    if *generation >= GENERATION_MAX {
+        return Err(format!("the primary's generation {generation} makes no sense: no VM gets there"));
     }
-    ensure!(
-        hello.heartbeat_ns > 0 && hello.heartbeat_ns.saturating_mul(2) <= hello.failure_ns,
-        "the primary's timeouts make no sense: heartbeat {} ns, failure {} ns",
-        hello.heartbeat_ns,
-        hello.failure_ns
-    );
-    pairing::check_disks(&hello.disks, own).map_err(|reason| anyhow!("{reason}"))?;
-    Ok(())
+    let standing = |generation| arbiter.standing(vm, generation).map_err(|error| error.to_string());
+    let held = standing(*generation)?.filter(|claim| !claim.is_end());
+    let is_spent = standing(generation.next())?.is_some();
+    let (holder, secret) = held.map(|claim| (claim.holder, claim.secret)).unzip();
+    Ok((Found { arbiter: arbiter.id().0, holder, is_spent }, secret))
 }
 
 fn plug_nets(nets: &[NetTarget], machine: &Computer, ports: &mut HostPorts) -> Result<()> {
@@ -336,6 +315,8 @@ mod tests {
     use clap::Parser;
     use pollux_arbiter::{Arbiter, Claim};
     use pollux_node::Event;
+    use pollux_protocol::HostTime;
+    use pollux_protocol::pairing::{BackupAction, BackupInput, BackupStart, Greeting, Refusal, Word};
     use pollux_vocab::Generation;
 
     #[derive(Parser)]
@@ -357,6 +338,23 @@ mod tests {
     fn greet(arbiter: &FileArbiter, generation: u64) -> Greet {
         let (vm, holder, generation) = ("vm".into(), "a".into(), Generation(generation));
         Greet { vm, generation, arbiter: arbiter.id().0, holder, nonce: [0; 32] }
+    }
+
+    /// What a backup makes of a peer that says this: the secret it is to know, or why it is a stranger.
+    fn meets(greet: &Greet, arbiter: &FileArbiter) -> Result<Secret, String> {
+        let mut start = BackupStart::new(Own::default(), HostTime(0));
+        let mut tell = |input| start.handle(HostTime(0), input);
+        let Greet { vm, generation, arbiter: id, holder, nonce } = greet.clone();
+        tell(BackupInput::Heard(Word::Greet(Greeting { vm, generation, arbiter: id, holder, nonce })));
+        let (found, secret) =
+            look_up(greet, arbiter).map_or_else(|why| (Err(why), None), |(f, s)| (Ok(f), s));
+        tell(BackupInput::Looked(found));
+        tell(BackupInput::Proved { nonce: [0; 32], proof: [0; 32] });
+        tell(BackupInput::Heard(Word::Proof([0; 32])));
+        match std::iter::from_fn(|| start.poll_action()).last() {
+            Some(BackupAction::GiveUp(Refusal::Stranger(_, Some(why)))) => Err(why),
+            _ => secret.ok_or_else(|| "no secret".into()),
+        }
     }
 
     #[test]
@@ -383,20 +381,20 @@ mod tests {
     fn a_primary_whose_generation_has_no_next_one_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let arbiter = made(folder.path());
-        let refused = secret_of(&greet(&arbiter, u64::MAX), &arbiter).expect_err("no next one");
-        assert!(refused.to_string().contains("no VM gets there"), "{refused}");
+        let refused = meets(&greet(&arbiter, u64::MAX), &arbiter).expect_err("no next one");
+        assert!(refused.contains("no VM gets there"), "{refused}");
     }
 
     #[test]
     fn a_primary_that_does_not_hold_its_generation_at_this_sides_arbiter_is_a_stranger() {
         let folder = tempfile::tempdir().expect("a folder");
         let arbiter = made(folder.path());
-        let refused = |greet: &Greet| secret_of(greet, &arbiter).expect_err("a stranger").to_string();
+        let refused = |greet: &Greet| meets(greet, &arbiter).expect_err("a stranger");
         assert!(refused(&greet(&arbiter, 1)).contains("is not held by a"));
         let (vm, generation, secret) = ("vm".into(), Generation(1), Secret([3; 32]));
         let claim = Claim { vm, generation, holder: "a".into(), after: None, secret };
         arbiter.claim(&claim).expect("reachable");
-        assert_eq!(secret_of(&greet(&arbiter, 1), &arbiter).expect("it holds it"), secret);
+        assert_eq!(meets(&greet(&arbiter, 1), &arbiter), Ok(secret));
         assert!(refused(&Greet { holder: "b".into(), ..greet(&arbiter, 1) }).contains("not held by b"));
         let other = tempfile::tempdir().expect("a folder");
         let elsewhere = Greet { arbiter: made(other.path()).id().0, ..greet(&arbiter, 1) };

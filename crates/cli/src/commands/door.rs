@@ -7,8 +7,8 @@
 //! Not here: what becomes of a peer that is let in (`backup`).
 
 use anyhow::{Context, Result};
-use pollux_codec::message::{Greet, Hello};
 use pollux_host::link::{LinkReader, LinkSender};
+use pollux_host::pairing::Visit;
 use pollux_host::{link, pairing};
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -29,14 +29,8 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 pub struct Visitor {
     /// From where.
     pub peer: SocketAddr,
-    /// What it wants.
-    pub hello: Hello,
-    /// What it has proven.
-    pub greet: Greet,
-    /// To it.
-    pub link: LinkSender,
-    /// From it.
-    pub reader: LinkReader,
+    /// What it wants, what it has proven, and the link to it.
+    pub visit: Visit,
 }
 
 /// The listening socket and the threads behind it.
@@ -50,7 +44,7 @@ impl Door {
     /// Listens. `meet` introduces both sides to each other.
     pub fn open<M>(listener: TcpListener, meet: M) -> Result<Self>
     where
-        M: Fn(&mut LinkSender, &mut LinkReader) -> Result<(Greet, Hello)> + Send + Sync + 'static,
+        M: Fn(LinkSender, LinkReader) -> Result<Visit> + Send + Sync + 'static,
     {
         let (sender, visitors) = channel();
         let taken = Arc::<Mutex<bool>>::default();
@@ -69,8 +63,8 @@ impl Door {
     pub fn set_taken(&self, taken: bool) {
         // Whoever has looked before this is in line by now.
         *lock(&self.taken) = taken;
-        while taken && let Ok(Visitor { link, reader, .. }) = self.visitors.try_recv() {
-            pairing::turn_away(link, reader);
+        while taken && let Ok(visitor) = self.visitors.try_recv() {
+            visitor.visit.turn_away();
         }
     }
 }
@@ -97,7 +91,7 @@ impl Drop for Place {
 
 impl<M> Porter<M>
 where
-    M: Fn(&mut LinkSender, &mut LinkReader) -> Result<(Greet, Hello)> + Send + Sync + 'static,
+    M: Fn(LinkSender, LinkReader) -> Result<Visit> + Send + Sync + 'static,
 {
     fn serve(&self, listener: &TcpListener) {
         loop {
@@ -124,7 +118,7 @@ where
         let (taken, meet, sender) = (self.taken.clone(), self.meet.clone(), self.sender.clone());
         let spoken = std::thread::Builder::new().name("visitor".into()).spawn(move || {
             let _place = place;
-            let (mut link, mut reader) = match link::split(stream) {
+            let (link, reader) = match link::split(stream) {
                 Ok(halves) => halves,
                 Err(error) => return tracing::warn!(%peer, %error, "cannot talk to a peer"),
             };
@@ -132,15 +126,15 @@ where
                 tracing::debug!(%peer, "turned away: busy");
                 return pairing::turn_away(link, reader);
             }
-            match meet(&mut link, &mut reader) {
-                Ok((greet, hello)) => {
+            match meet(link, reader) {
+                Ok(visit) => {
                     let taken = lock(&taken);
                     if *taken {
                         drop(taken);
                         tracing::debug!(%peer, "turned away: another one was faster");
-                        return pairing::turn_away(link, reader);
+                        return visit.turn_away();
                     }
-                    let _ = sender.send(Visitor { peer, hello, greet, link, reader });
+                    let _ = sender.send(Visitor { peer, visit });
                 }
                 Err(error) => tracing::warn!(%peer, "not paired: {error:#}"),
             }
@@ -154,13 +148,26 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pollux_codec::message::Wire;
+    use pollux_arbiter::Secret;
+    use pollux_codec::message::{Greet, Hello, Wire};
     use pollux_host::link::Patience;
+    use pollux_host::pairing::{Found, Own};
+    use pollux_host::proof::{Side, prove};
 
-    #[test]
-    fn silent_peers_keep_nobody_out_and_who_comes_too_late_is_told_that_it_is_busy() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("bound");
+    const SECRET: Secret = Secret([9; 32]);
+
+    fn greet() -> Greet {
+        let (vm, holder) = ("vm".into(), "a".into());
+        let generation = pollux_vocab::Generation(1);
+        Greet { vm, generation, arbiter: [0; 16], holder, nonce: [0; 32] }
+    }
+
+    fn patience() -> Patience {
+        Patience::new(Duration::from_secs(10), None)
+    }
+
+    /// Proves itself, and says hello.
+    fn introduce(link: &mut LinkSender, reader: &mut LinkReader) {
         let hello = Hello {
             software: String::new(),
             vm: "vm".into(),
@@ -173,31 +180,36 @@ mod tests {
             snapshot_bytes: 0,
             machine: "riscv-virt".into(),
         };
-        let door = Door::open(listener, move |_, reader: &mut LinkReader| {
-            let wire = reader.receive_within(&Patience::new(Duration::from_secs(20), None))?;
-            let Wire::Greet(greet) = wire else { anyhow::bail!("a stranger") };
-            Ok((greet, hello.clone()))
+        link.send(&Wire::Greet(greet()));
+        let challenge = reader.receive_within(&patience()).expect("the same whoever asks");
+        let Wire::Challenge { nonce, .. } = challenge else { panic!("{}", challenge.name()) };
+        link.send(&Wire::Proof { proof: prove(&SECRET, Side::Primary, &greet(), &nonce) });
+        link.send(&Wire::Hello(hello));
+    }
+
+    #[test]
+    fn silent_peers_keep_nobody_out_and_who_comes_too_late_is_told_that_it_is_busy() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let door = Door::open(listener, move |link, reader| {
+            let found = Found { arbiter: [0; 16], holder: Some("a".into()), is_spent: false };
+            Ok(pairing::meet(link, reader, Own::default(), |_| Ok((found, Some(SECRET))))?)
         })
         .expect("a thread");
         let knock = || link::split(TcpStream::connect(address).expect("it listens")).expect("a link");
-        let greet = || {
-            let (vm, holder) = ("vm".into(), "a".into());
-            let generation = pollux_vocab::Generation(1);
-            Wire::Greet(Greet { vm, generation, arbiter: [0; 16], holder, nonce: [0; 32] })
-        };
         let silent: Vec<_> = (0..5).map(|_| TcpStream::connect(address).expect("it listens")).collect();
         let (mut late, mut late_reader) = knock();
-        let (mut link, _reader) = knock();
-        link.send(&greet());
+        let (mut link, mut reader) = knock();
+        introduce(&mut link, &mut reader);
         let visitor = door.next(Duration::from_secs(10)).expect("let in beside the silent ones");
-        assert_eq!(visitor.hello.vm, "vm");
+        assert_eq!(visitor.visit.hello.vm, "vm");
         door.set_taken(true);
         let (_link, mut reader) = knock();
-        let said = reader.receive_within(&Patience::new(Duration::from_secs(10), None)).expect("a word");
+        let said = reader.receive_within(&patience()).expect("a word");
         assert!(matches!(&said, Wire::Refuse { reason } if reason.contains("busy")), "{said:?}");
         // It was there before, and has proven itself only now.
-        late.send(&greet());
-        let said = late_reader.receive_within(&Patience::new(Duration::from_secs(10), None)).expect("a word");
+        introduce(&mut late, &mut late_reader);
+        let said = late_reader.receive_within(&patience()).expect("a word");
         assert!(matches!(&said, Wire::Refuse { reason } if reason.contains("busy")), "{said:?}");
         drop(silent);
     }

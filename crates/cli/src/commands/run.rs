@@ -2,30 +2,32 @@
 
 use super::{build, detach};
 use crate::config::{Vm, VmArgs};
+use crate::exit::HeldElsewhere;
 use crate::tenure::Tenure;
 use crate::{engine, exit, marks};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
+use pollux_arbiter::Decision;
 use pollux_codec::message::Hello;
 use pollux_contract::{Build, Machine, OwnMemory, Pieces, Restore};
 use pollux_host::arbiter_file::FileArbiter;
-use pollux_host::events::EventSender;
-use pollux_host::link::LinkError;
+use pollux_host::link::{LinkError, LinkReader, LinkSender};
 use pollux_host::mark::MarkName;
-use pollux_host::pairing::{OwnDisk, PairingError};
+use pollux_host::pairing::{Offer, OwnDisk, PairingError, PrimaryHost, Refusal};
 use pollux_host::ports::{HostPorts, OTHER_SIDE};
 use pollux_host::{clock, drive, link, pairing};
 use pollux_machine::Computer;
 use pollux_node::{Live, Node, Outcome};
-use pollux_protocol::Primary;
+use pollux_protocol::ending::Part;
+use pollux_protocol::{Primary, Verdict};
 use pollux_vocab::{Generation, Lsn};
 use std::collections::BTreeMap;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// How long to try to reach the backup at the start.
-const BACKUP_PATIENCE: Duration = Duration::from_secs(30);
+/// How long one try to reach the backup may take, an address.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The largest snapshot that is read: the largest machine and its devices.
 const SNAPSHOT_BYTES_MAX: u64 = 65 << 30;
@@ -99,7 +101,7 @@ pub fn run(args: RunArgs) -> Result<u8> {
     let (outcome, generation) = run_live(machine, protocol, &vm, &mut ports);
     let _ = std::fs::remove_file(control);
     if let Some(tenure) = &tenure {
-        tenure.end_after(&outcome, generation);
+        tenure.end_after(Part::Live, &outcome, generation);
     }
     Ok(exit::report(&outcome))
 }
@@ -148,7 +150,7 @@ pub fn run_live(
     (outcome, node.report().generation)
 }
 
-/// Claims the first generation, and makes a pair with the backup if there is one.
+/// Wins the first generation, and makes a pair with the backup if there is one.
 fn start_under(
     tenure: &Tenure,
     vm: &Vm,
@@ -157,88 +159,132 @@ fn start_under(
     ports: &mut HostPorts,
     backup: Option<&str>,
 ) -> Result<Primary> {
-    let Some(backup) = backup else {
-        tenure.claim()?;
-        ports.set_marks(marks::begin(&vm.disks, tenure)?);
-        return Ok(Primary::new_solo(vm.settings.protocol.clone(), tenure.generation, clock::now(), Lsn(1)));
-    };
-    let mut snapshot = Pieces::of(machine);
-    let stream = connect(backup, &ports.sender())?;
-    // Rule: a backup never hears of a generation that its primary has not won, or it would take over from nobody.
-    tenure.claim()?;
-    ports.set_marks(marks::begin(&vm.disks, tenure)?);
-    let primary =
-        pair(tenure, vm, own, &mut snapshot, ports, stream).inspect_err(|_| tenure.end(tenure.generation))?;
-    drop(snapshot);
-    build::with_status(ports, |status| status.peer = Some(backup.into()));
-    tracing::info!(%backup, vm = vm.name, icount = %machine.icount(), "protected");
-    Ok(primary)
-}
-
-/// Agrees with the backup on the state.
-fn pair(
-    tenure: &Tenure,
-    vm: &Vm,
-    own: &[OwnDisk],
-    snapshot: &mut Pieces<'_, Computer>,
-    ports: &mut HostPorts,
-    stream: TcpStream,
-) -> Result<Primary> {
-    let (mut link, mut reader) = link::split(stream).context("cannot set the link up")?;
+    let (stop, icount) = (ports.sender(), machine.icount());
     let settings = &vm.settings.protocol;
-    let parts = snapshot.machine().parts();
-    let hello = Hello {
-        software: format!("pollux {}", env!("CARGO_PKG_VERSION")),
-        vm: vm.name.clone(),
-        generation: tenure.generation,
-        ram_bytes: parts.memory_bytes,
-        harts: parts.harts,
-        disks: build::disk_hellos(own),
-        heartbeat_ns: settings.heartbeat_every_ns,
-        failure_ns: settings.failure_after_ns,
-        snapshot_bytes: 0,
-        machine: Computer::KIND.into(),
-    };
-    let stop = ports.sender();
+    let mut snapshot = backup.map(|_| Pieces::of(machine));
+    let offer = snapshot.as_mut().map(|snapshot| {
+        let (snapshot_bytes, parts) = (snapshot.bytes(), snapshot.machine().parts());
+        let hello = Hello {
+            software: format!("pollux {}", env!("CARGO_PKG_VERSION")),
+            vm: vm.name.clone(),
+            generation: tenure.generation,
+            ram_bytes: parts.memory_bytes,
+            harts: parts.harts,
+            disks: build::disk_hellos(own),
+            heartbeat_ns: settings.heartbeat_every_ns,
+            failure_ns: settings.failure_after_ns,
+            snapshot_bytes,
+            machine: Computer::KIND.into(),
+        };
+        Offer { hello, snapshot }
+    });
     let (greet, secret) = tenure.greet();
-    pairing::introduce(&mut link, &mut reader, &greet, &secret, &stop)?;
-    pairing::offer(&mut link, &mut reader, hello, snapshot, &stop)?;
-    ports.set_arbiter(tenure.arbiter.clone(), tenure.claimant())?;
-    reader.spawn(OTHER_SIDE, ports.sender())?;
-    ports.set_link(OTHER_SIDE, link);
-    Ok(Primary::new_protected(settings.clone(), tenure.generation, clock::now(), OTHER_SIDE))
+    let mut starting = Starting { tenure, vm, ports, backup: backup.unwrap_or_default(), unreached: None };
+    if let Err((why, failed)) = pairing::start((&greet, secret), offer, &mut starting, &stop) {
+        return Err(starting.explain(why, failed));
+    }
+    let (settings, generation) = (settings.clone(), tenure.generation);
+    let Some(backup) = backup else {
+        return Ok(Primary::new_solo(settings, generation, clock::now(), Lsn(1)));
+    };
+    build::with_status(ports, |status| status.peer = Some(backup.into()));
+    tracing::info!(%backup, vm = vm.name, %icount, "protected");
+    Ok(Primary::new_protected(settings, generation, clock::now(), OTHER_SIDE))
 }
 
-fn connect(backup: &str, stop: &EventSender) -> Result<TcpStream> {
-    let begun = Instant::now();
-    loop {
+/// What a start needs of this command.
+struct Starting<'a> {
+    tenure: &'a Tenure,
+    vm: &'a Vm,
+    ports: &'a mut HostPorts,
+    backup: &'a str,
+    /// Why the backup could not be reached the last time.
+    unreached: Option<String>,
+}
+
+impl PrimaryHost for Starting<'_> {
+    type Error = anyhow::Error;
+
+    fn connect(&mut self) -> Result<Option<(LinkSender, LinkReader)>> {
+        let backup = self.backup;
         let addresses =
             backup.to_socket_addrs().with_context(|| format!("--backup {backup:?} is no HOST:PORT"))?;
-        let mut last = None;
+        self.unreached = None;
         for address in addresses {
-            match TcpStream::connect_timeout(&address, Duration::from_secs(3)) {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = Some(error),
+            match TcpStream::connect_timeout(&address, CONNECT_PATIENCE) {
+                Ok(stream) => return link::split(stream).map(Some).context("cannot set the link up"),
+                Err(error) => self.unreached = Some(error.to_string()),
             }
         }
-        if stop.is_stopping() {
-            return Err(PairingError::from(LinkError::Stopped).into());
+        Ok(None)
+    }
+
+    fn claim(&mut self, _: Generation) -> Result<Verdict> {
+        Ok(match self.tenure.claim()? {
+            Decision::Won => Verdict::Won,
+            Decision::Lost { .. } => Verdict::Lost,
+            Decision::Elsewhere => Verdict::Unreachable,
+        })
+    }
+
+    fn mark(&mut self) -> Result<()> {
+        self.ports.set_marks(marks::begin(&self.vm.disks, self.tenure)?);
+        Ok(())
+    }
+
+    fn plug_in(&mut self, link: LinkSender, reader: LinkReader) -> Result<()> {
+        self.ports.set_arbiter(self.tenure.arbiter.clone(), self.tenure.claimant())?;
+        reader.spawn(OTHER_SIDE, self.ports.sender())?;
+        self.ports.set_link(OTHER_SIDE, link);
+        Ok(())
+    }
+
+    fn spend(&mut self, own: Generation) {
+        self.tenure.end(own);
+    }
+}
+
+impl Starting<'_> {
+    /// Why the VM has not been started, and what to do.
+    fn explain(&self, why: PairingError, failed: Option<anyhow::Error>) -> anyhow::Error {
+        let (vm, backup) = (&self.vm.name, self.backup);
+        match (why, failed) {
+            (PairingError::NotStarted(Refusal::NotReached), _) => {
+                let why = self.unreached.as_deref().unwrap_or("no such host");
+                anyhow!(
+                    "cannot reach the backup at {backup}: {why}; start it there: pollux backup --listen {backup} …"
+                )
+            }
+            (PairingError::NotStarted(Refusal::Taken), _) => {
+                HeldElsewhere(format!("somebody else has just started {vm}")).into()
+            }
+            (_, Some(error)) => error,
+            (PairingError::NotStarted(_), None) => anyhow!("the arbiter has not decided who may start {vm}"),
+            (why, None) => why.into(),
         }
-        if begun.elapsed() > BACKUP_PATIENCE {
-            let why = last.map_or_else(|| "no such host".into(), |e| e.to_string());
-            bail!(
-                "cannot reach the backup at {backup}: {why}; start it there: pollux backup --listen {backup} …"
-            );
-        }
-        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::backup::look_up;
     use super::*;
     use pollux_arbiter::Claim;
+    use pollux_codec::message::Greet;
     use std::net::TcpListener;
+
+    /// A backup whose disks cannot be opened.
+    struct NotToday;
+
+    impl pairing::BackupHost for NotToday {
+        fn open_disks(&mut self) -> Result<Vec<OwnDisk>, String> {
+            Err("not today".into())
+        }
+
+        fn fit(&mut self, _: &Greet, _: &Hello) -> Result<(), String> {
+            Ok(())
+        }
+    }
 
     const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../guests/tiny/tiny.elf");
 
@@ -277,16 +323,16 @@ mod tests {
         let (error, standing) = std::thread::scope(|scope| {
             let backup = scope.spawn(|| {
                 let (stream, _) = listener.accept().expect("a primary");
-                let (mut sender, mut reader) = link::split(stream).expect("a link");
+                let (sender, reader) = link::split(stream).expect("a link");
                 let mut standing = None;
-                let greet = pairing::meet(&mut sender, &mut reader, |_| {
+                let visit = pairing::meet(sender, reader, pairing::Own::default(), |greet| {
                     standing = newest(folder.path());
-                    standing.as_ref().map(|claim| claim.secret)
+                    look_up(greet, &FileArbiter::open(folder.path()).expect("usable"))
                 });
-                let greet = greet.expect("no stranger");
-                let hello = pairing::hear_hello(&mut reader, &greet).expect("a hello");
-                assert_eq!(hello.generation, Generation(1));
-                pairing::refuse(&mut sender, "not today");
+                let mut visit = visit.expect("no stranger");
+                assert_eq!(visit.hello.generation, Generation(1));
+                let refused = visit.take(&mut NotToday, &pollux_host::events::inbox().0);
+                assert!(refused.is_err());
                 standing
             });
             let error = start(&tenure, Some(&address)).expect_err("refused");
@@ -333,12 +379,12 @@ mod tests {
         let ended = Outcome::PoweredOff { status: 0 };
         let mut stranger = tenure.clone();
         stranger.holder = "b".into();
-        stranger.end_after(&ended, Generation(1));
+        stranger.end_after(Part::Live, &ended, Generation(1));
         assert!(
             newest(folder.path()).is_some_and(|claim| claim.holder == "a"),
             "a stranger's end ends nothing"
         );
-        tenure.end_after(&ended, Generation(1));
+        tenure.end_after(Part::Live, &ended, Generation(1));
         assert_eq!(find(folder.path(), "b").expect("free again").generation, Generation(3));
     }
 }

@@ -17,12 +17,13 @@
 //!
 //! The lag loop (units of 10 ms) and progress records stand still here; they decide how fast, never who.
 //!
-//! Invariants: see [`PROPERTIES`]. Not here: disks, devices, real timing, a backup that joins a running VM.
+//! Invariants: see [`PROPERTIES`]. Not here: how a pair begins and ends ([`start`]), disks, devices, real timing, a backup that joins a running VM.
 
 pub mod actions;
 pub mod configs;
 mod judge;
 pub mod run;
+pub mod start;
 mod step;
 pub mod toy;
 pub mod world;
