@@ -331,7 +331,7 @@ mod tests {
                 });
                 let mut visit = visit.expect("no stranger");
                 assert_eq!(visit.hello.generation, Generation(1));
-                let refused = visit.take(&mut NotToday, &pollux_host::events::inbox().0);
+                let refused = visit.take::<Computer>(&mut NotToday, &pollux_host::events::inbox().0);
                 assert!(refused.is_err());
                 standing
             });

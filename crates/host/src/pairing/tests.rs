@@ -185,7 +185,7 @@ fn a_snapshot_that_its_machine_could_not_have_or_this_host_could_not_hold_is_ref
     std::thread::scope(|scope| {
         let backup = scope.spawn(move || {
             let taken = |mut visit: Visit| visit.take::<Computer>(&mut Far(Vec::new()), stop);
-            meet_with(far, Some(SECRET)).and_then(taken)
+            meet_with(far, Some(SECRET)).and_then(taken).map(|_| ())
         });
         say_hello(&mut near, &mut near_reader, hello(16 << 20, 6 << 30));
         let refused = backup.join().expect("no panic");
@@ -209,7 +209,7 @@ fn a_machine_of_another_kind_is_refused_by_name() {
     std::thread::scope(|scope| {
         let backup = scope.spawn(move || {
             let taken = |mut visit: Visit| visit.take::<Computer>(&mut Far(Vec::new()), stop);
-            meet_with(far, Some(SECRET)).and_then(taken)
+            meet_with(far, Some(SECRET)).and_then(taken).map(|_| ())
         });
         let hello = Hello { machine: "pico-x86-64".into(), ..hello(16 << 20, 17 << 20) };
         say_hello(&mut near, &mut near_reader, hello);

@@ -9,6 +9,7 @@
 use super::actions::Action;
 use super::toy::{self, SLICE_STEPS, Word};
 use super::world::{Broken, Doubt, Down, FAILURE_UNITS, NET_WAIT_UNITS, Side, VM, World, settings};
+use crate::fault::{host_of, peer_of};
 use pollux_arbiter::first_generation;
 use pollux_protocol::{Backup, BackupCommand, Command, Message, PeerId, Primary, Role, Verdict};
 use pollux_vocab::{Generation, Icount, Lsn, RecordBody, VirtTime};
@@ -169,9 +170,9 @@ impl World {
         }
         if with_messages {
             while self.has_room(host) {
-                let Some((_, message)) = self.poll_message(host) else { break };
+                let Some((peer, message)) = self.poll_message(host) else { break };
                 self.hosts[host].handed |= matches!(message, Message::Handover { .. });
-                self.send(host, message);
+                self.send(host, host_of(peer), message);
                 let at = &mut self.hosts[host];
                 // A word that comes too late takes nothing back: the backup may be live by now.
                 at.slept |= at.is_silent();
@@ -506,9 +507,4 @@ impl World {
 
 fn icount(steps: u8) -> Icount {
     Icount(u64::from(steps))
-}
-
-/// A host, as the others number it.
-fn peer_of(host: usize) -> PeerId {
-    PeerId(u16::try_from(host).unwrap_or(u16::MAX))
 }

@@ -467,10 +467,11 @@ impl World {
         self.wires.iter().position(|wire| wire.from == host && wire.to == to)
     }
 
-    /// Sends to a host's peer, if there is a link.
-    pub fn send(&mut self, from: usize, message: Message) {
-        let Some(wire) = self.wire_from(from) else { return };
-        let wire = &mut self.wires[wire];
+    /// Sends to another host, if there is a link.
+    pub fn send(&mut self, from: usize, to: usize, message: Message) {
+        let Some(wire) = self.wires.iter_mut().find(|wire| wire.from == from && wire.to == to) else {
+            return;
+        };
         if wire.cut || self.hosts[wire.to].unlinked {
             wire.damaged = true;
         } else if wire.messages.last().is_none_or(|last| **last != message) {

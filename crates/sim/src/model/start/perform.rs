@@ -2,6 +2,7 @@
 
 use super::step::Way;
 use super::world::{ARBITER, Broken, Down, Proc, SNAPSHOT_BYTES, STRANGER, Said, Side, VM, World};
+use crate::fault::peer_of;
 use pollux_arbiter::Arbiter;
 use pollux_protocol::pairing::backup::BUSY;
 use pollux_protocol::pairing::{
@@ -133,7 +134,7 @@ impl World {
         };
         let generation = newest.generation;
         let primary = match at.backup {
-            Some(_) => Primary::new_protected(Self::settings(), generation, at.now),
+            Some(to) => Primary::new_protected(Self::settings(), generation, at.now, peer_of(to)),
             None => Primary::new_solo(Self::settings(), generation, at.now, Lsn(1)),
         };
         at.side = Side::Runs(primary);
@@ -277,7 +278,8 @@ impl World {
         let generation = visits.get(&visitor).and_then(|visit| visit.greeting.as_ref());
         let generation = generation.map_or(Generation(0), |greeting| greeting.generation);
         let others: Vec<_> = visits.keys().copied().filter(|other| *other != visitor).collect();
-        at.side = Side::Backs(Backup::new(Self::settings(), generation, at.now), visitor);
+        let backup = Backup::new(Self::settings(), generation, at.now, peer_of(visitor));
+        at.side = Side::Backs(backup, visitor);
         at.runs = runs;
         at.backup = Some(visitor);
         for other in others {

@@ -1,6 +1,7 @@
 //! What may happen next, and the faults.
 
 use super::world::{ARBITER, Down, STRANGER, Said, Side, VM, World};
+use crate::fault::peer_of;
 use pollux_arbiter::{Arbiter, Claim, Decision};
 use pollux_protocol::ending::{Ended, Part, to_spend};
 use pollux_protocol::pairing::{BackupInput, BackupStart, Greeting, PrimaryInput, PrimaryStart, Terms, Word};
@@ -286,12 +287,14 @@ impl World {
                     );
                 }
             }
-            (Side::Runs(primary), Said::Message(message)) => primary.handle_message(now, message),
-            (Side::Runs(primary), _) => primary.handle_link_lost(now),
-            (Side::Backs(backup, peer), Said::Message(message)) if *peer == from => {
-                backup.handle_message(now, message);
+            (Side::Runs(primary), Said::Message(message)) => {
+                primary.handle_message(now, peer_of(from), message)
             }
-            (Side::Backs(backup, peer), _) if *peer == from => backup.handle_link_lost(now),
+            (Side::Runs(primary), _) => primary.handle_link_lost(now, peer_of(from)),
+            (Side::Backs(backup, peer), Said::Message(message)) if *peer == from => {
+                backup.handle_message(now, peer_of(from), message);
+            }
+            (Side::Backs(backup, peer), _) if *peer == from => backup.handle_link_lost(now, peer_of(from)),
             _ => {}
         }
         self.pump(to);
@@ -355,7 +358,7 @@ impl World {
         let at = &mut self.procs[who];
         let Side::Runs(primary) = &mut at.side else { return };
         let own = primary.report().generation;
-        primary.say_goodbye();
+        primary.queue_goodbye();
         self.ended.insert(own);
         self.pump_messages(who);
         let part = Part::Live;
@@ -397,17 +400,17 @@ impl World {
     fn pump_messages(&mut self, who: usize) {
         loop {
             let at = &mut self.procs[who];
-            let (message, to) = match &mut at.side {
+            let message = match &mut at.side {
                 Side::Runs(primary) => {
                     let message = primary.poll_message();
                     primary.handle_sent(at.now);
-                    (message, at.backup)
+                    message
                 }
-                Side::Backs(backup, peer) => (backup.poll_message(), Some(*peer)),
+                Side::Backs(backup, _) => backup.poll_message(),
                 _ => return,
             };
-            let (Some(message), Some(to)) = (message, to) else { return };
-            self.say(who, to, Said::Message(message));
+            let Some((to, message)) = message else { return };
+            self.say(who, usize::from(to.0), Said::Message(message));
         }
     }
 
