@@ -5,7 +5,7 @@
 mod chance;
 
 use pollux_codec::snapshot;
-use pollux_machine::{Boot, Computer, Config, DeviceConfig, Machine, Stop};
+use pollux_riscv::{Boot, Computer, Config, DeviceConfig, Machine, Stop};
 use pollux_vocab::{ClockRate, ConsoleId, DiskOp, DiskStatus, Icount, Input, Output};
 use std::path::Path;
 

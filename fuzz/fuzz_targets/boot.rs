@@ -6,7 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use pollux_fuzz::Choices;
-use pollux_machine::{Boot, Computer, Config, DeviceConfig, Machine};
+use pollux_riscv::{Boot, Computer, Config, DeviceConfig, Machine};
 use pollux_vocab::Icount;
 
 /// Steps that a machine is run for: into the file, not through it.

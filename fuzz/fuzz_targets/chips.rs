@@ -6,8 +6,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use pollux_fuzz::Choices;
-use pollux_machine::board::{Board, CLINT_BASE, FINISHER_BASE, PLIC_BASE, ROM_BASE, RTC_BASE, UART_BASE};
-use pollux_machine::{Config, DeviceConfig, Ram};
+use pollux_riscv::board::{Board, CLINT_BASE, FINISHER_BASE, PLIC_BASE, ROM_BASE, RTC_BASE, UART_BASE};
+use pollux_riscv::{Config, DeviceConfig, Ram};
 use pollux_vocab::{ConsoleId, Input, VirtTime};
 
 /// Accesses of one story.

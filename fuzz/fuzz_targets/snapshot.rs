@@ -7,7 +7,7 @@
 use libfuzzer_sys::fuzz_target;
 use pollux_codec::snapshot;
 use pollux_fuzz::seal;
-use pollux_machine::{Computer, Machine, Stop};
+use pollux_riscv::{Computer, Machine, Stop};
 use pollux_vocab::{ClockRate, ConsoleId, DiskStatus, Input, Output};
 
 /// Steps that a machine out of a snapshot is run for.

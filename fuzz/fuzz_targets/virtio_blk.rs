@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use pollux_fuzz::guest::{self, DISK_BYTES};
-use pollux_machine::DeviceConfig;
+use pollux_riscv::DeviceConfig;
 
 fuzz_target!(|bytes: &[u8]| {
     // The byte's low bits are the size of the first rings.

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use pollux_fuzz::guest;
-use pollux_machine::DeviceConfig;
+use pollux_riscv::DeviceConfig;
 
 fuzz_target!(|bytes: &[u8]| {
     guest::play(bytes, DeviceConfig::Rng, 1);

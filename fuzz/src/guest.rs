@@ -11,8 +11,8 @@
 
 use crate::driver::*;
 use crate::{Choices, bounds};
-use pollux_machine::board::{Board, VIRTIO_BASE};
-use pollux_machine::{DeviceConfig, RAM_BASE};
+use pollux_riscv::board::{Board, VIRTIO_BASE};
+use pollux_riscv::{DeviceConfig, RAM_BASE};
 use pollux_vocab::{ClockRate, ConsoleId, DiskRequest, DiskStatus, GuestAddr, Input, Output, VirtTime};
 
 /// Bytes of the disk that is fuzzed.

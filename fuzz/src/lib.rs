@@ -4,10 +4,10 @@
 //!
 //! Not here: what a target holds true; each says so at its own head.
 
-#[path = "../../crates/machine/tests/world/bounds.rs"]
+#[path = "../../crates/riscv/tests/world/bounds.rs"]
 mod bounds;
 pub mod choices;
-#[path = "../../crates/machine/tests/world/driver.rs"]
+#[path = "../../crates/riscv/tests/world/driver.rs"]
 #[allow(dead_code)]
 mod driver;
 pub mod guest;

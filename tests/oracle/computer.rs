@@ -2,7 +2,7 @@
 
 use crate::record::{RAM_BASE, RAM_BYTES, RECORDS};
 use pollux_jit::{CODE_BYTES, Jit};
-use pollux_machine::{Boot, Computer, Config, Machine, Stop};
+use pollux_riscv::{Boot, Computer, Config, Machine, Stop};
 use pollux_vocab::{GuestAddr, Icount, Output};
 
 /// Steps in which any batch is through.

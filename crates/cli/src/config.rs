@@ -6,9 +6,9 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use pollux_host::console::ConsoleTarget;
 use pollux_host::net::NetTarget;
-use pollux_machine::config::RNG_SEED_BYTES;
-use pollux_machine::{Config, DeviceConfig, OnPanic, OnReset};
 use pollux_node::{DiskMode, Pacing};
+use pollux_riscv::config::RNG_SEED_BYTES;
+use pollux_riscv::{Config, DeviceConfig, OnPanic, OnReset};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -347,7 +347,7 @@ impl VmArgs {
         );
         let harts = self.harts.unwrap_or(1);
         ensure!(
-            (1..=pollux_machine::config::HARTS_MAX).contains(&harts),
+            (1..=pollux_riscv::config::HARTS_MAX).contains(&harts),
             "--harts must be 1 to 8, not {harts}"
         );
         let mut devices = Vec::new();
@@ -371,10 +371,10 @@ impl VmArgs {
             devices.push(DeviceConfig::Rng);
         }
         ensure!(
-            devices.len() <= pollux_machine::config::SLOTS,
+            devices.len() <= pollux_riscv::config::SLOTS,
             "{} devices, but the board has {} slots",
             devices.len(),
-            pollux_machine::config::SLOTS
+            pollux_riscv::config::SLOTS
         );
         let rtc_s = self.rtc.unwrap_or_else(|| {
             std::time::SystemTime::now()

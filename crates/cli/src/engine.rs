@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use pollux_jit::{CODE_BYTES, Jit};
-use pollux_machine::Computer;
+use pollux_riscv::Computer;
 use serde::Deserialize;
 
 /// An engine.

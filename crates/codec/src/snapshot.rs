@@ -7,7 +7,7 @@
 //! A snapshot can be written without being held ([`header`], [`section_header`]) and read as it comes ([`Reader`]).
 //!
 //! Layout: `docs/wire.md`, "Snapshot". Not here: what the sections mean. Their owner takes those that it knows,
-//! checks their versions, and treats one that is left over as an error (`pollux-machine`'s `snapshot`).
+//! checks their versions, and treats one that is left over as an error (`pollux-riscv`'s `snapshot`).
 
 mod reader;
 

@@ -12,7 +12,7 @@
 //! that it has noted belong to the guest's `fflags` (see [`MXCSR`]).
 
 use crate::asm::{Mem, R8, R9, R10, R11, R12, R13, R14, RBP, RBX, RDI, RSI, Reg, at};
-use pollux_machine::engine::layout;
+use pollux_riscv::engine::layout;
 
 /// What rbp is relative to the hart: its first register.
 pub const REGISTERS: usize = layout::X;

@@ -9,7 +9,7 @@ use crate::asm::{
 use crate::block::checks::GROUP_BYTES_MAX;
 use crate::state::{self, PINNED, after, part, word, x};
 use alloc::vec::Vec;
-use pollux_machine::engine::layout;
+use pollux_riscv::engine::layout;
 
 /// Where the stubs are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

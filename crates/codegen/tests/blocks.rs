@@ -11,7 +11,7 @@
 
 use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter, MemorySize, Register};
 use pollux_codegen::{Behind, Features, Manner, Stubs, state, stubs, translate};
-use pollux_machine::engine::layout;
+use pollux_riscv::engine::layout;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

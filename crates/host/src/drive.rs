@@ -4,7 +4,7 @@ use crate::clock;
 use crate::ports::HostPorts;
 use crate::rate::Rate;
 use crate::status::Times;
-use pollux_contract::Machine;
+use pollux_machine::Machine;
 use pollux_node::{Next, Node, Outcome};
 use std::sync::PoisonError;
 

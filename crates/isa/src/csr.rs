@@ -1,7 +1,7 @@
 //! Control and status registers: numbers and names, in the order of the privileged specification.
 //!
 //! Source: volume II (20240411), tables "Currently allocated RISC-V ... CSR addresses"; Sstc; envcfg.
-//! Not here: which of them a hart has and what they hold (`pollux-machine`'s `hart::csr`).
+//! Not here: which of them a hart has and what they hold (`pollux-riscv`'s `hart::csr`).
 
 macro_rules! csrs {
     ($($constant:ident $number:literal $name:literal;)*) => {

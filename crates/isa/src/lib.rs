@@ -3,7 +3,7 @@
 //! Tables are in the order of the RISC-V unprivileged specification, so that they can be read beside it.
 //!
 //! Map: [`table`](mod@table) the 32-bit encodings; [`decode`] and [`Inst`]; [`compressed`] the 16-bit encodings and what
-//! they expand to; [`disasm`]; [`csr`] numbers and names. What an instruction does is `pollux-machine`'s.
+//! they expand to; [`disasm`]; [`csr`] numbers and names. What an instruction does is `pollux-riscv`'s.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;

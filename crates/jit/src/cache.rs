@@ -13,7 +13,7 @@ use pollux_codegen::state::{
     TABLE_ENTRY_WORDS, TABLE_IN_MODE, TAGS_END, table_entry,
 };
 use pollux_codegen::{Behind, Features, Manner, REGION_BYTES_MAX, Region, Stubs, jump_to, stubs, translate};
-use pollux_machine::engine::Guest;
+use pollux_riscv::engine::Guest;
 use std::io;
 
 /// Halfwords in a page: places where an instruction can begin.

@@ -31,7 +31,7 @@ mod native {
     use crate::cache::Cache;
     use crate::run::Run;
     use pollux_codegen::Features;
-    use pollux_machine::engine::{Engine, Guest};
+    use pollux_riscv::engine::{Engine, Guest};
     use std::io;
 
     /// The engine.
@@ -82,7 +82,7 @@ mod native {
     allow(dead_code, unreachable_pub, reason = "only compiled")
 )]
 mod stub {
-    use pollux_machine::engine::{Engine, Guest};
+    use pollux_riscv::engine::{Engine, Guest};
     use std::io;
 
     /// The engine, which this host has none of.

@@ -3,7 +3,7 @@
 use crate::cache::Cache;
 use crate::enter::enter;
 use pollux_codegen::state::{self, StepInfo, after};
-use pollux_machine::engine::{Found, Guest, Page};
+use pollux_riscv::engine::{Found, Guest, Page};
 
 const PAGE: u64 = 4096;
 

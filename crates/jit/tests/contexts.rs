@@ -11,12 +11,12 @@ mod pair;
 use fuzz::asm::Code;
 use guest::*;
 use pollux_isa::Opcode as Op;
-use pollux_machine::{Machine, RAM_BASE};
+use pollux_riscv::{Machine, RAM_BASE};
 
 /// Two pages with different code, which are mapped in turn.
 const CODE: [u64; 2] = [RAM_BASE + 2 * PAGE, RAM_BASE + 3 * PAGE];
 const LEAVES: u64 = TABLES + 2 * PAGE;
-/// As many numbers as there are (`pollux_machine`'s `mmu`).
+/// As many numbers as there are (`pollux_riscv`'s `mmu`).
 const CONTEXTS: i32 = 511;
 const RIGHTS: u64 = 0xcf;
 const ROUNDS: i32 = 6;

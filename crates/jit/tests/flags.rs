@@ -10,7 +10,7 @@ mod pair;
 use fuzz::asm::Code;
 use guest::*;
 use pollux_isa::Opcode as Op;
-use pollux_machine::{Computer, Machine, RAM_BASE};
+use pollux_riscv::{Computer, Machine, RAM_BASE};
 
 const RA: u8 = 1;
 const SP: u8 = 2;

@@ -1,9 +1,9 @@
 //! A frozen image of a machine whose code is translated: its stream is the snapshot of its instant, whatever translated
 //! stores do meanwhile.
 
-use pollux_contract::{Freeze, Machine};
 use pollux_jit::Jit;
-use pollux_machine::{Boot, Computer, Config};
+use pollux_machine::{Freeze, Machine};
+use pollux_riscv::{Boot, Computer, Config};
 
 const CODE_BYTES: usize = 4 << 20;
 /// Stores to every page of RAM from the sixteenth on, again and again, each time something else.

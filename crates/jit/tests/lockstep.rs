@@ -7,7 +7,7 @@
 mod pair;
 
 use pair::Pair;
-use pollux_machine::Machine;
+use pollux_riscv::Machine;
 use pollux_vocab::Output;
 
 const BENCH: &[u8] = include_bytes!("../../../guests/bench/bench.elf");

@@ -10,7 +10,7 @@ mod pair;
 use fuzz::asm::{Code, Fields, word};
 use guest::*;
 use pollux_isa::{Opcode as Op, csr};
-use pollux_machine::RAM_BASE;
+use pollux_riscv::RAM_BASE;
 
 const FIRST: u64 = RAM_BASE + 3 * PAGE;
 const SECOND: u64 = RAM_BASE + 7 * PAGE;

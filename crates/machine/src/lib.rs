@@ -1,37 +1,22 @@
-//! The guest computer: a pure function from a state and events to a state and outputs (DESIGN 1).
+//! What Pollux needs of a machine, whatever kind of machine it is (DESIGN 1).
 //!
-//! `no_std` and without `unsafe`: a clock, a thread, a file or a randomly seeded map cannot be named here, so
-//! the compiler is the proof that the machine is deterministic.
+//! Replication, recording and observation are written against these traits, so that none of them drags a kind of
+//! machine along.
 //!
-//! Map: [`computer`] is the RV64 implementation of the contract (`pollux-contract`), made of
-//! [`hart`]s (registers, traps, execution), the `mmu` (translation), [`ram`] (memory and its page flags) and a
-//! [`board`] (devices). An [`engine`] may take the interpreter's place. [`sbi`] stands in for firmware; `snapshot` and `digest` turn the state into bytes.
+//! Map: [`Machine`] is what replication drives, [`Freeze`] gives a snapshot of it while it runs, [`Restore`] makes it of
+//! one, [`Inspect`] looks into it; [`MemorySource`] lends it memory; [`Difference`] says in what two of them differ.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
-#[cfg(test)]
-extern crate std;
 
-pub mod board;
-mod boot_image;
-pub mod computer;
-pub mod config;
-pub mod device;
-pub mod digest;
-pub mod engine;
-pub mod hart;
-mod mmu;
-pub mod ram;
-pub mod sbi;
-mod sbi_host;
-pub mod snapshot;
-mod state;
-#[cfg(test)]
-mod tests;
-pub mod virtio;
+mod difference;
+mod freeze;
+mod machine;
+mod memory;
+mod restore;
 
-pub use computer::Computer;
-pub use config::{Boot, Config, DeviceConfig, OnPanic, OnReset};
-/// What drives it.
-pub use pollux_contract::{Machine, Stop};
-pub use ram::{BadAddress, RAM_BASE, Ram};
+pub use difference::Difference;
+pub use freeze::{DeviceState, Freeze, Inspect, Pieces};
+pub use machine::{Machine, Stop};
+pub use memory::{Memory, MemorySource, OwnMemory};
+pub use restore::{Build, DiskPart, Parts, Restore};

@@ -7,7 +7,7 @@
 use crate::DIGEST_PAGES_MAX;
 use crate::live::Live;
 use crate::ports::Ports;
-use pollux_contract::Machine;
+use pollux_machine::Machine;
 use pollux_protocol::HostTime;
 use pollux_vocab::RecordBody;
 

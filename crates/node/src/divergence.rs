@@ -1,6 +1,6 @@
 //! Compares two digests and names what differs first (DESIGN 2: "a divergence is detected, named and stops the replica").
 
-use pollux_contract::Difference;
+use pollux_machine::Difference;
 use pollux_vocab::Digest;
 
 /// What differs first between `ours` and `theirs`; `None` if they agree.

@@ -8,7 +8,7 @@
 use crate::live::Live;
 use crate::ports::Ports;
 use crate::{DIGEST_PAGES_MAX, Next};
-use pollux_contract::Machine;
+use pollux_machine::Machine;
 use pollux_protocol::HostTime;
 use pollux_vocab::{Control, Output, RecordBody};
 

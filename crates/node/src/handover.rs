@@ -10,7 +10,7 @@ use crate::Next;
 use crate::live::Live;
 use crate::ports::{DiskCompletion, HandoverCause, Notice, Ports};
 use alloc::collections::BTreeSet;
-use pollux_contract::Machine;
+use pollux_machine::Machine;
 use pollux_protocol::{HostTime, Role};
 use pollux_vocab::{RequestId, SlotId};
 

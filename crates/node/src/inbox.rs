@@ -10,7 +10,7 @@ use crate::live::Live;
 use crate::ports::{DiskCompletion, Ports};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use pollux_contract::Machine;
+use pollux_machine::Machine;
 use pollux_protocol::{HostTime, Pace};
 use pollux_vocab::{ConsoleId, Input, RecordBody, RequestId, SlotId};
 

@@ -34,7 +34,7 @@ use alloc::vec::Vec;
 pub use disks::DiskMode;
 pub use live::Live;
 pub use pacer::Pacing;
-use pollux_contract::Machine;
+use pollux_machine::Machine;
 use pollux_protocol::HaltReason;
 pub use pollux_protocol::{HostTime, PeerId};
 use pollux_vocab::{DiskStatus, RequestId, SlotId};

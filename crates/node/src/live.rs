@@ -19,7 +19,7 @@ use crate::ports::{DiskCompletion, DiskFault, Event, Notice, Ports};
 use crate::{EVENTS_PER_STEP_MAX, HaltCause, Next, Outcome, Settings};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use pollux_contract::{Machine, Stop};
+use pollux_machine::{Machine, Stop};
 use pollux_protocol::{Command, HostTime, Pace, Primary};
 use pollux_vocab::{DiskStatus, Icount, Output, RecordBody, RequestId, SlotId, VirtTime};
 

@@ -7,7 +7,7 @@
 
 use alloc::vec::Vec;
 use core::fmt;
-use pollux_contract::Difference;
+use pollux_machine::Difference;
 use pollux_protocol::{HostTime, Message, PeerId, Verdict};
 use pollux_vocab::{
     ConsoleId, Digest, DiskRequest, DiskStatus, Generation, Icount, Output, Record, RequestId, SlotId,

@@ -7,7 +7,7 @@ use crate::divergence::compare;
 use crate::ports::Divergence;
 use alloc::format;
 use alloc::vec::Vec;
-use pollux_contract::{Difference, Machine, Stop};
+use pollux_machine::{Difference, Machine, Stop};
 use pollux_vocab::{Control, Icount, Output, Record, RecordBody};
 
 /// Steps between two chances for the caller to do something else, if it does not say.

@@ -16,7 +16,7 @@ use crate::unconfirmed::Unconfirmed;
 use crate::{DIGEST_PAGES_MAX, EVENTS_PER_STEP_MAX, HaltCause, Next, Outcome, Settings};
 use alloc::collections::BTreeMap;
 use alloc::format;
-use pollux_contract::{Difference, Machine, Stop};
+use pollux_machine::{Difference, Machine, Stop};
 use pollux_protocol::{Backup, BackupCommand, HaltReason, HostTime, Message, Primary};
 use pollux_vocab::{Control, Generation, Icount, Input, Lsn, Output, Record, RecordBody, RequestId, SlotId};
 

@@ -9,17 +9,17 @@ use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use pollux_arbiter::Decision;
 use pollux_codec::message::Hello;
-use pollux_contract::{Build, Machine, OwnMemory, Pieces, Restore};
 use pollux_host::arbiter_file::FileArbiter;
 use pollux_host::link::{LinkError, LinkReader, LinkSender};
 use pollux_host::mark::MarkName;
 use pollux_host::pairing::{Offer, OwnDisk, PairingError, PrimaryHost, Refusal};
 use pollux_host::ports::{HostPorts, OTHER_SIDE};
 use pollux_host::{clock, drive, link, pairing};
-use pollux_machine::Computer;
+use pollux_machine::{Build, Machine, OwnMemory, Pieces, Restore};
 use pollux_node::{Live, Node, Outcome};
 use pollux_protocol::ending::Part;
 use pollux_protocol::{Primary, Verdict};
+use pollux_riscv::Computer;
 use pollux_vocab::{Generation, Lsn};
 use std::collections::BTreeMap;
 use std::net::{TcpStream, ToSocketAddrs};
@@ -125,7 +125,7 @@ fn start_machine(vm: &Vm, snapshot: Option<&Path>) -> Result<Computer> {
         found.ram_bytes,
         wanted.ram_bytes
     );
-    let kinds = |c: &pollux_machine::Config| c.devices.iter().map(std::mem::discriminant).collect::<Vec<_>>();
+    let kinds = |c: &pollux_riscv::Config| c.devices.iter().map(std::mem::discriminant).collect::<Vec<_>>();
     ensure!(
         kinds(found) == kinds(wanted),
         "the snapshot's devices are {:?}; give the same --disk and --net flags in the same order",

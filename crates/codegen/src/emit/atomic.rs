@@ -6,8 +6,8 @@ use crate::asm::{Alu, Cond, RAX, RCX, RDX, W, Xmm, at};
 use crate::block::Planned;
 use crate::state::{self, part, word};
 use pollux_isa::{Inst, Opcode as Op};
-use pollux_machine::RAM_BASE;
-use pollux_machine::engine::layout;
+use pollux_riscv::RAM_BASE;
+use pollux_riscv::engine::layout;
 
 /// Bytes in a cache block.
 const BLOCK_BYTES: i32 = 64;

@@ -6,7 +6,7 @@ use super::Emitter;
 use crate::asm::{Alu, Cond, R15, RAX, RCX, RDX, Shift, Unary, W, indexed};
 use crate::block::Planned;
 use crate::state::{self, part, word};
-use pollux_machine::engine::layout;
+use pollux_riscv::engine::layout;
 
 impl Emitter<'_, '_> {
     /// Translates a read of `time`.

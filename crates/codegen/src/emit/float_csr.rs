@@ -11,7 +11,7 @@ use crate::block::native::{FRM_BITS, csr_number};
 use crate::block::registers::X0;
 use crate::state::{self, part, word};
 use pollux_isa::{Inst, Opcode as Op, csr};
-use pollux_machine::engine::layout;
+use pollux_riscv::engine::layout;
 
 /// The bits of `fflags`.
 const FLAGS: i32 = 31;

@@ -7,7 +7,7 @@
 //! 3. The interpreter.
 //!
 //! One comparison proves four things: the page is translated, in this context (what is cached is of this one), with
-//! this right, and the access is aligned (`pollux_machine::engine::layout::TLB_READ`). A store goes the third way if its
+//! this right, and the access is aligned (`pollux_riscv::engine::layout::TLB_READ`). A store goes the third way if its
 //! page has a flag set: such a page is in somebody's cache, which the interpreter will see to.
 
 use super::Emitter;

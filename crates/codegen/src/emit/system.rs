@@ -14,7 +14,7 @@ use crate::block::native::csr_number;
 use crate::block::registers::X0;
 use crate::state::{self, part, word};
 use pollux_isa::{Inst, Opcode as Op, csr};
-use pollux_machine::engine::layout::{self, sstatus};
+use pollux_riscv::engine::layout::{self, sstatus};
 
 impl Emitter<'_, '_> {
     /// A CSR instruction that is translated.

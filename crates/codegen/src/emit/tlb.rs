@@ -14,7 +14,7 @@ use crate::asm::{Alu, Asm, Cond, Fixup, Mem, RAX, RCX, RDX, Reg, Shift, W, at, a
 use crate::state::{self, part, word, word_offset};
 use crate::stubs::{NO_CONTEXT, Stubs, entry_of_tlb};
 use alloc::vec::Vec;
-use pollux_machine::engine::layout;
+use pollux_riscv::engine::layout;
 
 const SP: u8 = 2;
 const GP: u8 = 3;

@@ -9,7 +9,7 @@ use super::lookup;
 use crate::asm::{Alu, Asm, Cond, Fixup, RAX, RCX, RDX, RSP, Shift, W, Xmm};
 use crate::state::{self, part, word};
 use alloc::vec::Vec;
-use pollux_machine::engine::layout::{self, sstatus};
+use pollux_riscv::engine::layout::{self, sstatus};
 
 const SCRATCH: Xmm = Xmm(0);
 

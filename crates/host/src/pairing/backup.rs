@@ -10,7 +10,7 @@ use crate::memory::{self, check_snapshot};
 use crate::proof::{Side, is_proof, prove};
 use pollux_arbiter::Secret;
 use pollux_codec::message::{Greet, Hello, Wire};
-use pollux_contract::{Build, DiskPart, Machine, OwnMemory, Restore};
+use pollux_machine::{Build, DiskPart, Machine, OwnMemory, Restore};
 use pollux_protocol::pairing::backup::BUSY;
 use pollux_protocol::pairing::{BackupAction, BackupInput, BackupStart, Found, Own, OwnDisk, Word};
 

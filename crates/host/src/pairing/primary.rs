@@ -9,7 +9,7 @@ use crate::link::{LinkError, LinkReader, LinkSender};
 use crate::proof::{Side, is_proof, prove};
 use pollux_arbiter::Secret;
 use pollux_codec::message::{Greet, Hello, Wire};
-use pollux_contract::{Freeze, Pieces};
+use pollux_machine::{Freeze, Pieces};
 use pollux_protocol::Verdict;
 use pollux_protocol::pairing::{PrimaryAction, PrimaryInput, PrimaryStart, Word};
 use pollux_vocab::{Digest, Generation};

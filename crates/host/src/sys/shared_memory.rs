@@ -5,7 +5,7 @@
 //!
 //! Source: memfd_create(2), `F_SEAL_FUTURE_WRITE`.
 
-use pollux_contract::{Memory, MemorySource};
+use pollux_machine::{Memory, MemorySource};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use std::fs::File;
@@ -79,8 +79,8 @@ impl MemorySource for SharedMemory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pollux_contract::Machine;
-    use pollux_machine::{Boot, Computer, Config};
+    use pollux_machine::Machine;
+    use pollux_riscv::{Boot, Computer, Config};
     use std::os::unix::fs::FileExt;
 
     const BYTES: usize = 8 << 20;

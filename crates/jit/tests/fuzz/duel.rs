@@ -6,7 +6,7 @@ use super::program::program;
 use super::rng::Rng;
 use super::trace::trace;
 use pollux_jit::Jit;
-use pollux_machine::{Boot, Computer, Config, Machine, Stop};
+use pollux_riscv::{Boot, Computer, Config, Machine, Stop};
 use pollux_vocab::{ClockRate, ConsoleId, GuestAddr, Icount, Input, VirtTime};
 
 /// What a seed is run as.

@@ -1,6 +1,6 @@
 //! What lies where in the guest, physically and virtually.
 
-use pollux_machine::RAM_BASE;
+use pollux_riscv::RAM_BASE;
 
 pub const PAGE: u64 = 4096;
 /// Reset code and the machine-mode trap handler.

@@ -5,7 +5,7 @@
 //! `privileged` the privileged half and `tangled` pages that are code, data and tables at once; `duel` the two machines and the search for the step at which they part, `trace` how
 //! they came there.
 //!
-//! Not here: what an instruction should do. The interpreter says so; that it is right is `crates/machine`'s to test.
+//! Not here: what an instruction should do. The interpreter says so; that it is right is `crates/riscv`'s to test.
 
 #![allow(dead_code, unreachable_pub, reason = "every test file uses a part of this")]
 

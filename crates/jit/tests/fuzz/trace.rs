@@ -2,7 +2,7 @@
 
 use super::duel::register;
 use pollux_isa::{decode, decode_compressed, disasm, is_compressed};
-use pollux_machine::{Computer, Machine};
+use pollux_riscv::{Computer, Machine};
 use pollux_vocab::GuestAddr;
 
 /// The next steps of a copy of a machine. Where one writes a register of those named, it is marked.

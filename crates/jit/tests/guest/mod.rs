@@ -7,7 +7,7 @@
 use crate::fuzz::asm::Code;
 use crate::pair::Pair;
 use pollux_isa::{Opcode as Op, csr};
-use pollux_machine::{Boot, Config, RAM_BASE};
+use pollux_riscv::{Boot, Config, RAM_BASE};
 
 pub const PAGE: u64 = 4096;
 /// Where the program begins.

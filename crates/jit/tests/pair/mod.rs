@@ -3,7 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "every test file uses a part of this")]
 
 use pollux_jit::Jit;
-use pollux_machine::{Boot, Computer, Config, Machine, OnReset, Stop};
+use pollux_riscv::{Boot, Computer, Config, Machine, OnReset, Stop};
 use pollux_vocab::{ClockRate, Input, Output};
 
 /// Where a program that does not end is given up.

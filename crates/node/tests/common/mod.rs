@@ -3,7 +3,7 @@
 //! Every file of tests uses its own part of this, hence the `allow`.
 #![allow(dead_code)]
 
-use pollux_contract::{Machine, Stop};
+use pollux_machine::{Machine, Stop};
 use pollux_node::{
     DiskCompletion, Event, HostTime, Live, Next, Node, Notice, Pacing, PeerId, Ports, Settings, Standby,
 };

@@ -4,8 +4,8 @@
 
 use super::{BLOCK, DISK, NET, frames};
 use crate::machines::model::pattern;
-use pollux_contract::{Machine, Stop};
-use pollux_machine::{Boot, Computer, Config, DeviceConfig};
+use pollux_machine::{Machine, Stop};
+use pollux_riscv::{Boot, Computer, Config, DeviceConfig};
 use pollux_vocab::{ClockRate, ConsoleId, DiskOp, DiskRequest, DiskStatus, Icount, Input, Output};
 use std::sync::Arc;
 

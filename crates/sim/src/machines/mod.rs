@@ -5,7 +5,7 @@ pub(crate) mod frames;
 pub(crate) mod guest;
 pub(crate) mod model;
 
-use pollux_contract::{Machine, Stop};
+use pollux_machine::{Machine, Stop};
 use pollux_vocab::{ConsoleId, Digest, Icount, Input, Output, SlotId, VirtTime};
 use std::cell::RefCell;
 use std::rc::Rc;

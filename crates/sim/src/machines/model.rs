@@ -8,7 +8,7 @@
 use super::frames::model::{Request, reply};
 use super::{BLOCK, DISK, NET};
 use crate::service::{Answer, Op};
-use pollux_contract::{Machine, Stop};
+use pollux_machine::{Machine, Stop};
 use pollux_vocab::{
     Clock, ConsoleId, Digest, DiskOp, DiskRequest, DiskStatus, Icount, Input, Output, RequestId, SlotId,
     VirtTime,

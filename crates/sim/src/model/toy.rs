@@ -1,7 +1,7 @@
 //! The toy machine: an icount and everything that it ever heard. It says one word every two steps, and the word tells
 //! all that it had heard by then, so that two machines with different pasts cannot say the same.
 //!
-//! Source: DESIGN 1, "the machine is a pure function", with nothing else left in. Not here: a computer (`pollux-machine`).
+//! Source: DESIGN 1, "the machine is a pure function", with nothing else left in. Not here: a computer (`pollux-riscv`).
 
 use pollux_vocab::{ConsoleId, Input, Output};
 
