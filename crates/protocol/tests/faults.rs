@@ -13,16 +13,11 @@ use pollux_vocab::*;
 use std::collections::{BTreeMap, VecDeque};
 
 /// The other replica.
-const PEER: PeerId = PeerId(3);
 const MS: u64 = 1_000_000;
 const STEPS_PER_MS: u64 = 10;
 
-/// The message, which must be one to the other replica.
-fn to_peer(queued: Option<(PeerId, Message)>) -> Option<Message> {
-    queued.map(|(to, message)| {
-        assert_eq!(to, PEER);
-        message
-    })
+fn peer_of(host: usize) -> PeerId {
+    PeerId(host as u16)
 }
 
 /// A machine: a number that depends on everything that ever entered. Makes an output every seven steps.
@@ -61,6 +56,8 @@ enum Side {
 
 struct Host {
     side: Side,
+    /// Who is at the other end of its link.
+    peer: usize,
     toy: Toy,
     paused_until: u64,
     inbox: VecDeque<(u64, Message)>,
@@ -71,7 +68,7 @@ struct Host {
 struct World {
     random: Random,
     now: u64,
-    hosts: [Host; 2],
+    hosts: Vec<Host>,
     cut: bool,
     arbiter: BTreeMap<u64, usize>,
     arbiter_down_until: u64,
@@ -91,8 +88,9 @@ fn decode(output: &Output) -> (u64, u64) {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let host = |side| Host {
+        let host = |side, peer| Host {
             side,
+            peer,
             toy: Toy::default(),
             paused_until: 0,
             inbox: VecDeque::new(),
@@ -100,12 +98,12 @@ impl World {
             verdicts: VecDeque::new(),
         };
         let settings = Settings::default();
-        let primary = Primary::new_protected(settings.clone(), Generation(1), HostTime(0), PEER);
-        let backup = Backup::new(settings, Generation(1), HostTime(0), PEER);
+        let primary = Primary::new_protected(settings.clone(), Generation(1), HostTime(0), peer_of(1));
+        let backup = Backup::new(settings, Generation(1), HostTime(0), peer_of(0));
         Self {
             random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             now: 0,
-            hosts: [host(Side::Live(Box::new(primary))), host(Side::Standby(Box::new(backup)))],
+            hosts: vec![host(Side::Live(Box::new(primary)), 1), host(Side::Standby(Box::new(backup)), 0)],
             cut: false,
             arbiter: BTreeMap::new(),
             arbiter_down_until: 0,
@@ -113,14 +111,15 @@ impl World {
         }
     }
 
-    fn send(&mut self, from: usize, message: Message) {
+    fn send(&mut self, to: PeerId, message: Message) {
         if self.cut {
             return;
         }
         // TCP: delayed, never reordered.
-        let earliest = self.hosts[1 - from].inbox.back().map_or(0, |(at, _)| *at);
+        let to = usize::from(to.0);
+        let earliest = self.hosts[to].inbox.back().map_or(0, |(at, _)| *at);
         let at = (self.now + self.random.below(5)).max(earliest);
-        self.hosts[1 - from].inbox.push_back((at, message));
+        self.hosts[to].inbox.push_back((at, message));
     }
 
     fn claim(&mut self, host: usize, generation: Generation) {
@@ -138,18 +137,20 @@ impl World {
     }
 
     fn fault(&mut self) {
-        let host = self.random.below(2) as usize;
+        let host = self.random.below(self.hosts.len() as u64) as usize;
         match self.random.below(40) {
             0 => {
                 self.hosts[host].side = Side::Gone;
                 let at = self.now + self.random.below(10);
-                self.hosts[1 - host].link_lost_at = Some(at);
+                let peer = self.hosts[host].peer;
+                self.hosts[peer].link_lost_at = Some(at);
             }
             1 => {
                 self.cut = true;
                 if self.random.one_in(2) {
-                    self.hosts[0].link_lost_at = Some(self.now + self.random.below(400));
-                    self.hosts[1].link_lost_at = Some(self.now + self.random.below(400));
+                    for host in &mut self.hosts {
+                        host.link_lost_at = Some(self.now + self.random.below(400));
+                    }
                 }
             }
             2..=4 => self.hosts[host].paused_until = self.now + self.random.below(1500),
@@ -163,6 +164,7 @@ impl World {
             return;
         }
         let now = HostTime(self.now * MS);
+        let peer = peer_of(self.hosts[me].peer);
         match &mut self.hosts[me].side {
             Side::Live(p) => p.handle_tick(now),
             Side::Standby(b) => b.handle_tick(now),
@@ -171,8 +173,8 @@ impl World {
         while self.hosts[me].inbox.front().is_some_and(|(at, _)| *at <= self.now) {
             let (_, message) = self.hosts[me].inbox.pop_front().expect("looked at");
             match &mut self.hosts[me].side {
-                Side::Live(p) => p.handle_message(now, PEER, message),
-                Side::Standby(b) => b.handle_message(now, PEER, message),
+                Side::Live(p) => p.handle_message(now, peer, message),
+                Side::Standby(b) => b.handle_message(now, peer, message),
                 Side::Gone => {}
             }
         }
@@ -180,8 +182,8 @@ impl World {
         let drained = self.hosts[me].inbox.is_empty();
         if drained && self.hosts[me].link_lost_at.take_if(|at| *at <= self.now).is_some() {
             match &mut self.hosts[me].side {
-                Side::Live(p) => p.handle_link_lost(now, PEER),
-                Side::Standby(b) => b.handle_link_lost(now, PEER),
+                Side::Live(p) => p.handle_link_lost(now, peer),
+                Side::Standby(b) => b.handle_link_lost(now, peer),
                 Side::Gone => {}
             }
         }
@@ -221,7 +223,7 @@ impl World {
                     let (icount, value) = decode(&output);
                     self.released.push((generation, me, icount, value));
                 }
-                out.extend(std::iter::from_fn(|| to_peer(p.poll_message())));
+                out.extend(std::iter::from_fn(|| p.poll_message()));
                 p.handle_sent(now);
                 for command in std::iter::from_fn(|| p.poll_command()) {
                     match command {
@@ -242,7 +244,7 @@ impl World {
                     b.pop_record();
                 }
                 b.handle_executed(now, Icount(host.toy.icount), VirtTime(host.toy.icount * 100_000));
-                out.extend(std::iter::from_fn(|| to_peer(b.poll_message())));
+                out.extend(std::iter::from_fn(|| b.poll_message()));
                 for command in std::iter::from_fn(|| b.poll_command()) {
                     match command {
                         BackupCommand::Claim(generation) => claims.push(generation),
@@ -262,8 +264,8 @@ impl World {
         for generation in claims {
             self.claim(me, generation);
         }
-        for message in out {
-            self.send(me, message);
+        for (to, message) in out {
+            self.send(to, message);
         }
     }
 
@@ -310,9 +312,11 @@ impl World {
             if world.now < 1500 && world.random.one_in(50) {
                 world.fault();
             }
-            let first = world.random.below(2) as usize;
-            world.step_host(first);
-            world.step_host(1 - first);
+            let hosts = world.hosts.len();
+            let first = world.random.below(hosts as u64) as usize;
+            for host in (first..hosts).chain(0..first) {
+                world.step_host(host);
+            }
             if world.now.is_multiple_of(50) {
                 world.check(seed);
             }
