@@ -10,8 +10,9 @@
 //!
 //! Not here: the thread that serves an image, the order of requests (`disk`).
 
+use crate::lock::lock_soon;
 use pollux_vocab::{DiskOp, SECTOR_BYTES};
-use rustix::fs::{FallocateFlags, FlockOperation, OFlags, SeekFrom, fallocate, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, OFlags, SeekFrom, fallocate};
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -164,7 +165,7 @@ impl Image {
             (true, false) => FlockOperation::NonBlockingLockExclusive,
             _ => FlockOperation::NonBlockingLockShared,
         };
-        match flock(&image.file, lock) {
+        match lock_soon(&image.file, lock) {
             Err(Errno::WOULDBLOCK) => Err(DiskError::InUse { path: path.into() }),
             // A file system without locks is no reason to refuse.
             _ => Ok(image),

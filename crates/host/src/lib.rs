@@ -18,6 +18,7 @@ pub mod fence;
 pub mod image;
 pub mod link;
 mod listen;
+mod lock;
 pub mod mark;
 mod memory;
 pub mod net;

@@ -4,7 +4,8 @@
 //! Invariant: an existing file keeps every byte until it has been shown to be empty or a former one of the same kind,
 //! to be none of the files that this process reads, and to be in no other process's use.
 
-use rustix::fs::{FlockOperation, flock};
+use crate::lock::lock_soon;
+use rustix::fs::FlockOperation;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
@@ -155,7 +156,7 @@ pub fn open(path: &Path, content: Content) -> Result<File, OutFileError> {
         return Err(kind("no regular file"));
     }
     // A file system without locks is no reason to refuse.
-    if flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK) {
+    if lock_soon(&file, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK) {
         return Err(OutFileError::InUse { path: path.into() });
     }
     let mut beginning = [0; LOOKED_AT_BYTES];
