@@ -203,13 +203,17 @@ pub fn ask_within(
     let mut stream = listen::connect_within(path, patience).map_err(fault)?;
     stream.set_read_timeout(Some(patience)).map_err(fault)?;
     let line = serde_json::to_string(&request).unwrap_or_default();
-    writeln!(stream, "{line}").map_err(fault)?;
+    // Who ends may close the socket with the request in it, or before it is there.
+    let has_hung_up = |error: &io::Error| {
+        matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+    };
+    let hung_up = || ControlError::HungUp { path: path.into() };
+    let sent = stream.write_all(format!("{line}\n").as_bytes());
+    sent.map_err(|error| if has_hung_up(&error) { hung_up() } else { fault(error) })?;
     let mut reply = String::new();
     let read = BufReader::new(stream.take(REPLY_BYTES_MAX)).read_line(&mut reply);
-    // A socket that is closed with a request in it says "reset" instead of its end.
-    if reply.is_empty() && read.as_ref().map_or_else(|e| e.kind() == io::ErrorKind::ConnectionReset, |_| true)
-    {
-        return Err(ControlError::HungUp { path: path.into() });
+    if reply.is_empty() && read.as_ref().map_or_else(has_hung_up, |_| true) {
+        return Err(hung_up());
     }
     read.map_err(fault)?;
     serde_json::from_str(&reply).map_err(|e| ControlError::Answer { path: path.into(), what: e.to_string() })
@@ -234,6 +238,26 @@ mod tests {
         let mut reply = String::new();
         BufReader::new(stream).read_line(&mut reply).expect("an answer");
         assert!(reply.contains("not a request"), "{reply}");
+    }
+
+    #[test]
+    fn an_instance_that_hangs_up_at_any_point_is_not_one_that_talks_nonsense() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("vm.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).expect("free");
+        let serving = std::thread::spawn(move || {
+            for read in 0..40 {
+                let (mut stream, _) = listener.accept().expect("it is asked");
+                if read % 2 == 0 {
+                    stream.read_exact(&mut [0; 1]).expect("a part of a request");
+                }
+            }
+        });
+        for _ in 0..40 {
+            let answer = ask(&path, Request::Stop).expect_err("nobody answers");
+            assert!(matches!(answer, ControlError::HungUp { .. }), "{answer}");
+        }
+        serving.join().expect("no panic");
     }
 
     #[test]
