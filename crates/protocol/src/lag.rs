@@ -38,6 +38,8 @@ pub(crate) struct Unexecuted {
 /// backup are longer, and do not count: the shortest of some time is the link's.
 #[derive(Clone, Hash, Debug, Default)]
 struct RoundTrip {
+    /// What has been received measures nothing again.
+    answered: Lsn,
     since: HostTime,
     least_ns: Option<u64>,
     before_ns: Option<u64>,
@@ -68,7 +70,10 @@ impl Unexecuted {
     /// The backup has acknowledged the receipt of everything up to `received`. Call before [`Self::handle_executed`].
     pub(crate) fn handle_received(&mut self, now: HostTime, received: Lsn) {
         let answered = self.sendings.partition_point(|(last, _)| *last <= received);
-        if let Some((_, began)) = answered.checked_sub(1).and_then(|index| self.sendings.get(index)) {
+        if let Some((last, began)) = answered.checked_sub(1).and_then(|index| self.sendings.get(index))
+            && *last > self.round_trip.answered
+        {
+            self.round_trip.answered = *last;
             self.round_trip.handle_sample(now, now.since(*began));
         }
     }
@@ -223,6 +228,19 @@ mod tests {
         }
         assert!(worst <= 2_000_000, "the backup has executed all that has arrived: {worst}");
         assert_eq!(log.age_ns(HostTime(5_999_000_000)), 69_000_000, "and now it does lag");
+    }
+
+    #[test]
+    fn an_acknowledgement_that_comes_again_makes_a_link_no_longer() {
+        let at = |ms: u64| HostTime(ms * 1_000_000);
+        let mut log = Unexecuted::default();
+        log.handle_sent(at(1), Lsn(1));
+        // The backup has it after 2 ms, executes nothing for three seconds, and says so every 5 ms.
+        for ms in (3..3000).step_by(5) {
+            log.handle_received(at(ms), Lsn(1));
+            log.handle_executed(Lsn(0));
+        }
+        assert_eq!(log.age_ns(at(3000)), 2_997_000_000);
     }
 
     #[test]
