@@ -65,7 +65,7 @@ impl Values {
         if let Some(mut value) = self.eval(value) {
             let name = name.to_string();
             // Milliseconds and seconds that the type does not say, the name does.
-            if name.to_lowercase().contains("_ms") {
+            if name.to_lowercase().ends_with("_ms") {
                 value *= 1_000_000;
             }
             self.0.insert(name, value);

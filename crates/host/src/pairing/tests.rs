@@ -177,8 +177,8 @@ fn say_hello(link: &mut LinkSender, reader: &mut LinkReader, hello: Hello) {
     link.send_within(&Wire::Hello(hello), &patience).expect("sent");
 }
 
-#[test]
-fn a_snapshot_that_its_machine_could_not_have_or_this_host_could_not_hold_is_refused_before_it_is_taken() {
+/// What a backup without disks answers to this hello, which it must refuse.
+fn refused(hello: Hello) -> Wire {
     let [(mut near, mut near_reader), far] = connected();
     let (stop, _inbox) = inbox();
     let stop = &stop;
@@ -187,12 +187,15 @@ fn a_snapshot_that_its_machine_could_not_have_or_this_host_could_not_hold_is_ref
             let taken = |mut visit: Visit| visit.take::<Computer>(&mut Far(Vec::new()), stop);
             meet_with(far, Some(SECRET)).and_then(taken).map(|_| ())
         });
-        say_hello(&mut near, &mut near_reader, hello(16 << 20, 6 << 30));
-        let refused = backup.join().expect("no panic");
-        assert!(matches!(refused, Err(PairingError::Unfit(_))));
+        say_hello(&mut near, &mut near_reader, hello);
+        assert!(matches!(backup.join().expect("no panic"), Err(PairingError::Unfit(_))));
     });
-    let answer = near_reader.receive_within(&Patience::new(STRANGER_PATIENCE, None)).expect("an answer");
-    assert_eq!(answer.name(), "Refuse", "no Welcome before it");
+    near_reader.receive_within(&Patience::new(STRANGER_PATIENCE, None)).expect("an answer")
+}
+
+#[test]
+fn a_snapshot_that_its_machine_could_not_have_or_this_host_could_not_hold_is_refused_before_it_is_taken() {
+    assert_eq!(refused(hello(16 << 20, 6 << 30)).name(), "Refuse", "no Welcome before it");
     assert!(check_snapshot(&hello(16 << 20, 17 << 20), Some(1 << 30)).is_ok());
     assert!(check_snapshot(&hello(16 << 20, 17 << 20), None).is_ok());
     assert!(check_snapshot(&hello(8 << 30, 4 << 30), Some(6 << 30)).is_ok(), "it is held once");
@@ -203,19 +206,7 @@ fn a_snapshot_that_its_machine_could_not_have_or_this_host_could_not_hold_is_ref
 
 #[test]
 fn a_machine_of_another_kind_is_refused_by_name() {
-    let [(mut near, mut near_reader), far] = connected();
-    let (stop, _inbox) = inbox();
-    let stop = &stop;
-    std::thread::scope(|scope| {
-        let backup = scope.spawn(move || {
-            let taken = |mut visit: Visit| visit.take::<Computer>(&mut Far(Vec::new()), stop);
-            meet_with(far, Some(SECRET)).and_then(taken).map(|_| ())
-        });
-        let hello = Hello { machine: "pico-x86-64".into(), ..hello(16 << 20, 17 << 20) };
-        say_hello(&mut near, &mut near_reader, hello);
-        assert!(matches!(backup.join().expect("no panic"), Err(PairingError::Unfit(_))));
-    });
-    let answer = near_reader.receive_within(&Patience::new(STRANGER_PATIENCE, None)).expect("an answer");
+    let answer = refused(Hello { machine: "pico-x86-64".into(), ..hello(16 << 20, 17 << 20) });
     let Wire::Refuse { reason } = answer else { panic!("{}", answer.name()) };
     assert!(reason.contains("\"pico-x86-64\"") && reason.contains("\"riscv-virt\""), "{reason}");
 }
